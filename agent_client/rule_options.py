@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from typer import Option
 
-from formats.custom import FUNCTION, UserFunction
+from formats.custom import FunctionError, UserFunction, load_function
 from formats.rules import Format, Rules, RulesError, rules_of
 
 _PAIRS = {"type": "types", "unit": "units", "column": "columns"}
@@ -63,7 +63,7 @@ class RuleOptions:
     encoding: Annotated[str | None, Option(metavar="NAME", help="Encoding, for example cp1252 or utf-16.")] = None
     pattern: Annotated[str | None, Option(metavar="REGEX", help="regex: with named groups, (?P<temp>[0-9.]+).")] = None
     function: Annotated[
-        Path | None, Option(metavar="FILE", help="function: Python file that defines decode(frame).")
+        Path | None, Option(metavar="FILE", help="function: Python file with decode(frame) and its SAMPLES.")
     ] = None
     type: Annotated[list[str] | None, Option(metavar="METRIC=TYPE", help="Type of a metric (repeatable).")] = None
     unit: Annotated[list[str] | None, Option(metavar="METRIC=UNIT", help="Unit of a metric (repeatable).")] = None
@@ -102,17 +102,14 @@ class RuleOptions:
         path = self.function
         if path is None:
             return None
-        names: dict[str, Any] = {"__name__": "telemetry_hub_decode", "__file__": str(path)}
         try:
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+            return load_function(path.read_text(encoding="utf-8"), str(path))
         except OSError as error:
             raise RulesError(f"{path} cannot be read: {error.strerror}") from None
-        except Exception as error:
-            raise RulesError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
-        if not callable(names.get(FUNCTION)):
-            raise RulesError(f"{path} does not define {FUNCTION}(frame)")
-        function: UserFunction = names[FUNCTION]
-        return function
+        except UnicodeDecodeError as error:
+            raise RulesError(f"{path} is not UTF-8: {error}") from None
+        except FunctionError as error:
+            raise RulesError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from line_protocol_parser import LineFormatError, parse_line
 
+from formats.custom import SAMPLES, check_samples
 from hub.mqtt.decoders.record import (
     MAX_DEPTH,
     NO_VALUE,
@@ -377,6 +378,7 @@ def load_function(path: Path) -> UserFunction:
     function = getattr(module, FUNCTION, None)
     if not callable(function):
         raise ValueError(f"{path} does not define {FUNCTION}(topic, payload)")
+    check_samples(function, getattr(module, SAMPLES, ()), str(path))
     decode: UserFunction = function
     return decode
 

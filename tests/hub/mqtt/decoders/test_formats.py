@@ -271,7 +271,13 @@ def test_an_invalid_result_of_a_function_rejects_the_message(tmp_path: Path, exp
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "file not found"), ("def decode(:", "SyntaxError"), ("x = 1", "does not define decode"), ("1 / 0", "Zero")],
+    [
+        (None, "file not found"),
+        ("def decode(:", "SyntaxError"),
+        ("x = 1", "does not define decode"),
+        ("1 / 0", "Zero"),
+        ("def decode(topic, payload): return {}\nSAMPLES = [('a', b'5', {'a': 5})]", "sample 1"),
+    ],
 )
 def test_a_file_without_the_function_is_an_error_at_the_start(tmp_path: Path, content: str | None, why: str) -> None:
     """The error is one sentence."""
