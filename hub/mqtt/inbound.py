@@ -45,8 +45,9 @@ from wire.errors import Code, WireError
 from wire.model import Metric
 
 MAX_WAITING = 4_096
-"""Messages that may wait for the previous commit; beyond it the connection is not read. Messages of QoS 1 are also
-bounded by the receive maximum, but QoS 0 and MQTT 3.1.1 have no such bound."""
+"""Messages that may wait for the previous commit; beyond it the connection is not read. The messages of one turn of the
+event loop (PACKETS_PER_TURN) may come on top. Messages of QoS 1 are also bounded by the receive maximum, but QoS 0 and
+MQTT 3.1.1 have no such bound."""
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 """Payload bytes that may wait. Together with the messages that are being stored and their batches, at most 300 MB were
@@ -55,8 +56,9 @@ measured, when 1,500 messages of 1 MB went into quarantine."""
 MAX_QUARANTINED_BYTES = 1024 * 1024
 """Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
 
-MAX_PLAIN_BYTES = 256
-"""Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest."""
+MAX_PLAIN_BYTES = 1024
+"""Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest: at most 64 MB
+for the largest receive maximum, and 1 MB for the usual one."""
 
 RETRY_S = 0.5
 """Interval of the attempts while the disk is full or fails. The broker keeps further messages."""
@@ -84,6 +86,11 @@ STORAGE_CODES = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Co
 
 Values = Mapping[str, float | int | bool | str | None]
 
+_FLOATS = {float}
+
+_new: Any = tuple.__new__
+"""Constructor of named tuples without their Python constructors: 0.2 µs instead of 0.4 µs, once a message."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -110,6 +117,10 @@ class PendingRow(NamedTuple):
     relayed: bool
 
 
+Batches = Mapping[str, Sequence[Sequence[PendingRow]]]
+"""Rows by device. Those of one batch have the same metrics."""
+
+
 class PendingMessages:
     """Messages that are journalled together, by device, with the acknowledgements that are then due."""
 
@@ -127,26 +138,20 @@ class PendingMessages:
     def add(self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None]) -> None:
         """Add the content of a message. Consecutive readings with the same time become one row."""
         last: tuple[str, int | None, bool] | None = None
-        relayed = "hub-origin" in message.properties
-
-        def new_row(time_ns: int | None, values: dict[str, float | int | bool | str], historical: bool) -> PendingRow:
-            row_ns = message.received_ns if time_ns is None else time_ns
-            return PendingRow(message, row_ns, values, time_ns is not None, historical, relayed)
-
         for item in decoded:
             if isinstance(item, DecodedRow):
-                self.rows.setdefault(item.device, []).append(new_row(item.time_ns, item.values, False))
+                self._add_row(message, item.device, item.time_ns, item.values)
+                last = None
             elif isinstance(item, DecodedReading):
                 kind = item.type or value_type(item.value)
                 value = float(item.value) if kind == "float" and not isinstance(item.value, str) else item.value
                 if item.unit or kind == "integer":
                     self.metrics.setdefault(item.device, {})[item.metric] = Metric(item.metric, kind, item.unit)
                 key = (item.device, item.time_ns, item.historical)
-                rows = self.rows.setdefault(item.device, [])
-                if last == key and item.metric not in rows[-1].values:
-                    rows[-1].values[item.metric] = value
+                if last == key and item.metric not in (row := self.rows[item.device][-1]).values:
+                    row.values[item.metric] = value
                 else:
-                    rows.append(new_row(item.time_ns, {item.metric: value}, item.historical))
+                    self._add_row(message, item.device, item.time_ns, {item.metric: value}, item.historical)
                 last = key
             elif isinstance(item, DeviceDeclaration):
                 metrics = self.metrics.setdefault(item.device, {})
@@ -158,6 +163,25 @@ class PendingMessages:
                 publish(item)
             else:
                 self.rejected.append(item)
+
+    def _add_row(
+        self,
+        message: Message,
+        device: str,
+        time_ns: int | None,
+        values: dict[str, float | int | bool | str],
+        historical: bool = False,
+    ) -> None:
+        has_time = time_ns is not None
+        relayed = bool(message.properties) and "hub-origin" in message.properties
+        row = _new(
+            PendingRow, (message, time_ns if has_time else message.received_ns, values, has_time, historical, relayed)
+        )
+        rows = self.rows.get(device)
+        if rows is None:
+            self.rows[device] = [row]
+        else:
+            rows.append(row)
 
 
 class RecentReadings:
@@ -215,16 +239,19 @@ class RecentReadings:
             self.add(device, first_ns, values)
         self.add(device, time_ns, values)
 
-    def remove(self, device: str, time_ns: int, values: Values) -> None:
-        """Remove values that were not accepted after all."""
-        row = self._rows.get((device, time_ns), [])
-        before = _size(row)
-        if isinstance(row, dict):
-            for name, value in values.items():
-                row.get(name, set()).discard(value)
-        elif values in row:
-            row.remove(values)
-        self._count += _size(row) - before
+    def accept(self, device: str, time_ns: int, values: Values) -> Values:
+        """Return those of the values that are not known at this time, and remember them."""
+        key = (device, time_ns)
+        if key not in self._rows:
+            self._rows[key] = [values]
+            self._count += len(values)
+            while self._count > self._bound:
+                self._count -= _size(self._rows.popitem(last=False)[1])
+            return values
+        new = self.new_values(device, time_ns, values)
+        if new:
+            self.add(device, time_ns, new)
+        return new
 
     def new_values(self, device: str, time_ns: int, values: Values) -> Values:
         """Return those of the values that are not known at this time."""
@@ -338,20 +365,21 @@ class Inbound:
             source.disconnect(reason)
 
     def _is_redelivery(self, message: Message, now_s: float) -> bool:
-        earlier = self._received.pop(message.id, None)
         # Whole payloads could take 16 GB: a thousand of the largest size.
         payload = message.payload
         if len(payload) > MAX_PLAIN_BYTES:
             payload = blake2b(payload, digest_size=16).digest()
-        self._received[message.id] = (message.topic, payload, now_s)
-        if len(self._received) > self._max_received:
-            self._received.popitem(last=False)
+        received = self._received
+        earlier = received.pop(message.id, None)
+        received[message.id] = (message.topic, payload, now_s)
+        if len(received) > self._max_received:
+            received.popitem(last=False)
         if not message.dup or earlier is None:
             return False
         return earlier[:2] == (message.topic, payload) and now_s - earlier[2] <= self._redelivery_s
 
     def _decode(self, pending: PendingMessages, message: Message) -> None:
-        if message.properties.get("hub-origin") == self._hub:
+        if message.properties and message.properties.get("hub-origin") == self._hub:
             self.counts.own += 1
             return
         topic = message.topic
@@ -381,22 +409,20 @@ class Inbound:
 
     async def _store(self, pending: PendingMessages) -> None:
         """Return when the messages are durable. Retry without end while the disk is full or fails."""
+        batches = {device: group_rows(self._without_repeated(device, rows)) for device, rows in pending.rows.items()}
         is_logged = False
         while True:
-            remembered: list[tuple[str, int, Values]] = []
             counts = self.counts
-            before = (counts.accepted, counts.duplicates, counts.undecodable)
+            before = (counts.accepted, counts.undecodable)
             try:
                 await self._journal.room()
                 self._devices.check_open()
-                errors = await self._declare(pending)
-                self._submit(pending, remembered, errors)
+                errors = await self._declare(pending, batches)
+                self._submit(pending, batches, errors)
                 await self._durable()
                 return
             except (WireError, JournalError) as error:
-                for device, time_ns, values in remembered:
-                    self._recent.remove(device, time_ns, values)
-                counts.accepted, counts.duplicates, counts.undecodable = before
+                counts.accepted, counts.undecodable = before
                 if not is_logged:
                     log.warning("journal unavailable, messages stay at the broker", error=str(error), retry_s=RETRY_S)
                 is_logged = True
@@ -407,7 +433,7 @@ class Inbound:
         self._journal.when_durable(partial(settle, done))
         await done
 
-    async def _declare(self, pending: PendingMessages) -> dict[str, WireError]:
+    async def _declare(self, pending: PendingMessages, batches: Batches) -> dict[str, WireError]:
         """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
         errors: dict[str, WireError] = {}
         devices = dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence])
@@ -415,8 +441,9 @@ class Inbound:
             source = self._source(device)
             known = source.device.metrics
             wanted: dict[str, Metric] = {}
-            for row in pending.rows.get(device, ()):
-                for name, value in row.values.items():
+            for rows in batches.get(device, ()):
+                # All rows of a batch have the same metrics.
+                for name, value in rows[0].values.items():
                     if name not in known and name not in wanted:
                         wanted[name] = Metric(name, value_type(value))
             for name, metric in pending.metrics.get(device, {}).items():
@@ -441,17 +468,11 @@ class Inbound:
             self._sources[device] = source
         return source
 
-    def _submit(
-        self,
-        pending: PendingMessages,
-        remembered: list[tuple[str, int, Values]],
-        errors: Mapping[str, WireError],
-    ) -> None:
-        for device, rows in pending.rows.items():
+    def _submit(self, pending: PendingMessages, batches: Batches, errors: Mapping[str, WireError]) -> None:
+        for device, grouped in batches.items():
             source = self._source(device)
-            fresh = [row for row in (self._without_repeated(device, row, remembered) for row in rows) if row.values]
-            for batch in group_rows(fresh):
-                self._submit_rows(source, batch, errors.get(device))
+            for rows in grouped:
+                self._submit_rows(source, rows, errors.get(device))
         for message, code, sentence in pending.rejected:
             self._quarantine(None, message, code, sentence)
         for device, online in pending.presence.items():
@@ -461,15 +482,20 @@ class Inbound:
             elif not source.is_taken:
                 source.connect()
 
-    def _without_repeated(self, device: str, row: PendingRow, remembered: list[tuple[str, int, Values]]) -> PendingRow:
-        if not row.has_time:
-            return row
-        new = self._recent.new_values(device, row.time_ns, row.values)
-        self.counts.duplicates += len(row.values) - len(new)
-        if new:
-            self._recent.add(device, row.time_ns, new)
-            remembered.append((device, row.time_ns, new))
-        return row if new is row.values else row._replace(values={name: row.values[name] for name in new})
+    def _without_repeated(self, device: str, rows: Sequence[PendingRow]) -> list[PendingRow]:
+        """Return the rows without the values that were accepted before. The others are remembered."""
+        fresh = []
+        accept = self._recent.accept
+        for row in rows:
+            values: Values = row.values
+            if row.has_time:
+                values = accept(device, row.time_ns, row.values)
+                if values is not row.values:
+                    self.counts.duplicates += len(row.values) - len(values)
+                    row = row._replace(values={name: row.values[name] for name in values})
+            if values:
+                fresh.append(row)
+        return fresh
 
     def _submit_rows(self, source: LocalSource, rows: Sequence[PendingRow], error: WireError | None) -> None:
         if error is None:
@@ -500,16 +526,21 @@ class Inbound:
         source.quarantine(json.dumps(content).encode(), (code, sentence))
 
 
-def group_rows(rows: Sequence[PendingRow]) -> list[list[PendingRow]]:
+def group_rows(rows: Sequence[PendingRow], limit: int = ROWS_PER_BATCH) -> list[list[PendingRow]]:
     """Group rows with the same metrics and origin into as few batches as the order of each metric allows."""
     made: list[list[PendingRow]] = []
     open_batches: dict[tuple[object, ...], list[PendingRow]] = {}
     last: dict[str, tuple[object, ...]] = {}
+    key: tuple[object, ...] = ()
+    batch: list[PendingRow] | None = None
     for row in rows:
-        key = (row.historical, row.relayed, *row.values)
-        batch = open_batches.get(key)
-        if batch is None or len(batch) >= ROWS_PER_BATCH:
-            for name in row.values:
+        names = tuple(row.values)
+        # Most rows are like the one before: comparing is cheaper than the hash of forty names.
+        if batch is None or (names, row.historical, row.relayed) != key:
+            key = (names, row.historical, row.relayed)
+            batch = open_batches.get(key)
+        if batch is None or len(batch) >= limit:
+            for name in names:
                 # An earlier batch with this metric is closed, so that its rows stay before this one.
                 if last.get(name) is not None:
                     open_batches.pop(last[name], None)
@@ -524,8 +555,9 @@ def batch_of(rows: Sequence[PendingRow]) -> messages.Data:
     """Return the batch of rows that `group_rows` grouped, without a sequence number."""
     first = rows[0]
     times: Any = [row.time_ns for row in rows]
-    values: dict[str, Any] = {name: [row.values[name] for row in rows] for name in first.values}
-    if len(rows) >= PACKED_FROM and all(type(value) is float for column in values.values() for value in column):
+    columns = [list(column) for column in zip(*(row.values.values() for row in rows), strict=True)]
+    values: dict[str, Any] = dict(zip(first.values, columns, strict=True))
+    if len(rows) >= PACKED_FROM and all(set(map(type, column)) == _FLOATS for column in columns):
         times = pack_times(times)
         values = {name: pack_floats(column) for name, column in values.items()}
     return messages.Data(1, times, values, first.historical)

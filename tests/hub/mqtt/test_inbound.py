@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
@@ -20,10 +22,11 @@ from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inbound as module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
-from hub.mqtt.inbound import Inbound, RecentReadings
+from hub.mqtt.inbound import Inbound, PendingRow, RecentReadings, batch_of, group_rows
 from hub.mqtt.message import Message
 from hub.mqtt.subscriptions import Subscriptions
 from tests.tasks import running_task
+from wire.columns import unpack_floats, unpack_times
 from wire.errors import WireError
 from wire.model import Metric
 
@@ -246,12 +249,14 @@ def test_many_values_with_one_time_are_bounded() -> None:
     assert 0 < known <= 100
 
 
-def test_a_removed_value_is_new_again() -> None:
-    """None of it was stored."""
-    recent = RecentReadings()
-    recent.add("d", 5, {"a": 1.0})
-    recent.remove("d", 5, {"a": 1.0})
-    assert recent.new_values("d", 5, {"a": 1.0}) == {"a": 1.0}
+def test_only_new_values_are_accepted() -> None:
+    """What is accepted once is known, and the bound holds."""
+    recent = RecentReadings(3)
+    assert recent.accept("d", 5, {"a": 1.0}) == {"a": 1.0}
+    assert recent.accept("d", 5, {"a": 1.0, "b": 2.0}) == {"b": 2.0}
+    assert recent.accept("d", 5, {"a": 1.0, "b": 2.0}) == {}
+    assert recent.accept("d", 6, {"a": 1.0, "b": 2.0}) == {"a": 1.0, "b": 2.0}
+    assert recent.accept("d", 5, {"a": 1.0}) == {"a": 1.0}
 
 
 def test_the_number_of_values_is_bounded() -> None:
@@ -261,3 +266,41 @@ def test_the_number_of_values_is_bounded() -> None:
         recent.add("d", time_ns, {"a": 1.0})
     assert recent.new_values("d", 1, {"a": 1.0}) == {"a": 1.0}
     assert recent.new_values("d", 2, {"a": 1.0}) == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b", "ab", "ba", "c"]), st.booleans(), st.booleans()), max_size=40),
+    st.integers(1, 4),
+)
+def test_grouped_rows_keep_the_order_of_each_metric(shapes: list[tuple[str, bool, bool]], limit: int) -> None:
+    """The rows of a batch have the same metrics and origin, and a batch has at most `limit` of them."""
+    message = Message("t", b"")
+    rows = [
+        PendingRow(message, place, dict.fromkeys(names, float(place)), True, historical, relayed)
+        for place, (names, historical, relayed) in enumerate(shapes)
+    ]
+    batches = group_rows(rows, limit)
+    for metric in "abc":
+        expected = [row.time_ns for row in rows if metric in row.values]
+        assert [row.time_ns for batch in batches for row in batch if metric in row.values] == expected
+    for batch in batches:
+        assert len(batch) <= limit
+        assert len({(tuple(row.values), row.historical, row.relayed) for row in batch}) == 1
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 40])
+def test_a_batch_has_the_values_of_its_rows(count: int) -> None:
+    """It is packed from a number of rows, if all values are floats."""
+    message = Message("t", b"")
+    rows = [PendingRow(message, place, {"b": place / 2, "a": 1.5}, True, False, False) for place in range(count)]
+    batch = batch_of(rows)
+    if count >= 16:
+        assert isinstance(batch.time, bytes)
+        assert unpack_times(batch.time) == [row.time_ns for row in rows]
+        assert unpack_floats(cast("bytes", batch.values["b"])) == [place / 2 for place in range(count)]
+    else:
+        assert (batch.time, batch.values["b"]) == ([*range(count)], [place / 2 for place in range(count)])
+    assert list(batch.values) == ["b", "a"]
+    assert batch_of([*rows, rows[0]._replace(values={"b": True, "a": 1.5})]).values["b"] == [
+        *(place / 2 for place in range(count)), True
+    ]  # fmt: skip
