@@ -17,8 +17,9 @@ import structlog
 from hub.journal.block import BlockDamaged, BlockRow, limit_entries
 from hub.journal.quarantine import Quarantine, QuarantineRow
 from hub.journal.rows import KEPT_ROWS
-from hub.journal.schema import UNREADABLE, OldBlock, connect_reader, next_intact, read_blocks, read_old_blocks
+from hub.journal.schema import connect_reader
 from hub.journal.state import Retention
+from hub.journal.stored_blocks import UNREADABLE, OldBlock, next_intact, read_blocks, read_old_blocks
 from hub.model.batch import Entry, EntryKind
 from hub.model.journal import JournalError, JournalFailed, QuarantinedEntry
 from wire.codec import Format

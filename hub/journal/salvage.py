@@ -16,15 +16,8 @@ import apsw
 
 from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, checked, read_rows, write_fact
-from hub.journal.schema import (
-    INSERT_BLOCK,
-    UNREADABLE,
-    Contents,
-    JournalDamaged,
-    connect_writer,
-    next_intact,
-    read_blocks,
-)
+from hub.journal.schema import INSERT_BLOCK, Contents, JournalDamaged, connect_writer
+from hub.journal.stored_blocks import UNREADABLE, next_intact, read_blocks
 from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
 
 SUFFIXES = ("", "-wal", "-shm")

@@ -8,7 +8,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from hub.journal.rows import (
     set_aside,
     write_fact,
 )
+from hub.journal.stored_blocks import READ_BLOCKS, OldBlock, read_old_blocks
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, JournalPosition, LostRange, QuarantinedEntry
 from integrity.checksum import row_checksum
@@ -52,8 +53,7 @@ APPLICATION_ID = 0x54484A4C
 SCHEMA_VERSION = 3
 
 UNCHECKED_VERSION = 2
-"""The version before the small tables had checksums."""
-"""Version 3 added checksums to every row. A file of version 2 gets them when it is opened."""
+"""The version before the small tables had checksums. Such a file gets them when it is opened."""
 
 CHECKED_BYTES = 512 * 1024 * 1024
 """A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
@@ -65,10 +65,6 @@ seen more than is known. It is what 100,000 entries/s use in the minutes between
 
 MAX_NAMED = 5
 """Damaged rows that a report names."""
-
-KNOWN_BLOCKS = 256
-"""Number of the oldest blocks that are known at a time; more are read from the file when those are deleted. It also
-bounds the blocks of one trim."""
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -127,9 +123,6 @@ CREATE TABLE quarantine_total (
 ) STRICT, WITHOUT ROWID;
 """
 
-UNREADABLE = (apsw.CorruptError, UnicodeDecodeError)
-"""Exceptions of a read of a damaged page."""
-
 _DAMAGE = """
 CREATE TABLE lost (
   first_offset INTEGER PRIMARY KEY,
@@ -171,25 +164,13 @@ UPDATE_QUARANTINE = (
 WRITE_LOST = "INSERT OR REPLACE INTO lost VALUES (?, ?, ?, ?, ?)"
 DELETE_LOST = "DELETE FROM lost WHERE last_offset < ?"
 COUNT_LOST = "UPDATE lost SET counted = 1"
-READ_BLOCKS = "SELECT first_offset, count, end_bytes, received_ns, checksum, marks, entries FROM block"
 _READ_NEW_MARKS = """
 SELECT first_offset, count, end_bytes, received_ns, checksum, marks, x'' FROM block
 WHERE first_offset > ? ORDER BY first_offset"""
-_READ_OLD_BLOCKS = """
-SELECT first_offset, count, end_bytes, received_ns, checksum, marks, x'' FROM block
-WHERE first_offset > ? ORDER BY first_offset LIMIT ?"""
 _READ_OLDEST = (
     "SELECT first_offset, end_bytes - length(marks) - length(entries) FROM block ORDER BY first_offset LIMIT 1"
 )
 _READ_LOST = "SELECT first_offset, last_offset, found_ns, reason, counted FROM lost ORDER BY first_offset"
-
-
-class OldBlock(NamedTuple):
-    """Position of a block. `end_bytes` is the journal's size up to the block's end, since the journal began."""
-
-    last_offset: int
-    end_bytes: int
-    received_ns: int
 
 
 class Contents(NamedTuple):
@@ -322,77 +303,6 @@ def wal_path(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def read_old_blocks(connection: apsw.Connection, after: int) -> list[OldBlock]:
-    """Return the oldest blocks that begin after this offset, KNOWN_BLOCKS at most.
-
-    A block whose position is damaged counts as old, so that it is deleted as soon as the consumers have passed it.
-    """
-    rows = [BlockRow.of(row) for row in connection.execute(_READ_OLD_BLOCKS, (after, KNOWN_BLOCKS))]
-    blocks: list[OldBlock] = []
-    end_bytes = 0
-    for number, row in enumerate(rows):
-        try:
-            row.open_marks()
-            blocks.append(OldBlock(row.last_offset, row.end_bytes, row.received_ns))
-            end_bytes = row.end_bytes
-        except BlockDamaged:
-            following = rows[number + 1].first_offset if number + 1 < len(rows) else row.first_offset + 1
-            blocks.append(OldBlock(following - 1, end_bytes, 0))
-    return blocks
-
-
-def read_blocks(connection: apsw.Connection, offset: int) -> Generator[BlockRow, None, None]:
-    """Yield the rows of the blocks from the one that contains this offset, unverified, in the order of the file.
-
-    Raises one of UNREADABLE where a page is damaged. Close the generator: it holds a read transaction.
-    """
-    begin = "coalesce((SELECT max(first_offset) FROM block WHERE first_offset <= ?), 0)"
-    with closing(
-        connection.execute(f"{READ_BLOCKS} WHERE first_offset >= {begin} ORDER BY first_offset", (offset,))
-    ) as rows:
-        for row in rows:
-            yield BlockRow.of(row)
-
-
-def next_intact(connection: apsw.Connection, offset: int, up_to: int) -> int | None:
-    """Return the first offset of the first intact block from `offset` on; None if there is none up to `up_to`.
-
-    It works around damaged pages: a search by key reads only the pages on its way, so it finds what is behind them.
-    """
-    failed, found, step = offset - 1, None, 1
-    probe = offset
-    while probe <= up_to:
-        first = _intact_from(connection, probe)
-        if first is not None:
-            found = first
-            break
-        failed, probe, step = probe, probe + step, step * 2
-    if found is None:
-        return None
-    probe = min(probe, found)
-    while probe - failed > 1:
-        middle = (failed + probe) // 2
-        first = _intact_from(connection, middle)
-        if first is None:
-            failed = middle
-        else:
-            found, probe = first, middle
-    return found
-
-
-def _intact_from(connection: apsw.Connection, offset: int) -> int | None:
-    """Return the first offset of the first block that begins at or behind this offset, if it is intact."""
-    try:
-        row = connection.execute(f"{READ_BLOCKS} WHERE first_offset >= ? ORDER BY first_offset LIMIT 1", (offset,)).get
-        block = None if row is None else BlockRow.of(row)
-        if block is None or block.first_offset < offset:
-            return None
-        block.open_entries()
-    except (*UNREADABLE, BlockDamaged):
-        return None
-    return block.first_offset
-
-
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
     try:
@@ -432,29 +342,47 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             connection.execute(*write_fact("id", secrets.token_hex(8)))
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", SCHEMA_VERSION)
-    if connection.pragma("application_id") != APPLICATION_ID:
-        raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
+    _check_header(connection, path)
     if connection.pragma("page_count") * PAGE_BYTES <= CHECKED_BYTES:
         verdict = connection.pragma("quick_check", 1)
         if verdict != "ok":
             raise apsw.CorruptError(f"SQLite's own check failed: {' '.join(verdict.split())}")
-    version = connection.pragma("user_version")
-    if version == UNCHECKED_VERSION:
+    if connection.pragma("user_version") == UNCHECKED_VERSION:
         with connection:
             for statement in _FROM_VERSION_2:
                 connection.execute(statement)
             connection.pragma("user_version", SCHEMA_VERSION)
-    elif version != SCHEMA_VERSION:
-        other = "a newer" if version > SCHEMA_VERSION else "an older"
-        raise JournalError(
-            f"{path} was written by {other} version of the hub. Install that version again, or choose another data "
-            "directory to begin a new journal"
-        )
     page_count, free_count = connection.pragma("page_count"), connection.pragma("freelist_count")
     if free_count * PAGE_BYTES > RECLAIM_BYTES > (page_count - free_count) * PAGE_BYTES:
         # Without room for the copy the file stays as it is; its free pages are used again.
         with suppress(apsw.FullError):
             connection.execute("VACUUM")
+
+
+def has_wrong_bit(connection: apsw.Connection) -> bool:
+    """Return whether the number of the program or of the format has one wrong bit, in a file with our tables."""
+    program, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if (program ^ APPLICATION_ID).bit_count() + (version ^ SCHEMA_VERSION).bit_count() != 1:
+        return False
+    definitions = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+    with closing(apsw.Connection(":memory:")) as new:
+        new.execute(_SCHEMA + _DAMAGE)
+        return list(connection.execute(definitions)) == list(new.execute(definitions))
+
+
+def _check_header(connection: apsw.Connection, path: Path) -> None:
+    """Check the numbers of the program and the format. Raises JournalError, and CorruptError if one has a wrong bit."""
+    if has_wrong_bit(connection):
+        raise apsw.CorruptError("a number in the header of the file is wrong")
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
+    version = connection.pragma("user_version")
+    if version not in (SCHEMA_VERSION, UNCHECKED_VERSION):
+        raise JournalError(
+            f"{path} has format {version}, and this version of the hub reads {UNCHECKED_VERSION} and {SCHEMA_VERSION}; "
+            "the file is unchanged. Install the version that wrote it, or choose another data directory to begin a new "
+            "journal. If no other version wrote it, the header is damaged: restore a backup"
+        )
 
 
 def _load(connection: apsw.Connection, known_id: str | None) -> Contents:

@@ -18,7 +18,7 @@ import msgspec
 from hub.journal import rows, schema
 from hub.journal.block import SEAL_BYTES, BlockRow, encode_block, encode_marks, split
 from hub.journal.quarantine import Quarantine, QuarantineChange
-from hub.journal.schema import KNOWN_BLOCKS, OldBlock
+from hub.journal.stored_blocks import KNOWN_BLOCKS, OldBlock
 from hub.model.batch import Entry, Mark
 from hub.model.journal import ConsumerCursor, QuarantineDecision
 

@@ -9,7 +9,8 @@ import apsw
 
 from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
-from hub.journal.schema import APPLICATION_ID, READ_BLOCKS, SCHEMA_VERSION, UNCHECKED_VERSION, read_record
+from hub.journal.schema import APPLICATION_ID, SCHEMA_VERSION, UNCHECKED_VERSION, has_wrong_bit, read_record
+from hub.journal.stored_blocks import READ_BLOCKS
 from hub.model.journal import JournalPosition
 from integrity.database import DatabaseSnapshot, ReportBytes
 from integrity.finding import Finding
@@ -51,6 +52,8 @@ def verify_snapshot(
     """
     connection = snapshot.connection
     try:
+        if has_wrong_bit(connection):
+            return [Finding(name, False, "a number in the header of the file is wrong", *_DAMAGED_FILE)], None
         if connection.pragma("application_id") != APPLICATION_ID:
             return [Finding(name, False, "the file is no journal", *_FOREIGN)], None
         version = connection.pragma("user_version")

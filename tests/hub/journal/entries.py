@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
+from hub.journal.block import BlockRow, encode_block, encode_marks
 from hub.model.batch import Batch, Entry, EntryKind, Mark
 from wire.codec import Format
 
@@ -39,6 +42,12 @@ def make_mark(seq: int, *, device: str = "a") -> Mark:
     """A mark whose other numbers follow from seq."""
     batches, readings, duplicates, quarantined, lost, moved = (seq * factor for factor in range(1, 7))
     return Mark(device, EPOCH, seq, batches, readings, duplicates, quarantined, lost, moved, ((EPOCH[::-1], seq),))
+
+
+def sealed_block(first: int, *, marks: Sequence[Mark] = (), count: int = 2) -> BlockRow:
+    """Return the row of a block of entries of the device a."""
+    data, encoded = encode_block(make_entries(count, first_seq=first)), encode_marks(marks)
+    return BlockRow(first, count, first * 100, 0, zlib.crc32(data), encoded, data).sealed()
 
 
 def content(entry: Entry) -> tuple[Any, ...]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
 from hub.journal import schema
-from hub.journal.block import BlockRow, encode_block, encode_marks
+from hub.journal.block import encode_block, encode_marks
 from hub.journal.rows import (
     INSERT_QUARANTINE,
     WRITE_CONSUMERS,
@@ -23,10 +22,10 @@ from hub.journal.rows import (
     mark_rows,
     write_fact,
 )
-from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer, next_intact
+from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, QuarantinedEntry
-from tests.hub.journal.entries import EPOCH, make_entries
+from tests.hub.journal.entries import EPOCH, make_entries, sealed_block
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -77,13 +76,26 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         open_once(path)
 
 
-@pytest.mark.parametrize(("step", "which"), [(1, "a newer"), (-2, "an older")])
-def test_another_versions_journal_is_not_touched(path: Path, step: int, which: str) -> None:
-    """A file of a later version says so instead of being misread."""
+@pytest.mark.parametrize("version", [schema.SCHEMA_VERSION + 1, 0])
+def test_another_versions_journal_is_not_touched(path: Path, version: int) -> None:
+    """A file of another format says so instead of being misread."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
-    connection.pragma("user_version", schema.SCHEMA_VERSION + step)
+    connection.pragma("user_version", version)
     connection.close()
-    with pytest.raises(JournalError, match=f"{which} version"):
+    content = path.read_bytes()
+    with pytest.raises(JournalError, match=rf"has format {version}, and this version of the hub reads 2 and 3"):
+        open_once(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("bit", range(31))
+@pytest.mark.parametrize("name", ["user_version", "application_id"])
+def test_a_wrong_bit_in_the_header_is_damage(path: Path, name: str, bit: int) -> None:
+    """It is neither another version nor another program, because the tables are ours: the journal is salvaged."""
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    connection.pragma(name, connection.pragma(name) ^ 1 << bit)
+    connection.close()
+    with pytest.raises(schema.JournalDamaged, match="a number in the header of the file is wrong"):
         open_once(path)
 
 
@@ -239,12 +251,6 @@ def test_a_damaged_row_is_set_aside_and_reported(path: Path, statement: str, pla
     connection.close()
 
 
-def sealed_block(first: int, *, marks: Sequence[Mark] = (), count: int = 2) -> BlockRow:
-    """Return the row of a block of entries of the device a."""
-    data, encoded = encode_block(make_entries(count, first_seq=first)), encode_marks(marks)
-    return BlockRow(first, count, first * 100, 0, zlib.crc32(data), encoded, data).sealed()
-
-
 def open_with(path: Path, statement: str) -> schema.Contents:
     """Return the contents of a journal of three blocks with marks, after this statement damaged it."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
@@ -279,15 +285,3 @@ def test_damaged_marks_are_made_from_the_entries(path: Path, first: int) -> None
     found = open_with(path, f"UPDATE block SET marks = x'c100' WHERE first_offset = {first}")
     assert (found.last_offset, found.marks["a"].seq, found.marks["a"].batches) == (6, 6, 6)
     assert f"the block of entry {first}" in found.incidents[0]
-
-
-def test_the_intact_blocks_around_damaged_ones_are_found(path: Path) -> None:
-    """Also where several follow each other, and where none follows."""
-    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
-    for first in range(1, 41, 2):
-        connection.execute(schema.INSERT_BLOCK, sealed_block(first))
-    connection.execute("UPDATE block SET entries = x'00' WHERE first_offset BETWEEN 9 AND 20 OR first_offset > 30")
-    assert next_intact(connection, 1, 40) == 1
-    assert next_intact(connection, 9, 40) == 21
-    assert next_intact(connection, 31, 40) is None
-    connection.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hub.journal.block import SEAL_BYTES, size_of
 from hub.journal.reader import FileReader
-from hub.journal.schema import Contents, OldBlock, connect_writer, read_old_blocks
+from hub.journal.schema import Contents, connect_writer
 from hub.journal.state import (
     CHECKPOINT_BLOCKS,
     CHECKPOINT_BYTES,
@@ -26,6 +26,7 @@ from hub.journal.state import (
     ResendTail,
     Retention,
 )
+from hub.journal.stored_blocks import OldBlock, read_old_blocks
 from hub.model.batch import Entry, EntryKind, Mark
 from hub.model.journal import ConsumerCursor
 from tests.hub.journal import entries as some

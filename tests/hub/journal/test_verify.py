@@ -83,6 +83,14 @@ async def test_a_declared_loss_is_no_finding(path: Path) -> None:
     assert "1 lost range is declared" in finding.what
 
 
+async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
+    """The hub replaces such a file by a new one with everything that it contains."""
+    change(path, "PRAGMA user_version = 1")
+    (finding,), facts = verified(path)
+    assert (finding.intact, facts) == (False, None)
+    assert "in the header" in finding.what
+
+
 async def test_a_file_of_another_format_is_not_damaged(path: Path) -> None:
     """A newer version may have written it: it cannot be examined."""
     change(path, "PRAGMA user_version = 99")
