@@ -27,9 +27,14 @@ class Series:
     There is one object for each series in a hub; it compares by identity. `last_time_ns` is the newest accepted time,
     -1 before the first. `run_ns` is the first of the times that lead up to it in steps of 1 ns: validation uses both so
     that two readings of a series never have the same time.
+
+    A metric whose type was changed has one object for each type that it ever had, all with the same id. `parts` has
+    them in the order in which the metric got these types, empty while there was only one. The registry knows the
+    current one; the others stand for stored readings. `names` has every name that the metric ever had, the first one
+    first, empty while it was not renamed.
     """
 
-    __slots__ = ("description", "device", "id", "last_time_ns", "metric", "run_ns", "type", "unit")
+    __slots__ = ("description", "device", "id", "last_time_ns", "metric", "names", "parts", "run_ns", "type", "unit")
 
     def __init__(
         self, id: int, device: str, metric: str, type: MetricType, unit: str = "", description: str = ""
@@ -40,6 +45,8 @@ class Series:
         self.type: MetricType = type
         self.unit = unit
         self.description = description
+        self.parts: tuple[Series, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.last_time_ns = -1
         self.run_ns = -1
 
@@ -47,6 +54,31 @@ class Series:
         """Record a stored reading with this time. Nothing changes when there is a newer one."""
         if time_ns > self.last_time_ns:
             self.last_time_ns = self.run_ns = time_ns
+
+    @property
+    def types(self) -> tuple[MetricType, ...]:
+        """Return every type that stored readings of the series may have."""
+        return tuple(part.type for part in self.parts) or (self.type,)
+
+    @property
+    def first(self) -> Series:
+        """Return the object of the first type, which stands for the readings of all types."""
+        return self.parts[0] if self.parts else self
+
+    @property
+    def first_name(self) -> str:
+        """Return the name that the metric had first."""
+        return self.names[0] if self.names else self.metric
+
+
+def accepts(stored: MetricType, declared: MetricType) -> bool:
+    """Return whether a series of the type `stored` has room for every value of the type `declared`."""
+    return stored == declared or (stored, declared) == ("float", "integer")
+
+
+def widens(stored: MetricType, declared: MetricType) -> bool:
+    """Return whether a series of the type `stored` becomes one of the type `declared`, which can hold its readings."""
+    return (stored, declared) == ("integer", "float")
 
 
 Column: TypeAlias = "tuple[Series, list[Value] | NDArray[float64]]"

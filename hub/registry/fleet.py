@@ -13,8 +13,19 @@ from typing import NamedTuple, get_args
 import apsw
 import msgspec
 
-from hub.model.batch import Series
+from hub.model.batch import Series, accepts, widens
 from hub.registry.database import RegistryError, damaged_row
+from hub.registry.metric_edit import (
+    COLUMNS,
+    NO_EDITS,
+    SeriesEdits,
+    SeriesRow,
+    declared_row,
+    find_series,
+    select_all_edits,
+    select_edits,
+    write_row,
+)
 from hub.registry.schema import INTACT
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
@@ -37,7 +48,6 @@ SEEN_RESOLUTION_NS = 60 * NS_PER_S
 the hub was killed, and exact after it was stopped."""
 
 _TYPES: dict[str, MetricType] = {name: name for name in get_args(MetricType)}
-_SERIES = "id, metric, type, unit, description"
 
 RESERVED = "reserved_series"
 """Name of the fact that holds the highest reserved series id. No new series gets this id or a lower one."""
@@ -57,8 +67,9 @@ _HIGHEST_SERIES = (
 class KnownDevice:
     """A device that was declared at least once. One object per device; read only.
 
-    `series` contains every metric that was ever declared, by name. Times in nanoseconds since 1970 UTC; `retired_ns` is
-    None for a device in service, `stored_seen_ns` is the last contact in the file.
+    `series` contains every metric that was ever declared, by its current name; `names` also by the names that it had
+    before. Times in nanoseconds since 1970 UTC; `retired_ns` is None for a device in service, `stored_seen_ns` is the
+    last contact in the file.
     """
 
     row: int
@@ -70,19 +81,11 @@ class KnownDevice:
     retired_ns: int | None = None
     stored_seen_ns: int = field(init=False)
     series: dict[str, Series] = field(init=False, default_factory=dict)
+    names: dict[str, Series] = field(init=False)
 
     def __post_init__(self) -> None:
         self.stored_seen_ns = self.last_seen_ns
-
-
-class SeriesRow(NamedTuple):
-    """A row of the table `series`."""
-
-    id: int
-    metric: str
-    type: MetricType
-    unit: str
-    description: str
+        self.names = self.series  # one mapping for both until a metric is renamed
 
 
 class DeclaredRows(NamedTuple):
@@ -108,6 +111,7 @@ class Fleet:
     def __init__(self) -> None:
         self.devices: dict[str, KnownDevice] = {}
         self.series: dict[int, Series] = {}
+        self.edits: dict[int, SeriesEdits] = {}
         self._changed: set[KnownDevice] = set()
         self._retired = 0
         self._back: set[int] = set()
@@ -125,34 +129,71 @@ class Fleet:
         known = self.devices.get(device)
         if known is None:
             return list(metrics)
-        names = {metric.name for metric in metrics if _must_store(known.series.get(metric.name), metric)}
+        names = {metric.name for metric in metrics if self._must_store(known.names.get(metric.name), metric)}
         # By name: if a metric is declared twice, both are stored and the last one counts.
         return [metric for metric in metrics if metric.name in names] or None
 
     def declared(self, device: str, metrics: Iterable[Metric]) -> dict[str, Series | WireError]:
-        """Return the series of a known device by metric. A metric declared with another type is a WireError instead."""
-        found: dict[str, Series | WireError] = dict(self.devices[device].series)
+        """Return the series of a known device by metric, also by earlier names.
+
+        A metric declared with a type for whose values the series has no room is a WireError instead.
+        """
+        known = self.devices[device].names
+        found: dict[str, Series | WireError] = dict(known)
         for metric in metrics:
-            series = self.devices[device].series[metric.name]
-            if series.type != metric.type:
+            series = known[metric.name]
+            if not accepts(series.type, metric.type):
                 found[metric.name] = WireError(
                     Code.TYPE_CONFLICT,
-                    f"{metric.name} is declared as {metric.type}, but the hub stores it as {series.type}",
+                    f"{metric.name} is declared as {metric.type}, but the hub stores it as {series.type}: change it "
+                    f"with `hub metric retype`, or let the device send {series.type}",
                 )
         return found
 
-    def apply(self, rows: DeclaredRows) -> None:
-        """Apply a stored declaration."""
+    def apply(self, rows: DeclaredRows) -> list[tuple[Series, MetricType]]:
+        """Apply stored rows. Return the known series that changed, each with the type that it had before."""
         row, name, first_seen_ns = rows.device
         device = self.devices.get(name)
         if device is None:
             device = self.devices[name] = KnownDevice(row, name, {}, "", first_seen_ns, first_seen_ns)
+        changed = []
         for stored in rows.series:
-            series = device.series.get(stored.metric)
+            series = self.series.get(stored.id)
             if series is None:
                 _add_series(self, device, stored)
-            else:
-                series.unit, series.description = stored.unit, stored.description
+            elif (current := self._change(device, series, stored)) is not None:
+                changed.append((current, series.type))
+        return changed
+
+    def _must_store(self, known: Series | None, metric: Metric) -> bool:
+        if known is None or widens(known.type, metric.type):
+            return True
+        if not accepts(known.type, metric.type):
+            return False
+        kept = self.edits.get(known.id, NO_EDITS).kept
+        return any(
+            getattr(known, name) != getattr(metric, name) for name in ("unit", "description") if name not in kept
+        )
+
+    def _change(self, device: KnownDevice, series: Series, stored: SeriesRow) -> Series | None:
+        """Apply a stored row to a known series. Return the current series if it differs now."""
+        before = (series.metric, series.type, series.unit, series.description)
+        if before == stored[1:5] and self.edits.get(series.id, NO_EDITS) == stored.edits:
+            return None
+        del device.series[series.metric]
+        current = _edited(series, stored)
+        self.series[series.id] = device.series[current.metric] = current
+        self.keep_edits(device, current, stored.edits)
+        return None if before == stored[1:5] else current
+
+    def keep_edits(self, device: KnownDevice, series: Series, edits: SeriesEdits) -> None:
+        """Keep the edits of a series, and find it by every name that it had."""
+        if edits != NO_EDITS:
+            self.edits[series.id] = edits
+        if edits.names and device.names is device.series:
+            device.names = dict(device.series)
+        for name in (series.metric, *edits.names):
+            device.names[name] = series
 
     def describe(self, device: str, tags: Mapping[str, str], agent: str) -> None:
         """Record the tags and the version of the agent. Raises KeyError for a device that was not declared."""
@@ -219,17 +260,30 @@ class Fleet:
                     self._back.add(device.row)
 
 
-def _must_store(known: Series | None, metric: Metric) -> bool:
-    if known is None:
-        return True
-    return known.type == metric.type and (known.unit, known.description) != (metric.unit, metric.description)
-
-
 def _add_series(fleet: Fleet, device: KnownDevice, stored: SeriesRow) -> None:
     # Ten thousand devices of one model declare the same words: keep each word once.
     metric, unit, description = intern(stored.metric), intern(stored.unit), intern(stored.description)
     series = Series(stored.id, device.id, metric, _TYPES[stored.type], unit, description)
-    device.series[metric] = fleet.series[stored.id] = series
+    series = _edited(series, stored)
+    device.series[metric] = device.names[metric] = fleet.series[stored.id] = series
+    fleet.keep_edits(device, series, stored.edits)
+
+
+def _edited(series: Series, stored: SeriesRow) -> Series:
+    """Return the current series after a stored change.
+
+    It is the same object unless the type differs: batches that were accepted before keep the series of their type.
+    """
+    types = stored.edits.types or (stored.type,)
+    by_type = {part.type: part for part in series.parts or (series,)}
+    parts = [by_type.get(type) or Series(series.id, series.device, series.metric, _TYPES[type]) for type in types]
+    current = next(part for part in parts if part.type == stored.type)
+    current.last_time_ns, current.run_ns = series.last_time_ns, series.run_ns
+    for part in parts:
+        part.metric, part.unit, part.description = map(intern, (stored.metric, stored.unit, stored.description))
+        part.names = stored.edits.names
+        part.parts = tuple(parts) if len(parts) > 1 else ()
+    return current
 
 
 def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric], now_ns: int) -> DeclaredRows:
@@ -255,7 +309,8 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
         )
         row = (connection.last_insert_rowid(), device, now_ns)
     before = connection.execute(_HIGHEST_SERIES).get
-    series = [_declare_series(connection, row[0], metric) for metric in metrics]
+    edits = select_edits(connection, row[0]) if found is not None else {}
+    series = [_declare_series(connection, row[0], metric, edits) for metric in metrics]
     after = connection.execute(_HIGHEST_SERIES).get
     if after > before:
         if connection.execute("SELECT count(*) FROM series WHERE device = ?", row[:1]).get > MAX_METRICS:
@@ -267,24 +322,23 @@ def declare(connection: apsw.Connection, device: str, metrics: Sequence[Metric],
     return DeclaredRows(row, series)
 
 
-def _declare_series(connection: apsw.Connection, device: int, metric: Metric) -> SeriesRow:
-    # If the type differs, nothing changes: the first type and its unit stay.
-    row = connection.execute(
-        "INSERT INTO series (id, device, metric, type, unit, description) "
-        f"VALUES (({_HIGHEST_SERIES}) + 1, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (device, metric) DO UPDATE SET unit = excluded.unit, description = excluded.description "
-        f"WHERE type = excluded.type RETURNING {_SERIES}, device",
-        (device, metric.name, metric.type, metric.unit, metric.description),
-    ).get
-    if row is None:
-        row = connection.execute(
-            f"SELECT {_SERIES}, iif({INTACT['series']}, device, NULL) FROM series WHERE device = ? AND metric = ?",
-            (device, metric.name),
-        ).get
-    # A damaged index leads to the row of another series.
-    if row[-1] != device or row[1] != metric.name:
-        raise damaged_row(f"the row of the metric {metric.name}")
-    return SeriesRow(*row[:-1])
+def _declare_series(
+    connection: apsw.Connection, device: int, metric: Metric, edits: dict[int, SeriesEdits]
+) -> SeriesRow:
+    before = find_series(connection, device, metric.name, edits)
+    if before is None:
+        return SeriesRow(
+            *connection.execute(
+                "INSERT INTO series (id, device, metric, type, unit, description) "
+                f"VALUES (({_HIGHEST_SERIES}) + 1, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",
+                (device, metric.name, metric.type, metric.unit, metric.description),
+            ).get
+        )
+    if not accepts(before.type, metric.type) and not widens(before.type, metric.type):
+        return before  # the type and the unit stay
+    after = declared_row(before, metric, metric.type if widens(before.type, metric.type) else before.type)
+    edits[after.id] = after.edits
+    return write_row(connection, before, after)
 
 
 def reserve_series(connection: apsw.Connection, highest: int) -> None:
@@ -304,8 +358,9 @@ def select_fleet(connection: apsw.Connection) -> Fleet:
         by_row[row] = fleet.devices[name] = KnownDevice(row, name, decoded, *facts)
         if retired_ns is not None:
             fleet.retire([name], retired_ns)
-    for row, *stored in connection.execute(f"SELECT device, {_SERIES} FROM series ORDER BY id"):
-        _add_series(fleet, by_row[row], SeriesRow(*stored))
+    edits = select_all_edits(connection)
+    for row, *stored in connection.execute(f"SELECT device, {COLUMNS} FROM series ORDER BY id"):
+        _add_series(fleet, by_row[row], SeriesRow(*stored)._replace(edits=edits.get(stored[0], NO_EDITS)))
     return fleet
 
 

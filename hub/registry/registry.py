@@ -22,10 +22,11 @@ from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
 from hub.registry.last_state import RegistryState, current_state, find_loss, read_state, write_state
+from hub.registry.metric_edit import MetricChange, change_metric
 from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from wire.errors import WireError
-from wire.model import Metric
+from wire.model import Metric, MetricType
 
 POLL_SECONDS = 0.25
 """Interval of the check whether another process changed the file, which takes a few microseconds. A revocation must
@@ -61,6 +62,7 @@ class Registry:
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
+        self._series_watchers: list[Callable[[Series, MetricType], None]] = []
         self._wake = asyncio.Event()
         self._failure: str | None = None
         self._counted_ns = clock()
@@ -254,17 +256,41 @@ class Registry:
     async def declare(self, device: str, metrics: Sequence[Metric]) -> dict[str, Series | WireError]:
         """Declare metrics and return all series of the device. New ones are durable on return; no news, no write.
 
-        A metric declared with another type than the stored one is a WireError(TYPE_CONFLICT); the first type stays.
-        Units and descriptions follow the latest declaration. Raises RegistryError: TOO_MANY, STORAGE_FULL,
+        An integer metric that is declared as float becomes a float metric. One declared with another type that the
+        stored one has no room for is a WireError(TYPE_CONFLICT); the stored type stays. Units and descriptions follow
+        the latest declaration, except for those that a person has set. Raises RegistryError: TOO_MANY, STORAGE_FULL,
         STORAGE_FAILED, BUSY.
         """
         new = self._fleet.undeclared(device, metrics)
         if new is not None:
             now_ns = self._clock()
             await self._thread.write(
-                lambda connection: fleet.declare(connection, device, new, now_ns), self._fleet.apply
+                lambda connection: fleet.declare(connection, device, new, now_ns), self._apply_series
             )
         return self._fleet.declared(device, metrics)
+
+    async def change_metric(self, device: str, metric: str, change: MetricChange) -> Series:
+        """Change what a person may change about a metric; durable on return. Return the changed series.
+
+        Raises KeyError for an unknown device or metric, and RegistryError: BAD_MESSAGE (the name is taken), TOO_MANY.
+        """
+        known = self._fleet.devices[device]
+
+        def store(connection: apsw.Connection) -> fleet.DeclaredRows:
+            row = change_metric(connection, known.row, metric, change)
+            return fleet.DeclaredRows((known.row, known.id, known.first_seen_ns), [row])
+
+        rows = await self._thread.write(store, self._apply_series)
+        return self._fleet.series[rows.series[0].id]
+
+    def watch_series(self, watcher: Callable[[Series, MetricType], None]) -> None:
+        """Call `watcher` with each known series whose name, type, unit or description changed, and its earlier type."""
+        self._series_watchers.append(watcher)
+
+    def _apply_series(self, rows: fleet.DeclaredRows) -> None:
+        for series, earlier in self._fleet.apply(rows):
+            for watcher in self._series_watchers:
+                watcher(series, earlier)
 
     async def reserve_series(self, highest: int) -> None:
         """Reserve this series id and all lower ones; durable on return. Raises RegistryError."""

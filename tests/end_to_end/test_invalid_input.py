@@ -237,7 +237,7 @@ async def test_a_metric_of_another_type_is_in_conflict_until_it_is_declared_corr
         first, _ = await greeted_agent(hub, token)
         await first.ws.close()
         connection = await connect_agent(hub, token)
-        await connection.send(hello(metrics=[{"name": "i", "type": "float"}]))
+        await connection.send(hello(metrics=[{"name": "i", "type": "string"}]))
         assert (await connection.receive())["type"] == "welcome"
         await connection.send({"type": "declare", "metrics": [{"name": "new"}]})
         await connection.send(data(1, {"i": [1]}))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hub.model.batch import Series
 from hub.registry import fleet as fleets
 from hub.registry.database import RegistryError, open_database, transaction
-from hub.registry.fleet import SEEN_RESOLUTION_NS, Fleet, declare, reserve_series, select_fleet, update_facts
+from hub.registry.fleet import SEEN_RESOLUTION_NS, Fleet, reserve_series, select_fleet, update_facts
 from hub.registry.schema import create_tables
+from tests.hub.registry.declarations import declare_and_apply
 from wire.errors import Code, WireError
 from wire.limits import MAX_METRICS
 from wire.model import Metric, MetricType
@@ -37,37 +38,31 @@ def connection(tmp_path: Path) -> Iterator[apsw.Connection]:
     connection.close()
 
 
-def declare_and_apply(
-    connection: apsw.Connection, fleet: Fleet, device: str, *metrics: Metric
-) -> dict[str, Series | WireError]:
-    """Declare metrics as the registry does."""
-    news = fleet.undeclared(device, metrics)
-    if news is not None:
-        fleet.apply(declare(connection, device, news, 1))
-    return fleet.declared(device, metrics)
-
-
 def facts(series: Series) -> tuple[object, ...]:
-    return series.id, series.device, series.metric, series.type, series.unit, series.description
+    return series.id, series.device, series.metric, series.type, series.unit, series.description, series.types
 
 
 @given(declarations)
 def test_memory_equals_the_file(said: list[tuple[str, list[Metric]]]) -> None:
-    """After any declarations: first types, latest units, ids from 1 without gaps, the same after a new read."""
+    """After any declarations: the first type, or float after integer, and the latest unit of a type that fits; ids from
+    1 without gaps; the same after a new read."""
     connection = apsw.Connection(":memory:")
     create_tables(connection)
     fleet = Fleet()
     types: dict[tuple[str, str], str] = {}
     units: dict[tuple[str, str], str] = {}
-    objects: dict[int, Series] = {}
+    objects: dict[tuple[int, str], Series] = {}
     for device, declared in said:
         declare_and_apply(connection, fleet, device, *declared)
         for metric in declared:
             key = (device, metric.name)
-            if types.setdefault(key, metric.type) == metric.type:
+            known = types.setdefault(key, metric.type)
+            if {known, metric.type} == {"integer", "float"}:
+                types[key] = "float"
+            if known == metric.type or {known, metric.type} == {"integer", "float"}:
                 units[key] = metric.unit
         for series in fleet.series.values():
-            assert objects.setdefault(series.id, series) is series
+            assert objects.setdefault((series.id, series.type), series) is series
     assert {(s.device, s.metric): s.type for s in fleet.series.values()} == types
     assert {(s.device, s.metric): s.unit for s in fleet.series.values()} == units
     assert sorted(fleet.series) == list(range(1, len(types) + 1))
@@ -108,6 +103,20 @@ def test_another_type_is_a_conflict(connection: apsw.Connection) -> None:
     assert isinstance(answer["p"], Series)
     assert facts(fleet.devices["a"].series["t"])[3:5] == ("float", "°C")
     assert isinstance(declare_and_apply(connection, fleet, "a", Metric("t"))["t"], Series)
+
+
+def test_an_integer_metric_becomes_float(connection: apsw.Connection) -> None:
+    """The id stays; the series knows both types, and declarations of integer are for the float series from then on."""
+    fleet = Fleet()
+    before = declare_and_apply(connection, fleet, "a", Metric("t", "integer", "°C"))["t"]
+    assert isinstance(before, Series)
+    before.reach(5)
+    after = declare_and_apply(connection, fleet, "a", Metric("t", "float", "°C"))["t"]
+    assert isinstance(after, Series)
+    assert (after.id, after.type, after.types, after.last_time_ns) == (before.id, "float", ("integer", "float"), 5)
+    assert [part.type for part in before.parts] == ["integer", "float"]
+    assert declare_and_apply(connection, fleet, "a", Metric("t", "integer", "°C"))["t"] is after
+    assert facts(select_fleet(connection).series[after.id]) == facts(after)
 
 
 def test_a_device_without_metrics_is_stored(connection: apsw.Connection) -> None:
