@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hub.model.batch import Series
-from hub.model.store import MIN_POINTS, HistoryQuery, SeriesHistory, StoreError
+from hub.model.store import MIN_POINTS, Aggregate, HistoryQuery, SeriesHistory, StoreError
 from wire.limits import MAX_TIME_NS
 from wire.model import MetricType, Value
 
@@ -124,13 +124,54 @@ def series_history(series: Series, times_ns: Array, values: Array, resolution: S
     return SeriesHistory(series, times_ns, listed, resolution)
 
 
-def in_query_order(query: HistoryQuery, found: Mapping[int, SeriesHistory]) -> list[SeriesHistory]:
-    """Return the answers in the order of the query; a series without an answer has no readings."""
-    nothing = np.empty(0, np.int64)
+class HistoryPart(NamedTuple):
+    """The stored readings of a series that one answer contains: those of all these types.
+
+    `series` has the type of the values of the answer.
+    """
+
+    series: Series
+    types: tuple[MetricType, ...]
+
+
+def history_parts(series: Series, aggregate: Aggregate = "minmax") -> list[HistoryPart]:
+    """Return the parts of a series, the one of its current type first; only those to which the aggregate applies.
+
+    A series whose type was changed has stored readings of several types. Its floats and integers are one part, of
+    floats; texts and booleans are parts of their own.
+    """
+    if not series.parts:
+        return [HistoryPart(series, (series.type,))]
+    numbers = tuple(type for type in NUMBERS if type in series.types)
+    kinds = [(series.type,), *((type,) for type in series.types)]
+    merged = [numbers if types[0] in NUMBERS else types for types in kinds]
+    label = {part.type: part for part in series.parts}
     return [
-        found.get(item.id) or series_history(item, nothing, np.empty(0, DTYPES[item.type]), "raw")
-        for item in query.series
+        HistoryPart(label[types[0]], types)
+        for types in dict.fromkeys(merged)
+        if types[0] in NUMBERS or aggregate not in NUMERIC_AGGREGATES
     ]
+
+
+def by_types(parts: Iterable[HistoryPart]) -> dict[tuple[MetricType, ...], dict[int, Series]]:
+    """Return the series of these parts by the types that are read together, and by id."""
+    found: dict[tuple[MetricType, ...], dict[int, Series]] = {}
+    for series, types in parts:
+        found.setdefault(types, {})[series.id] = series
+    return found
+
+
+def in_query_order(query: HistoryQuery, found: Mapping[Series, SeriesHistory]) -> list[SeriesHistory]:
+    """Return the answers in the order of the query. The first part of a series is empty if it has no answer."""
+    nothing = np.empty(0, np.int64)
+    answers = []
+    for item in query.series:
+        for number, (series, _) in enumerate(history_parts(item, query.aggregate)):
+            if series in found:
+                answers.append(found[series])
+            elif number == 0:
+                answers.append(series_history(series, nothing, np.empty(0, DTYPES[series.type]), "raw"))
+    return answers
 
 
 def check_query(query: HistoryQuery) -> None:

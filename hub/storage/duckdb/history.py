@@ -6,7 +6,7 @@ scan returns every reading of many series and holds a bounded part of them in me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,15 +24,18 @@ from hub.storage.query import (
     NUMBERS,
     Array,
     Ends,
+    HistoryPart,
     Intervals,
     Points,
     SeriesResolution,
     TimeRange,
+    by_types,
     check_answer_size,
     check_query,
     clip_range,
     divide,
     has_ends,
+    history_parts,
     in_query_order,
     interleave,
     interval_count,
@@ -72,21 +75,20 @@ def read_history(
     check_query(query)
     time_range = clip_range(query.start_ns, query.end_ns)
     sources = read_sources(reader)
-    found: HistoryById = {}
+    found: dict[Series, SeriesHistory] = {}
     if not time_range.is_empty:
-        for type in schema.TYPES:
-            wanted = {series.id: series for series in query.series if series.type == type}
-            if not wanted:
-                continue
-            type_query = _TypeQuery(sources, type, time_range, wanted)
+        parts = (part for item in query.series for part in history_parts(item, query.aggregate))
+        for types, wanted in by_types(parts).items():
+            type_query = _TypeQuery(sources, types, time_range, wanted)
             if query.points is None:
-                if type == "string":
+                if types == ("string",):
                     check_answer_size(text_bytes=type_query.text_bytes())
-                found |= type_query.raw(wanted, max_readings + 1)
+                of_types = type_query.raw(wanted, max_readings + 1)
             elif query.aggregate == "minmax":
-                found |= type_query.reduced(query.points, spans)
+                of_types = type_query.reduced(query.points, spans)
             else:
-                found |= type_query.aggregated(query, query.points)
+                of_types = type_query.aggregated(query, query.points)
+            found |= {history.series: history for history in of_types.values()}
         if query.points is None:
             readings = sum(len(history.times_ns) for history in found.values())
             check_answer_size(readings=readings, max_readings=max_readings)
@@ -105,12 +107,20 @@ AGGREGATES: dict[Aggregate, tuple[str, str]] = {
 
 
 class _TypeQuery(NamedTuple):
-    """The part of a query for the series of one type. Series without a reading in the range are not in the answers."""
+    """The part of a query for the series of one type, or of numbers of several types, which become floats.
+
+    Series without a reading in the range are not in the answers.
+    """
 
     sources: QuerySources
-    type: MetricType
+    types: tuple[MetricType, ...]
     time_range: TimeRange
     wanted: Mapping[int, Series]
+
+    @property
+    def type(self) -> MetricType:
+        """Return the type of the values of the answers."""
+        return self.types[0]
 
     def reduced(self, points: int, spans: Mapping[int, Span]) -> HistoryById:
         """Return at most `points` points of each series, the extremes of each interval among them."""
@@ -142,9 +152,9 @@ class _TypeQuery(NamedTuple):
         table_ranges = plan_tables(self.time_range, resolution, self.sources.tier_starts)
         result, piece_result = AGGREGATES[query.aggregate]
         if [table_range.table for table_range in table_ranges] == ["raw"]:
-            relation = self.sources.readings(self.type, table_ranges)
+            relation = self.sources.readings(self.types, table_ranges)
         else:
-            result, relation = piece_result, self.sources.pieces(self.type, table_ranges)
+            result, relation = piece_result, self.sources.pieces(self.types, table_ranges)
         self.sources.reader.select_series(self.wanted)
         # A range that begins before 1970 may exceed 63 bits of nanoseconds.
         time_ns = "time_ns" if query.start_ns >= 0 else "time_ns::HUGEINT"
@@ -166,7 +176,7 @@ class _TypeQuery(NamedTuple):
         """Return every reading of these series; with a limit, any `limit` of them."""
         self.sources.reader.select_series(wanted)
         columns = self.sources.reader.fetch(
-            f"SELECT * FROM (SELECT series, time_ns, value FROM {schema.table('raw', self.type)} "
+            f"SELECT * FROM (SELECT series, time_ns, value FROM ({schema.readings(self.types)}) "
             f"JOIN wanted ON series = id WHERE time_ns BETWEEN ? AND ? {'' if limit is None else f'LIMIT {limit}'}) "
             "ORDER BY series, time_ns",
             *self.time_range,
@@ -189,7 +199,7 @@ class _TypeQuery(NamedTuple):
     def _spans_from_rollups(self) -> dict[int, Span]:
         """Return the ends of each series, for a range that begins before the raw readings."""
         self.sources.reader.select_series(self.wanted)
-        relation = self.sources.pieces(self.type, plan_tables(self.time_range, "hour", self.sources.tier_starts))
+        relation = self.sources.pieces(self.types, plan_tables(self.time_range, "hour", self.sources.tier_starts))
         ends = self.sources.reader.fetch(
             f"SELECT series, min(first_ns) AS oldest, max(last_ns) AS newest FROM ({relation}) GROUP BY series"
         )
@@ -226,7 +236,7 @@ class _TypeQuery(NamedTuple):
         return self.sources.reader.fetch(
             f"SELECT series, {number} AS number, count(*) AS readings, "
             f"max(resolution) AS resolution, {ENDS}{f', {PEAKS}' if self.type in NUMBERS else ''} "
-            f"FROM ({self.sources.readings(self.type, table_ranges)}) JOIN wanted ON series = id "
+            f"FROM ({self.sources.readings(self.types, table_ranges)}) JOIN wanted ON series = id "
             "WHERE time_ns BETWEEN ? AND ? GROUP BY series, number ORDER BY series, number",
             *self.time_range,
         )
@@ -297,11 +307,12 @@ def scan_history(
     Readings of one time come in order of arrival. Neighbouring series are read together while they fit into
     `max_bytes`. A series that does not fit alone is read in pages.
     """
-    sizes = _sizes(reader, series, time_range)
-    group: list[Series] = []
+    parts = [part for item in series for part in history_parts(item)]
+    sizes = _sizes(reader, parts, time_range)
+    group: list[HistoryPart] = []
     group_bytes = 0
-    for item in series:
-        size = sizes.get(item.id)
+    for part in parts:
+        size = sizes.get(part.series)
         if size is None:
             continue
         if group and group_bytes + size.bytes > max_bytes:
@@ -309,73 +320,67 @@ def scan_history(
             group, group_bytes = [], 0
         if size.bytes > max_bytes:
             page_readings = max(1, max_bytes // size.largest_bytes)
-            yield from _read_pages(reader, item, time_range, page_readings, piece_readings)
+            yield from _read_pages(reader, part, time_range, page_readings, piece_readings)
         else:
-            group.append(item)
+            group.append(part)
             group_bytes += size.bytes
     yield from _read_together(reader, group, time_range, piece_readings)
 
 
-def _sizes(reader: SnapshotReader, series: Sequence[Series], time_range: TimeRange) -> dict[int, _SeriesSize]:
-    sizes: dict[int, _SeriesSize] = {}
-    for type, ids in _ids_by_type(series):
-        text = f"{TEXT_COPIES} * strlen(value)" if type == "string" else "0"
-        reader.select_series(ids)
+def _sizes(reader: SnapshotReader, parts: Sequence[HistoryPart], time_range: TimeRange) -> dict[Series, _SeriesSize]:
+    sizes: dict[Series, _SeriesSize] = {}
+    for types, wanted in by_types(parts).items():
+        text = f"{TEXT_COPIES} * strlen(value)" if types == ("string",) else "0"
+        reader.select_series(wanted)
         columns = reader.fetch(
             f"SELECT series, {ROW_BYTES} * count(*) + sum({text}) AS bytes, "
-            f"{ROW_BYTES} + max({text}) AS largest FROM {schema.table('raw', type)} JOIN wanted ON series = id "
+            f"{ROW_BYTES} + max({text}) AS largest FROM ({schema.readings(types)}) JOIN wanted ON series = id "
             "WHERE time_ns BETWEEN ? AND ? GROUP BY series",
             *time_range,
         )
         for id, *size in zip(*(columns[name].tolist() for name in columns), strict=True):
-            sizes[id] = _SeriesSize(*map(int, size))
+            sizes[wanted[id]] = _SeriesSize(*map(int, size))
     return sizes
 
 
 def _read_together(
-    reader: SnapshotReader, group: Sequence[Series], time_range: TimeRange, piece_readings: int
+    reader: SnapshotReader, group: Sequence[HistoryPart], time_range: TimeRange, piece_readings: int
 ) -> Iterator[SeriesHistory]:
     """Yield all readings of several series."""
-    found: dict[int, tuple[Array, Array]] = {}
-    for type, ids in _ids_by_type(group):
+    found: dict[Series, tuple[Array, Array]] = {}
+    for types, wanted in by_types(group).items():
+        ids = sorted(wanted)
         reader.select_series(ids)
         # The bounds of the ids, beside the join, skip whole row groups where rows are sorted by series.
         columns = reader.fetch(
-            f"SELECT series, time_ns, value FROM {schema.table('raw', type)} AS raw JOIN wanted ON series = id "
-            "WHERE time_ns BETWEEN ? AND ? AND series BETWEEN ? AND ? ORDER BY series, time_ns, raw.rowid",
+            f"SELECT series, time_ns, value FROM ({schema.readings(types)}) JOIN wanted ON series = id "
+            "WHERE time_ns BETWEEN ? AND ? AND series BETWEEN ? AND ? ORDER BY series, time_ns, row",
             *(*time_range, ids[0], ids[-1]),
         )
         for id, rows in slices_by_series(columns["series"]):
-            found[id] = columns["time_ns"][rows], columns["value"][rows]
-    for item in group:
-        yield from _split(item, *found.pop(item.id), piece_readings)
+            found[wanted[id]] = columns["time_ns"][rows], columns["value"][rows]
+    for series, _ in group:
+        yield from _split(series, *found.pop(series), piece_readings)
 
 
 def _read_pages(
-    reader: SnapshotReader, series: Series, time_range: TimeRange, page_readings: int, piece_readings: int
+    reader: SnapshotReader, part: HistoryPart, time_range: TimeRange, page_readings: int, piece_readings: int
 ) -> Iterator[SeriesHistory]:
     """Yield all readings of one series. A page begins after the last reading of the previous page."""
     after_ns, after_row = time_range.first_ns, -1
     while True:
         columns = reader.fetch(
-            f"SELECT time_ns, value, rowid FROM {schema.table('raw', series.type)} WHERE series = ? "
-            "AND time_ns BETWEEN ? AND ? AND (time_ns > ? OR rowid > ?) ORDER BY time_ns, rowid LIMIT ?",
-            *(series.id, after_ns, time_range.last_ns, after_ns, after_row, page_readings),
+            f"SELECT time_ns, value, row FROM ({schema.readings(part.types)}) WHERE series = ? "
+            "AND time_ns BETWEEN ? AND ? AND (time_ns > ? OR row > ?) ORDER BY time_ns, row LIMIT ?",
+            *(part.series.id, after_ns, time_range.last_ns, after_ns, after_row, page_readings),
         )
-        yield from _split(series, columns["time_ns"], columns["value"], piece_readings)
-        if len(columns["rowid"]) < page_readings:
+        yield from _split(part.series, columns["time_ns"], columns["value"], piece_readings)
+        if len(columns["row"]) < page_readings:
             return
-        after_ns, after_row = int(columns["time_ns"][-1]), int(columns["rowid"][-1])
+        after_ns, after_row = int(columns["time_ns"][-1]), int(columns["row"][-1])
 
 
 def _split(series: Series, times_ns: Array, values: Array, piece_readings: int) -> Iterator[SeriesHistory]:
     for start in range(0, len(times_ns), piece_readings):
         rows = slice(start, start + piece_readings)
         yield series_history(series, times_ns[rows], values[rows], "raw")
-
-
-def _ids_by_type(series: Iterable[Series]) -> Iterator[tuple[MetricType, list[int]]]:
-    """Yield the sorted ids of the series of each type that has any."""
-    for type in schema.TYPES:
-        if ids := sorted({item.id for item in series if item.type == type}):
-            yield type, ids

@@ -8,7 +8,7 @@ the range is in exactly one relation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hub.model.store import StoreCursor
@@ -116,6 +116,9 @@ def _round_up(time_ns: int, bucket: int) -> int:
     return -(-time_ns // bucket) * bucket
 
 
+_READING = "series, time_ns, value"
+
+
 class QuerySources(NamedTuple):
     """The contents of the reader's snapshot: its cursor, the start of each tier and the backlog of the rollups."""
 
@@ -124,28 +127,30 @@ class QuerySources(NamedTuple):
     tier_starts: TierStarts
     backlog: Mapping[str, RollupBacklog]
 
-    def readings(self, type: MetricType, table_ranges: Sequence[TableRange]) -> str:
+    def readings(self, types: Sequence[MetricType], table_ranges: Sequence[TableRange]) -> str:
         """Return a relation (series, time_ns, value, resolution) of the readings of the series in the table `wanted`.
+
+        Readings of several types are values of the first one.
 
         A piece of a rollup returns the readings that it contains at their own times: first and last, and of numbers the
         lowest and the highest, some of them twice. They may lie outside the range by less than a bucket.
         """
-        kept = ("first", "low", "high", "last") if type in NUMBERS else ("first", "last")
+        kept = ("first", "low", "high", "last") if types[0] in NUMBERS else ("first", "last")
         times, values = (", ".join(f"{name}{end}" for name in kept) for end in ("_ns", ""))
-        return self._union(
-            type,
-            table_ranges,
-            "series, time_ns, value",
-            f"series, unnest([{times}]) AS time_ns, unnest([{values}]) AS value",
-        )
+        piece = f"series, unnest([{times}]) AS time_ns, unnest([{values}]) AS value"
+        return _union(select for type in types for select in self._selects(type, table_ranges, _READING, piece))
 
-    def pieces(self, type: MetricType, table_ranges: Sequence[TableRange]) -> str:
+    def pieces(self, types: Sequence[MetricType], table_ranges: Sequence[TableRange]) -> str:
         """Return a relation of rollup pieces and their resolution. A raw reading is a piece of its own."""
-        raw = schema.piece_columns(type, lambda column: f"{column.one_reading} AS {column.name}")
-        columns = schema.piece_columns(type, lambda column: column.name)
-        return self._union(type, table_ranges, f"series, time_ns, {raw}", f"series, time_ns, {columns}")
 
-    def _union(self, type: MetricType, table_ranges: Sequence[TableRange], raw: str, piece: str) -> str:
+        def selects(type: MetricType) -> list[str]:
+            raw = schema.piece_columns(type, lambda column: f"{column.one_reading} AS {column.name}")
+            columns = schema.piece_columns(type, lambda column: column.name)
+            return self._selects(type, table_ranges, f"series, time_ns, {raw}", f"series, time_ns, {columns}")
+
+        return _union(select for type in types for select in selects(type))
+
+    def _selects(self, type: MetricType, table_ranges: Sequence[TableRange], raw: str, piece: str) -> list[str]:
         # One scan reads all ranges of a table: each scan begins with the bounds of all row groups, which is half of the
         # work if there are a billion rows.
         scans: dict[tuple[Resolution, bool], list[str]] = {}
@@ -166,13 +171,18 @@ class QuerySources(NamedTuple):
                 f"SELECT {raw if is_raw else piece}, {RESOLUTIONS.index(resolution)} AS resolution "
                 f"FROM {table} AS source JOIN wanted ON series = id WHERE ({' OR '.join(conditions)}){rows}"
             )
-        return " UNION ALL ".join(selects)
+        return selects
 
     def _last_row(self, table: str) -> int:
         count = int(self.reader.fetch(f"SELECT count(*) AS count FROM {table}")["count"][0])
         # See `last_row` in hub.storage.duckdb.tables.
         last = self.reader.fetch(f"SELECT max(rowid) AS last FROM {table} WHERE rowid >= ?", count - 1)["last"]
         return int(last[0])
+
+
+def _union(selects: Iterable[str]) -> str:
+    """Return a relation of all rows. DuckDB casts integers to floats where both occur."""
+    return " UNION ALL ".join(selects)
 
 
 def read_sources(reader: SnapshotReader) -> QuerySources:

@@ -269,6 +269,7 @@ class _Rebuild:
                     self._insert(table, columns)
                     self._report_progress(rows)
             self._add_counts(type)
+        self._remove_widened()
         self._set_positions(registry, cursor)
         tables = Tables(self._connection, registry=registry)
         tables.rollups.roll_up_all()
@@ -296,6 +297,18 @@ class _Rebuild:
             self._connection.execute(f"INSERT INTO {table} SELECT * FROM slice{known if only_new else ''}")
         finally:
             self._connection.unregister("slice")
+
+    def _remove_widened(self) -> None:
+        """Remove floats that are an integer reading of another source.
+
+        A metric that has become float since: the journal's entries are read as floats now, and the damaged file has
+        them as the integers that they were.
+        """
+        integers, floats = schema.table("raw", "integer"), schema.table("raw", "float")
+        self._connection.execute(
+            f"DELETE FROM {floats} WHERE series IN (SELECT DISTINCT series FROM {integers}) "
+            f"AND (series, time_ns) IN (SELECT (series, time_ns) FROM {integers})"
+        )
 
     def _add_counts(self, type: MetricType) -> None:
         """Take over the expired and refused counts of the base. The summaries are computed at the opening."""

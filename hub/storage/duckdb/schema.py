@@ -21,7 +21,7 @@ Columns have no NOT NULL: nothing here writes NULL, and the check would cost tim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from wire.model import MetricType
@@ -77,6 +77,23 @@ TIERS: dict[Tier, int] = {"minute": 60_000_000_000, "hour": 3_600_000_000_000}
 def table(resolution: Resolution, type: MetricType) -> str:
     """Return the table of a type's readings, or of a rollup of them."""
     return f"{resolution}_{type}"
+
+
+def readings(types: Sequence[MetricType]) -> str:
+    """Return the relation (series, time_ns, value, row) of the readings of these types, as values of the first one.
+
+    `row` is a number of its own for each reading; within a type it has the order of arrival.
+    """
+    count = len(types)
+    return " UNION ALL ".join(
+        f"SELECT series, time_ns, value, rowid * {count} + {number} AS row FROM {table('raw', type)}"
+        for number, type in enumerate(types)
+    )
+
+
+def times(types: Sequence[MetricType]) -> str:
+    """Return the relation (series, time_ns) of the readings of these types."""
+    return " UNION ALL ".join(f"SELECT series, time_ns FROM {table('raw', type)}" for type in types)
 
 
 def summary_table(type: MetricType) -> str:

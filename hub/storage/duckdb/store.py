@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Self, TypeVar, TypeVarTuple
 
@@ -46,6 +47,7 @@ from hub.storage.duckdb.database import (
     wal_bytes,
 )
 from hub.storage.duckdb.history import read_history, scan_history
+from hub.storage.duckdb.summary import add_counts, join_spans
 from hub.storage.duckdb.tables import Tables
 from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
 from hub.storage.duckdb.verify import verify_part
@@ -196,7 +198,7 @@ class DuckdbStore:
     async def query(self, query: HistoryQuery) -> History:
         """Return the requested readings. Cancellation interrupts the query."""
         _, tables = await self._require_open()
-        spans = _merge(summary.spans(query.series) for summary in tables.summaries.values())
+        spans = _merge((summary.spans(query.series) for summary in tables.summaries.values()), join_spans)
         return await self._read(lambda reader: read_history(reader, query, spans))
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
@@ -228,12 +230,14 @@ class DuckdbStore:
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """Return the newest readings from memory."""
         _, tables = await self._require_open()
-        return _merge(summary.latest(series) for summary in tables.summaries.values())
+        newer = attrgetter("time_ns")
+        of_types = (summary.latest(series) for summary in tables.summaries.values())
+        return _merge(of_types, lambda one, other: max(one, other, key=newer))
 
     async def counts(self) -> dict[int, ReadingCounts]:
         """Return the counts from memory."""
         _, tables = await self._require_open()
-        return _merge(summary.counts() for summary in tables.summaries.values())
+        return _merge((summary.counts() for summary in tables.summaries.values()), add_counts)
 
     async def import_counts(self, counts: Sequence[tuple[Series, ReadingCounts]]) -> None:
         await self._run_in_writer(self._change, lambda tables: tables.import_counts(counts))
@@ -526,9 +530,13 @@ def _notice(kept: Sequence[Path]) -> str | None:
     )
 
 
-def _merge(by_type: Iterable[dict[int, T]]) -> dict[int, T]:
-    """Merge what the summary of each type knows of its series, by id."""
-    return {id: known for of_type in by_type for id, known in of_type.items()}
+def _merge(by_type: Iterable[dict[int, T]], join: Callable[[T, T], T]) -> dict[int, T]:
+    """Merge what the summary of each type knows of its series, by id. `join` is for series of several types."""
+    merged: dict[int, T] = {}
+    for of_type in by_type:
+        both = merged.keys() & of_type.keys()
+        merged |= of_type | {id: join(merged[id], of_type[id]) for id in both}
+    return merged
 
 
 def _log_upkeep_failure(upkeep: asyncio.Task[None]) -> None:

@@ -31,6 +31,16 @@ class Span(NamedTuple):
     newest_ns: int
 
 
+def join_spans(one: Span, other: Span) -> Span:
+    """Return the span of a series of which each has the readings of one type."""
+    return Span(one.readings + other.readings, min(one.oldest_ns, other.oldest_ns), max(one.newest_ns, other.newest_ns))
+
+
+def add_counts(one: ReadingCounts, other: ReadingCounts) -> ReadingCounts:
+    """Return the counts of a series of which each has the readings of one type."""
+    return ReadingCounts(*map(sum, zip(one, other, strict=True)))
+
+
 class Summary:
     """The series of one type, in arrays indexed by their ids, which are small integers.
 

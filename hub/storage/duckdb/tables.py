@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -174,6 +175,11 @@ class Tables:
         """
         missing = {}
         (expired_before_ns,) = self._row("SELECT raw_from_ns FROM tiers")
+        # A reading that was stored before its metric got another type is in the table of the earlier type.
+        types_by_type = {type: {type} for type in schema.TYPES}
+        for entry in entries:
+            for series, _ in entry.batch.columns if entry.batch is not None else ():
+                types_by_type[series.type].update(series.types)
         for type, rows in collect_columns(entries).items():
             first_of_time = np.ones(len(rows.series), np.bool_)
             first_of_time[1:] = (rows.series[1:] != rows.series[:-1]) | (rows.times_ns[1:] != rows.times_ns[:-1])
@@ -184,7 +190,8 @@ class Tables:
             self._connection.register("offered", keys)
             try:
                 found = self._columns(
-                    f"SELECT number FROM offered ANTI JOIN (SELECT series, time_ns FROM {schema.table('raw', type)} "
+                    "SELECT number FROM offered ANTI JOIN (SELECT series, time_ns FROM "
+                    f"({schema.times(sorted(types_by_type[type]))}) "
                     "WHERE time_ns BETWEEN ? AND ?) USING (series, time_ns) ORDER BY number",
                     int(keys["time_ns"].min()),
                     int(keys["time_ns"].max()),
@@ -199,11 +206,11 @@ class Tables:
         """Append what `missing` returns. Return the number of readings of each series, by id. The cursor stays."""
         rows = self.missing(entries)
         self._append(rows, self.cursor)
-        return {
-            int(id): int(count)
-            for rows_of_type in rows.values()
-            for id, count in zip(*np.unique(rows_of_type.series, return_counts=True), strict=True)
-        }
+        added: Counter[int] = Counter()
+        for rows_of_type in rows.values():
+            for id, count in zip(*np.unique(rows_of_type.series, return_counts=True), strict=True):
+                added[int(id)] += int(count)
+        return dict(added)
 
     def _append(self, rows: Mapping[MetricType, SortedColumns], cursor: StoreCursor) -> int:
         stats = {type: series_stats(rows_of_type) for type, rows_of_type in rows.items()}

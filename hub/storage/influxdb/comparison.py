@@ -38,17 +38,21 @@ async def find_missing(history: HistoryReader, given: dict[Series, Times]) -> li
             if np.searchsorted(times, start_ns) < np.searchsorted(times, end_ns)
         ]
         for part in await history.query(HistoryQuery(inside, start_ns, end_ns, POINTS)):
+            series = part.series.first
             if part.resolution == "raw":
-                left[part.series] = np.setdiff1d(left[part.series], part.times_ns, assume_unique=True)
+                left[series] = np.setdiff1d(left[series], part.times_ns, assume_unique=True)
                 continue
-            async with aclosing(history.scan([part.series], start_ns, end_ns)) as pieces:
+            async with aclosing(history.scan([series], start_ns, end_ns)) as pieces:
                 async for piece in pieces:
-                    left[part.series] = np.setdiff1d(left[part.series], piece.times_ns, assume_unique=True)
+                    left[series] = np.setdiff1d(left[series], piece.times_ns, assume_unique=True)
     return [MissingReadings(series, times) for series, times in left.items() if len(times)]
 
 
 def storable_times(entries: Iterable[Entry]) -> dict[Series, Times]:
-    """Return the times of the readings that a server can hold, by series: ascending, each once. Pure."""
+    """Return the times of the readings that a server can hold, by series: ascending, each once. Pure.
+
+    A reading counts as stored whatever type it had, so the first object of a series stands for all of its types.
+    """
     found: defaultdict[Series, list[Times]] = defaultdict(list)
     for entry in entries:
         if entry.batch is None:
@@ -59,7 +63,7 @@ def storable_times(entries: Iterable[Entry]) -> dict[Series, Times]:
                 has_value = np.isfinite(np.asarray(values, np.float64))
             else:
                 has_value = np.array([value is not None for value in values], np.bool_)
-            found[series].append(times[has_value & (times <= MAX_TIME_NS)])
+            found[series.first].append(times[has_value & (times <= MAX_TIME_NS)])
     joined = {series: np.unique(np.concatenate(parts)) for series, parts in found.items()}
     return {series: times for series, times in joined.items() if len(times)}
 
@@ -74,7 +78,7 @@ def only_missing(entries: Iterable[Entry], missing: Iterable[MissingReadings]) -
         times = np.asarray(entry.batch.times, np.int64)
         columns: list[Column] = []
         for series, values in entry.batch.columns:
-            is_missing = np.isin(times, lacking.get(series, ()))
+            is_missing = np.isin(times, lacking.get(series.first, ()))
             if is_missing.any():
                 plain = values if isinstance(values, list) else values.tolist()
                 columns.append(

@@ -33,6 +33,7 @@ from hub.storage.influxdb.series_naming import SeriesNaming
 from hub.storage.query import (
     NUMBERS,
     Ends,
+    HistoryPart,
     Intervals,
     Points,
     TimeRange,
@@ -41,6 +42,7 @@ from hub.storage.query import (
     clip_range,
     divide,
     has_ends,
+    history_parts,
     in_query_order,
     interleave,
     interval_width,
@@ -76,7 +78,20 @@ class QueryRunner:
         self._client = client
 
     async def run(self, statements: Sequence[Statement], *, rows: int) -> StatementRows:
-        """Return the answers to all statements. Each returns about `rows` rows for each of its series."""
+        """Return the answers to all statements. Each returns about `rows` rows for each of its series.
+
+        The rows of several fields of a group are separate ones, as those of several measurements.
+        """
+        by_field = [of_field for statement in statements for of_field in statement.of_each_field()]
+        answers = iter(await self._run(by_field, rows))
+        return [
+            _join_fields({field.field: next(answers) for field in statement.group.fields})
+            if len(statement.group.fields) > 1
+            else next(answers)
+            for statement in statements
+        ]
+
+    async def _run(self, statements: Sequence[Statement], rows: int) -> StatementRows:
         requests: list[list[Statement]] = []
         free_rows = 0
         for statement in statements:
@@ -149,6 +164,15 @@ class QueryRunner:
         return StoreUnavailable(f"InfluxDB at {target.url} cannot answer now: {message}")
 
 
+def _join_fields(by_field: Mapping[str, dict[int, list[MeasurementRows]]]) -> dict[int, list[MeasurementRows]]:
+    """Return the rows of all fields of a group by series, with the field in the name of their measurement."""
+    joined: dict[int, list[MeasurementRows]] = {}
+    for field, answer in by_field.items():
+        for id, rows in answer.items():
+            joined.setdefault(id, []).extend(part._replace(measurement=f"{part.measurement} {field}") for part in rows)
+    return joined
+
+
 PAGE_READINGS = 16_384
 """Readings of one page: 5 ms of the hub's time each, which delays nothing else for longer."""
 
@@ -164,56 +188,60 @@ class HistoryReader:
         """Return the history of each requested series, as Store.query of hub.model.store defines it."""
         check_query(query)
         time_range = clip_range(query.start_ns, query.end_ns, newest_ns=MAX_TIME_NS)
-        found: Mapping[int, SeriesHistory] = {}
+        found: Mapping[Series, SeriesHistory] = {}
+        parts = [part for item in query.series for part in history_parts(item, query.aggregate)]
         if not time_range.is_empty:
             if query.points is None:
-                found = await self._read_all(query.series, time_range)
+                found = await self._read_all(parts, time_range)
             elif query.aggregate == "minmax":
-                found = await self._read_reduced(query.series, time_range, query.points)
+                found = await self._read_reduced(parts, time_range, query.points)
             else:
-                found = await self._read_aggregate(query, time_range, query.points)
+                found = await self._read_aggregate(query, parts, time_range, query.points)
         return in_query_order(query, found)
 
     async def scan(self, series: Sequence[Series], start_ns: int, end_ns: int) -> AsyncGenerator[SeriesHistory, None]:
         """Yield every reading, one series after the other in time order, in pieces."""
         time_range = clip_range(start_ns, end_ns, newest_ns=MAX_TIME_NS)
-        for item in series:
-            async for points in self._pages(item, time_range):
-                yield series_history(item, *points, "raw")
+        for part in [part for item in series for part in history_parts(item)]:
+            async for points in self._pages(part, time_range):
+                yield series_history(part.series, *points, "raw")
 
     async def latest(self, series: Sequence[Series]) -> dict[int, NewestReading]:
         """Return the newest reading of each series that has one, by series id."""
-        groups = group_series(series, self._naming)
+        groups = group_series((part for item in series for part in history_parts(item)), self._naming)
         newest = [Statement("last(#)", group, EVER, group.type) for group in groups]
         found: dict[int, NewestReading] = {}
         for answer in await self._runner.run(newest, rows=LIGHT_ROWS):
             for id, rows in answer.items():
                 points = join_rows(rows)
-                found[id] = NewestReading(int(points.times_ns[-1]), points.values[-1:].tolist()[0])
+                time_ns = int(points.times_ns[-1])
+                if id not in found or time_ns > found[id].time_ns:
+                    found[id] = NewestReading(time_ns, points.values[-1:].tolist()[0])
         return found
 
-    async def _read_all(self, series: Sequence[Series], time_range: TimeRange) -> dict[int, SeriesHistory]:
+    async def _read_all(self, parts: Sequence[HistoryPart], time_range: TimeRange) -> dict[Series, SeriesHistory]:
         """Return every reading of each series."""
-        found: dict[int, SeriesHistory] = {}
+        found: dict[Series, SeriesHistory] = {}
         count = text_bytes = 0
-        for item in series:
+        for part in parts:
+            item = part.series
             pages: list[Points] = []
-            async for page in self._pages(item, time_range):
+            async for page in self._pages(part, time_range):
                 pages.append(page)
                 count += len(page.times_ns)
                 if item.type == "string":
                     text_bytes += sum(len(text.encode()) for text in page.values.tolist())
                 check_answer_size(readings=count, text_bytes=text_bytes)
             if pages:
-                found[item.id] = series_history(item, *Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
+                found[item] = series_history(item, *Points(*map(np.concatenate, zip(*pages, strict=True))), "raw")
         return found
 
-    async def _pages(self, series: Series, time_range: TimeRange) -> AsyncGenerator[Points, None]:
+    async def _pages(self, part: HistoryPart, time_range: TimeRange) -> AsyncGenerator[Points, None]:
         """Yield every reading of one series in time order. A page begins where the previous page ended."""
-        (group,) = group_series([series], self._naming)
+        (group,) = group_series([part], self._naming)
         limit = PAGE_READINGS
         while time_range.first_ns <= time_range.last_ns:
-            statement = Statement("#", group, time_range, series.type, limit=limit)
+            statement = Statement("#", group, time_range, group.type, limit=limit)
             try:
                 (answer,) = await self._runner.run([statement], rows=limit)
             except AnswerTooLarge:
@@ -221,12 +249,12 @@ class HistoryReader:
                     raise
                 limit //= 2
                 continue
-            rows = answer.get(series.id)
+            rows = answer.get(part.series.id)
             if rows is None:
                 return
             points = join_rows(rows)
             # Readings after the end of a full page of one measurement are not known yet.
-            ends = [int(part.times_ns[-1]) for part in rows if len(part.times_ns) >= limit]
+            ends = [int(page.times_ns[-1]) for page in rows if len(page.times_ns) >= limit]
             if not ends:
                 yield points
                 return
@@ -239,64 +267,64 @@ class HistoryReader:
             time_range = TimeRange(min(ends), time_range.last_ns)
 
     async def _read_reduced(
-        self, series: Sequence[Series], time_range: TimeRange, points: int
-    ) -> dict[int, SeriesHistory]:
+        self, parts: Sequence[HistoryPart], time_range: TimeRange, points: int
+    ) -> dict[Series, SeriesHistory]:
         """Return at most `points` points of each series, the extremes of each interval among them."""
-        groups = group_series(series, self._naming)
+        groups = group_series(parts, self._naming)
         raw = [Statement("#", group, time_range, group.type, limit=points + 1) for group in groups]
-        found: dict[int, SeriesHistory] = {}
-        many: dict[int, tuple[SeriesGroup, Points]] = {}
+        found: dict[Series, SeriesHistory] = {}
+        many: dict[Series, tuple[SeriesGroup, Points]] = {}
         for group, answer in zip(groups, await self._runner.run(raw, rows=points + 1), strict=True):
             by_id = {item.id: item for item in group.series}
             for id, rows in answer.items():
                 first_points = join_rows(rows)
                 if len(first_points.times_ns) <= points:
-                    found[id] = series_history(by_id[id], *first_points, "raw")
+                    found[by_id[id]] = series_history(by_id[id], *first_points, "raw")
                 else:
-                    many[id] = group._replace(series=(by_id[id],)), first_points
+                    many[by_id[id]] = group._replace(series=(by_id[id],)), first_points
         if many:
             found |= await self._reduce(many, time_range, points)
         return found
 
     async def _reduce(
-        self, many: Mapping[int, tuple[SeriesGroup, Points]], time_range: TimeRange, points: int
-    ) -> dict[int, SeriesHistory]:
+        self, many: Mapping[Series, tuple[SeriesGroup, Points]], time_range: TimeRange, points: int
+    ) -> dict[Series, SeriesHistory]:
         """Reduce series that have more readings than points. Each comes with its first readings."""
         newest = [Statement("last(#)", group, time_range, group.type) for group, _ in many.values()]
         oldest = [Statement("first(#)", group, EVER, group.type) for group, _ in many.values()]
         latest = [Statement("last(#)", group, EVER, group.type) for group, _ in many.values()]
         spans = await self._runner.run([*newest, *oldest, *latest], rows=1)
         statements: list[Statement] = []
-        plans: list[tuple[int, SeriesGroup, Ends, Intervals]] = []
-        for index, (id, (group, begin)) in enumerate(many.items()):
-            last, ever_first, ever_last = (join_rows(spans[index + kind * len(many)][id]) for kind in range(3))
+        plans: list[tuple[Series, SeriesGroup, Ends, Intervals]] = []
+        for index, (series, (group, begin)) in enumerate(many.items()):
+            last, ever_first, ever_last = (join_rows(spans[index + kind * len(many)][series.id]) for kind in range(3))
             ends = Ends(Points(*(column[:1] for column in begin)), Points(*(column[-1:] for column in last)))
             span = TimeRange(
                 max(time_range.first_ns, int(ever_first.times_ns[0])),
                 min(time_range.last_ns, int(ever_last.times_ns[-1])),
             )
             intervals = divide(span, group.type, points)
-            plans.append((id, group, ends, intervals))
+            plans.append((series, group, ends, intervals))
             statements += _selections(group, time_range, intervals)
         answers = iter(await self._runner.run(statements, rows=points))
-        found: dict[int, SeriesHistory] = {}
-        for id, group, ends, intervals in plans:
-            selected = [next(answers).get(id, []) for _ in _selections(group, time_range, intervals)]
+        found: dict[Series, SeriesHistory] = {}
+        for series, group, ends, intervals in plans:
+            selected = [next(answers).get(series.id, []) for _ in _selections(group, time_range, intervals)]
             if group.type in NUMBERS:
                 low = reduction.interval_minima(selected[0], intervals)
                 high = reduction.interval_maxima(selected[1], intervals)
                 reduced = interleave(low, high, ends if has_ends(group.type, points) else None)
             else:
                 reduced = interleave(*reduction.interval_ends(*selected, intervals=intervals))
-            found[id] = series_history(group.series[0], *reduced, "reduced")
+            found[series] = series_history(series, *reduced, "reduced")
         return found
 
     async def _read_aggregate(
-        self, query: HistoryQuery, time_range: TimeRange, points: int
-    ) -> dict[int, SeriesHistory]:
+        self, query: HistoryQuery, parts: Sequence[HistoryPart], time_range: TimeRange, points: int
+    ) -> dict[Series, SeriesHistory]:
         """Return one value for each interval that has readings."""
         aggregate = query.aggregate
-        groups = group_series(query.series, self._naming)
+        groups = group_series(parts, self._naming)
         intervals = Intervals(query.start_ns, interval_width(query, points))
         function = {"avg": "mean(#)", "count": "count(#)"}.get(aggregate, f"{aggregate}(#)")
         types: dict[str, MetricType] = {"avg": "float", "count": "integer"}
@@ -307,7 +335,7 @@ class HistoryReader:
             Statement("count(#)", group, time_range, "integer", intervals) for group in groups if aggregate == "avg"
         ]
         answers = await self._runner.run([*statements, *counts], rows=points)
-        found: dict[int, SeriesHistory] = {}
+        found: dict[Series, SeriesHistory] = {}
         for index, group in enumerate(groups):
             for item in group.series:
                 rows = answers[index].get(item.id)
@@ -316,14 +344,14 @@ class HistoryReader:
                 if len(rows) > 1 and aggregate in ("first", "last"):
                     # The series was in several measurements.
                     selections = _end_selections(group._replace(series=(item,)), time_range, intervals)
-                    parts = [answer.get(item.id, []) for answer in await self._runner.run(selections, rows=points)]
-                    ends = reduction.interval_ends(*parts, intervals=intervals)
+                    selected = [answer.get(item.id, []) for answer in await self._runner.run(selections, rows=points)]
+                    ends = reduction.interval_ends(*selected, intervals=intervals)
                     reduced = ends.first if aggregate == "first" else ends.last
                 else:
                     weights = answers[index + len(groups)][item.id] if aggregate == "avg" else ()
                     reduced = reduction.combine_measurements(rows, aggregate, weights)
                 begins = query.start_ns + (reduced.times_ns - query.start_ns) // intervals.width_ns * intervals.width_ns
-                found[item.id] = series_history(item, begins, reduced.values, "reduced")
+                found[item] = series_history(item, begins, reduced.values, "reduced")
         return found
 
 

@@ -17,7 +17,7 @@ from hub.model.batch import Series
 from hub.model.store import StoreError
 from hub.storage.influxdb.line_protocol import MAX_TIME_NS
 from hub.storage.influxdb.series_naming import DEVICE_TAG, SeriesNaming
-from hub.storage.query import DTYPES, Array, Intervals, TimeRange
+from hub.storage.query import DTYPES, Array, HistoryPart, Intervals, TimeRange
 from wire.model import MetricType
 
 MAX_DEVICES = 100
@@ -30,16 +30,28 @@ EVER = TimeRange(0, MAX_TIME_NS)
 """All times. InfluxDB's own limits are wider, but without a condition it ends at the current time."""
 
 
-class SeriesGroup(NamedTuple):
-    """Series that one statement can query: one metric of several devices with the same location.
-
-    `source` follows FROM; `series` belong to different devices.
-    """
+class FieldSource(NamedTuple):
+    """A field of one type, and what follows FROM in a statement about it."""
 
     source: str
     field: str
     type: MetricType
+
+
+class SeriesGroup(NamedTuple):
+    """Series that one statement can query: one metric of several devices with the same location.
+
+    `series` belong to different devices. `fields` are one for each type that their readings have; the values of the
+    others become values of the first one.
+    """
+
+    fields: tuple[FieldSource, ...]
     series: tuple[Series, ...]
+
+    @property
+    def type(self) -> MetricType:
+        """Return the type of the values."""
+        return self.fields[0].type
 
 
 class Statement(NamedTuple):
@@ -59,15 +71,19 @@ class Statement(NamedTuple):
     limit: int | None = None
     moments: bool = False
 
+    def of_each_field(self) -> list[Statement]:
+        """Return the statement for each field of the group."""
+        return [self._replace(group=self.group._replace(fields=(field,))) for field in self.group.fields]
+
     def text(self) -> str:
-        """Return the statement in InfluxQL."""
-        source = self.group.source
+        """Return the statement about the group's first field in InfluxQL."""
+        source, field_name, type = self.group.fields[0]
         # A metric may be named "device", too. The condition is about the tag.
         devices = " OR ".join(f'"{DEVICE_TAG}"::tag = {text(series.device)}' for series in self.group.series)
         condition = f"({devices}) AND "
         bounds = f"time >= {self.time_range.first_ns} AND time <= {self.time_range.last_ns}"
         # The type excludes a tag of the same name, and values of another field type.
-        field = f"{name(self.group.field)}::{'float' if self.type == 'float' else self.group.type}"
+        field = f"{name(field_name)}::{'float' if self.type == 'float' else type}"
         if self.moments:
             inner = f"SELECT cumulative_sum(elapsed({field}, 1ns)) AS moment FROM {source}"
             source = f'({inner} WHERE {condition}{bounds} GROUP BY "{DEVICE_TAG}")'
@@ -82,19 +98,25 @@ class Statement(NamedTuple):
         )
 
 
-def group_series(series: Iterable[Series], naming: SeriesNaming) -> list[SeriesGroup]:
+def group_series(parts: Iterable[HistoryPart], naming: SeriesNaming) -> list[SeriesGroup]:
     """Return these series in groups of at most MAX_DEVICES. A repeated series is included once."""
-    found: dict[tuple[str, str, MetricType], dict[int, Series]] = {}
-    for item in series:
-        location = naming.locate(item)
-        pattern = naming.measurements(item)
-        source = name(location.measurement) if pattern is None else regex(pattern)
-        found.setdefault((source, location.field, item.type), {})[item.id] = item
+    found: dict[tuple[FieldSource, ...], dict[int, Series]] = {}
+    for series, types in parts:
+        fields = tuple(
+            _field_source(part, naming) for type in types for part in series.parts or (series,) if part.type == type
+        )
+        found.setdefault(fields, {})[series.id] = series
     return [
-        SeriesGroup(*key, members[start : start + MAX_DEVICES])
-        for key, members in ((key, tuple(by_id.values())) for key, by_id in found.items())
+        SeriesGroup(fields, members[start : start + MAX_DEVICES])
+        for fields, members in ((fields, tuple(by_id.values())) for fields, by_id in found.items())
         for start in range(0, len(members), MAX_DEVICES)
     ]
+
+
+def _field_source(series: Series, naming: SeriesNaming) -> FieldSource:
+    location = naming.locate(series)
+    pattern = naming.measurements(series)
+    return FieldSource(name(location.measurement) if pattern is None else regex(pattern), location.field, series.type)
 
 
 def split_statement(statement: Statement) -> list[Statement]:

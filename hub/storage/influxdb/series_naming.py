@@ -2,6 +2,9 @@
 
 A template is text with placeholders: {device}, {metric}, {type} and {unit} of the metric, and {tag.NAME} for a tag that
 the device reports. The text after a colon is the default: {tag.type:telemetry}. This module is pure.
+
+A field keeps its name and its type for ever. So a renamed metric keeps the field of its first name, and each further
+type of a metric has a field of its own: `level` and, after the metric became float, `level (float)`.
 """
 
 from __future__ import annotations
@@ -107,11 +110,15 @@ class SeriesNaming:
         }
         tags |= {name: _fill(template, series, device_tags) for name, template in self._template_tags}
         tags[DEVICE_TAG] = series.device
+        field = _fill(self._field, series, device_tags)
+        if series.type != series.first.type and "type" not in _placeholders(self._measurement + self._field):
+            # InfluxDB fixes the type of a field with its first value.
+            field = f"{field} ({series.type})"
         cleaned = {clean_name(name): clean_name(value) for name, value in tags.items()}
         return SeriesLocation(
             _COMMENT.sub("_", clean_name(_fill(self._measurement, series, device_tags))) or UNNAMED,
             tuple(sorted((name, value) for name, value in cleaned.items() if name and value)),
-            _TIME.sub(r"\g<0>_", clean_name(_fill(self._field, series, device_tags))),
+            _TIME.sub(r"\g<0>_", clean_name(field)),
         )
 
     def measurements(self, series: Series) -> str | None:
@@ -181,7 +188,7 @@ def _fill(template: str, series: Series, tags: Mapping[str, str]) -> str:
         found = (
             tags.get(name.removeprefix(_TAG_PLACEHOLDER), "")
             if name.startswith(_TAG_PLACEHOLDER)
-            else str(getattr(series, name))
+            else str(getattr(series, "first_name" if name == "metric" else name))
         )
         return found or default
 
@@ -222,16 +229,16 @@ class SeriesNames:
             device: {digests[start : start + DIGEST_BYTES] for start in range(0, len(digests), DIGEST_BYTES)}
             for device, digests in known.items()
         }
-        self._names: dict[int, SeriesName] = {}
+        self._names: dict[Series, SeriesName] = {}
 
     def name_of(self, series: Series) -> SeriesName:
         """Return the name of a series with the current tags of its device."""
-        name = self._names.get(series.id)
+        name = self._names.get(series)
         tags = self._naming.tags_of(series.device)
         if name is None or (name.tags is not tags and name.tags != tags):
             location = self._naming.locate(series)
             prefix, field = location.line_prefix, location.field_key
-            name = self._names[series.id] = SeriesName(prefix, field, self._problem(series, prefix, field), tags)
+            name = self._names[series] = SeriesName(prefix, field, self._problem(series, prefix, field), tags)
         return name
 
     def known(self) -> dict[str, bytes]:

@@ -39,6 +39,14 @@ VALUES: dict[MetricType, st.SearchStrategy[Any]] = {
 }
 
 
+def retyped(*types: MetricType, id: int = 9) -> tuple[Series, ...]:
+    """Return the objects of a series that had these types one after the other; the last one is current."""
+    parts = tuple(Series(id, "device", "retyped", type) for type in types)
+    for part in parts:
+        part.parts = parts
+    return parts
+
+
 def open_store(directory: Path) -> DuckdbStore:
     """Return a DuckDB store of this registry in the directory, to be entered."""
     return DuckdbStore(directory / "history.duckdb", registry=REGISTRY)

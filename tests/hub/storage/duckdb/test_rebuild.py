@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreError
 from hub.storage.duckdb.query_plan import HOUR_NS
 from hub.storage.duckdb.rebuild import RebuildResult, farthest_cursor, rebuild
@@ -26,7 +27,7 @@ from tests.hub.storage.duckdb.damaged_file import (
     write_file,
 )
 from tests.hub.storage.duckdb.deletion import delete_before
-from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
+from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry, retyped
 
 EVER = (0, 2**63)
 
@@ -89,6 +90,27 @@ async def test_what_the_hub_stored_since_is_kept(tmp_path: Path) -> None:
     for _ in range(2):
         assert rebuilt(path, damaged, path).readings == ENTRIES * READINGS
         await assert_complete(path)
+
+
+async def test_a_reading_of_two_types_is_kept_once(tmp_path: Path) -> None:
+    """The journal's entries of a metric that became float are floats; the damaged file has them as integers."""
+    integer, float_ = retyped("integer", "float")
+    damaged, journal = tmp_path / "history.duckdb.damaged-1", tmp_path / "journal.duckdb"
+    for path, written in (
+        (damaged, batch([1, 2], {integer: [10, 2**60 + 1]})),
+        (journal, batch([2, 3], {float_: [2**60 + 1, 0.5]})),
+    ):
+        async with DuckdbStore(path, registry=REGISTRY) as store:
+            await store.open()
+            await store.write([entry(1, written)], StoreCursor("journal", 1))
+    path = tmp_path / "history.duckdb"
+    assert rebuilt(path, damaged, journal, offset=1).readings == 3
+    async with DuckdbStore(path, registry=REGISTRY) as store:
+        await store.open()
+        (history,) = (await store.query(HistoryQuery([float_], *EVER, None))).series
+        assert [*history.values] == [10.0, float(2**60), 0.5]
+        (exact,) = (await store.query(HistoryQuery([Series(9, "device", "retyped", "integer")], *EVER, None))).series
+        assert [*exact.values] == [10, 2**60 + 1]
 
 
 async def test_expired_readings_stay_expired(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.query_plan import RollupBacklog
 from hub.storage.duckdb.summary import Span
 from hub.storage.duckdb.tables import Tables
-from tests.hub.storage.readings import REGISTRY, SERIES, Reading, batch, entry
+from tests.hub.storage.readings import REGISTRY, SERIES, Reading, batch, entry, retyped
 from wire.model import MetricType
 
 SECOND, MINUTE, HOUR = 1_000_000_000, 60_000_000_000, 3_600_000_000_000
@@ -249,3 +249,21 @@ def test_a_series_that_began_after_the_deletion_is_complete(tmp_path: Path) -> N
         with database.reader() as reader:
             history = read_history(reader, HistoryQuery([old, new], 0, 200 * HOUR, 500), {})
         assert history.series[1].times_ns.tolist() == recent
+
+
+def test_rollups_of_two_types_are_one_history(tmp_path: Path) -> None:
+    """The integers of a metric that became float count beside its floats, in peaks, sums and ends."""
+    integer, float_ = retyped("integer", "float")
+    with closing(Database(tmp_path / "history.duckdb", memory_limit="400MB", threads=1)) as database:
+        tables = Tables(database.writer, registry=REGISTRY)
+        before, after = ([hour * HOUR for hour in hours] for hours in (range(100), range(100, 200)))
+        contents = [batch(before, {integer: [*range(100)]}), batch(after, {float_: [0.5 + n for n in range(100)]})]
+        tables.append([entry(offset, content) for offset, content in enumerate(contents, 1)], StoreCursor("journal", 2))
+        tables.delete_before(50 * HOUR)
+        with database.reader() as reader:
+            for aggregate, expected in (("count", [100, 100]), ("max", [99.0, 99.5]), ("avg", [49.5, 50.0])):
+                query = HistoryQuery([float_], 0, 200 * HOUR, 2, aggregate)  # type: ignore[arg-type]
+                (answer,) = read_history(reader, query, {}).series
+                assert (answer.series, [*answer.values]) == (float_, expected)
+            (answer,) = read_history(reader, HistoryQuery([float_], 0, 200 * HOUR, 50), {}).series
+            assert (min(answer.values), max(answer.values)) == (0.0, 99.5)

@@ -25,7 +25,7 @@ from hub.storage.influxdb.influxql import (
     text,
 )
 from hub.storage.influxdb.series_naming import SeriesNaming
-from hub.storage.query import Intervals, TimeRange
+from hub.storage.query import HistoryPart, Intervals, TimeRange, history_parts
 from wire.model import MetricType
 
 HOSTILE = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"'\\\n/; ="), max_size=20)
@@ -61,31 +61,35 @@ def test_a_regular_expression_ends_where_it_should(plain: str) -> None:
     assert inside.replace("\\/", "/") == pattern.replace("\\/", "/")
 
 
+def parts_of(*series: Series) -> list[HistoryPart]:
+    return [part for item in series for part in history_parts(item)]
+
+
 def test_series_of_one_field_share_a_statement() -> None:
     """There is one statement for each metric and each hundred devices, also with repeated series."""
     naming = SeriesNaming(measurement="telemetry", tags_of=lambda _: {})
     series = [
         Series(device * 2 + place, f"d-{device}", f"m{place}", "float") for device in range(250) for place in (0, 1)
     ]
-    groups = group_series([*series, *series[:10]], naming)
+    groups = group_series(parts_of(*series, *series[:10]), naming)
     assert [len(group.series) for group in groups] == [MAX_DEVICES, MAX_DEVICES, 50] * 2
     assert {item.id for group in groups for item in group.series} == set(range(500))
-    assert {group.source for group in groups} == {'"telemetry"'}
+    assert {group.fields[0].source for group in groups} == {'"telemetry"'}
 
 
 def test_halves_cover_all_series() -> None:
     """A statement is divided until it is about one series."""
     naming = SeriesNaming(tags_of=lambda _: {})
-    (group,) = group_series([Series(device, f"d-{device}", "level", "float") for device in range(5)], naming)
+    (group,) = group_series(parts_of(*(Series(device, f"d-{device}", "level", "float") for device in range(5))), naming)
     halves = split_statement(Statement("#", group, EVER, "float"))
     assert [len(half.group.series) for half in halves] == [2, 3]
-    (alone,) = group_series([LEVEL], naming)
+    (alone,) = group_series(parts_of(LEVEL), naming)
     assert split_statement(Statement("#", alone, EVER, "float")) == [Statement("#", alone, EVER, "float")]
 
 
 def test_a_statement_has_everything_in_its_place() -> None:
     """It contains the device by its tag, the field by its type, both bounds, and intervals from their begin."""
-    (group,) = group_series([LEVEL], SeriesNaming(tags_of=lambda _: {}))
+    (group,) = group_series(parts_of(LEVEL), SeriesNaming(tags_of=lambda _: {}))
     statement = Statement("top(#, 1)", group, TimeRange(5, 99), "float", Intervals(-7, 10), limit=3)
     assert statement.text() == (
         'SELECT top("level"::float, 1) FROM /^(?:_?.*|telemetry)$/ WHERE ("device"::tag = \'d-1\') '
@@ -94,7 +98,7 @@ def test_a_statement_has_everything_in_its_place() -> None:
 
 
 def statement(type: MetricType = "float") -> Statement:
-    (group,) = group_series([Series(7, "d-1", "level", type)], SeriesNaming(tags_of=lambda _: {}))
+    (group,) = group_series(parts_of(Series(7, "d-1", "level", type)), SeriesNaming(tags_of=lambda _: {}))
     return Statement("#", group, EVER, type)
 
 
