@@ -31,7 +31,7 @@ VALUE_NAMES = ("value", "_value", "wert", "reading", "state")
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 _UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")
 _HOBO_COLUMN = re.compile(r"(.+?)(?:,\s*([^,()]+?))?\s*(?:\((?:LGR|SEN) S/N:.*\))?")
-ANNOTATIONS = ("#group", "#datatype", "#default")
+ANNOTATIONS = ("#group", "#datatype", "#default", "#constant")
 
 
 def cells_of(text: str, delimiter: str) -> list[str]:

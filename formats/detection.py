@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from formats.columns import cells_of, delimiter_of, kind_of
 from formats.framing import decode_text
 from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
+from formats.nmea import looks_like_nmea
 from formats.pairs import parse_pairs
 from formats.record import FrameRefused, TextFrame
 from formats.rtl_433 import is_rtl_433
@@ -24,7 +25,6 @@ MAX_SAMPLE = 50
 
 _OPENING = re.compile(r"[{\[]\s*(?:$|[\"{\[]|-?[0-9.]+\s*(?:,|$))")
 _ONE_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_NMEA = re.compile(r"[$!](?:[A-Z]{2}|P)[A-Z0-9]{3,5},.*(?:\*[0-9A-Fa-f]{2})?")
 
 
 class Detection(NamedTuple):
@@ -49,7 +49,7 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
         names = {"toa5": "TOA5 (Campbell)", "hobo": "HOBO (Onset)", "annotated": "annotated CSV (InfluxDB)"}
         return Detection("csv", f"the first line is that of {names[kind]}")
     tests: tuple[tuple[Format, str, Callable[[str], bool]], ...] = (
-        ("nmea", "sentences of NMEA 0183", lambda text: bool(_NMEA.fullmatch(text))),
+        ("nmea", "sentences of NMEA 0183", looks_like_nmea),
         ("line", "line protocol", looks_like_line),
         ("pairs", "pairs of a name and a value", _is_pairs),
     )
@@ -61,27 +61,29 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
 
 
 def _json(lines: list[str], frames: Sequence[TextFrame]) -> Detection | None:
-    contents = []
-    for text in lines:
-        try:
-            contents += documents(text.encode())
-        except FrameRefused:
-            continue
-    whole = sum(_is_json(text) for text in lines)
-    if contents and whole * 2 > len(lines):
-        format, words = _json_kind(contents)
-        return Detection(format, f"{whole} of {plural(len(lines), 'line')} are {words}")
-    if not _is_json(lines[0]) and _OPENING.match(lines[0]) and _opens(lines[0]):
-        try:
-            contents = documents(b"\n".join(frame.raw for frame in frames))
-        except FrameRefused:
-            contents = []
-        format, words = _json_kind(contents) if contents else ("json", "JSON")
+    if _OPENING.match(lines[0]) and _opens(lines[0]) and (whole := _contents(b"\n".join(f.raw for f in frames))):
+        format, words = _json_kind(whole)
         return Detection(format, f"the first line opens a value that spans lines: {words}", is_document=True)
+    found = [_contents(text.encode()) for text in lines]
+    count = sum(content is not None for content in found)
+    contents = [value for content in found for value in content or ()]
+    if contents and count * 2 > len(lines):
+        format, words = _json_kind(contents)
+        return Detection(format, f"{count} of {plural(len(lines), 'line')} are {words}")
+    if found[0] is None and _OPENING.match(lines[0]) and _opens(lines[0]):
+        return Detection("json", "the first line opens a value that spans lines: JSON", is_document=True)
     return None
 
 
-def _json_kind(contents: list[object]) -> tuple[Format, str]:
+def _contents(raw: bytes) -> list[Any] | None:
+    """Return the JSON values of some bytes, None for other bytes."""
+    try:
+        return documents(raw)
+    except FrameRefused:
+        return None
+
+
+def _json_kind(contents: list[Any]) -> tuple[Format, str]:
     """Return the format that all these values have, and its name in a sentence."""
     if all(map(is_senml, contents)):
         return "senml", "packs of SenML"
@@ -90,14 +92,6 @@ def _json_kind(contents: list[object]) -> tuple[Format, str]:
     if all(map(is_rtl_433, contents)):
         return "rtl_433", "messages of rtl_433"
     return "json", "JSON"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        documents(text.encode())
-    except FrameRefused:
-        return False
-    return True
 
 
 def _opens(text: str) -> bool:

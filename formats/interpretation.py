@@ -271,9 +271,9 @@ class Interpreter:
         return {**outside, **record.names} if outside else record.names
 
     def _identify(self, record: InputRecord) -> tuple[str, frozenset[str]]:
-        """Return the device and the fields that named it. Raises _RowRefused."""
+        """Return the device and the fields that are parts of its name or of a metric's name. Raises _RowRefused."""
         names = self._names_of(record)
-        used: frozenset[str] = _NONE
+        used = _NONE if self._metric is None else self._metric.fields.difference(names)
         if self._device is not None:
             try:
                 name = self._device.fill(lookup_in(names, record.values))
@@ -283,7 +283,7 @@ class Interpreter:
                 raise _RowRefused(
                     "device", f"the record has no {place}, which names the device; it has {known}", "device"
                 ) from None
-            used = self._device.fields.difference(self._origin.names)
+            used |= self._device.fields.difference(self._origin.names)
         elif self._origin.device:
             name = self._origin.device
         else:
@@ -291,10 +291,8 @@ class Interpreter:
             for field in record.schema.identity:
                 value = names.get(field) or record.values.get(field)
                 if isinstance(value, str) and (name := cleaned(value)):
-                    used = frozenset((field,))
+                    used |= {field}
                     break
-            if used and not name:
-                raise _RowRefused("device", f"the field {next(iter(used))} is empty", "device")
             name = name or record.schema.device or self._default_device
         if not name:
             self._note_device(record, names)

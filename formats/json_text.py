@@ -34,6 +34,7 @@ _SENML_LABELS = frozenset((*_SENML_BASE, "n", "u", "s", "t", "ut", *_SENML_VALUE
 
 JSON_SCHEMA = Schema(identity=IDENTITY)
 
+_LIST_ENDS = frozenset((b"[", b"]", b"],", b"[,"))
 _decode = msgspec.json.Decoder().decode
 _NOT_JSON = re.compile(
     r'"(?:[^"\\]|\\.)*"|[+-]?(?:nan|inf(?:inity)?)\b|\bnone\b|\bundefined\b', re.IGNORECASE | re.DOTALL
@@ -54,6 +55,9 @@ def read_json(frames: Iterable[TextFrame]) -> Iterator[Entry]:
 def documents(raw: bytes) -> list[Any]:
     """Return the JSON values in a frame: one, or several one behind the other. Raises FrameRefused."""
     raw = raw.strip(b"\0 \t\r\n").removeprefix(b"\xef\xbb\xbf")
+    if raw in _LIST_ENDS:
+        # The first or the last line of a list with an item in each line.
+        return []
     try:
         return [_decode(raw)]
     except RecursionError:

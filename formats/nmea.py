@@ -16,7 +16,11 @@ from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, 
 MAX_SENTENCE = 256
 """Characters of a sentence. The standard has 82, and many receivers send longer ones."""
 
+MAX_PREFIX = 64
+"""Characters before a sentence, such as the time that a logger writes."""
+
 _SENTENCE = re.compile(r"[$!]([A-Z]{2}|P)([A-Z0-9]{3,5}),([^*]*)(?:\*([0-9A-Fa-f]{2}))?")
+_PREFIXED = re.compile(rf"[^$!]{{1,{MAX_PREFIX}}}([$!](?:[A-Z]{{2}}|P)[A-Z0-9]{{3,5}},[^*$!]*\*[0-9A-Fa-f]{{2}})")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2}(?:\.[0-9]{1,9})?)")
 _DEGREES = re.compile(r"([0-9]{1,3})([0-9]{2}(?:\.[0-9]+)?)")
 _DATE = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})")
@@ -78,6 +82,7 @@ _PARTS: dict[str, tuple[Part, ...]] = {
         Part("speed_kmh", 6, "km/h")),
     "GLL": _position_parts(0),
     "GSA": (Part("fix_type", 1), Part("pdop", 14), Part("hdop", 15), Part("vdop", 16)),
+    "GST": (Part("latitude_error", 5, "m"), Part("longitude_error", 6, "m"), Part("altitude_error", 7, "m")),
     "HDT": (Part("heading", 0, "°"),),
     "HDG": (Part("heading_magnetic", 0, "°"),),
     "HDM": (Part("heading_magnetic", 0, "°"),),
@@ -91,7 +96,7 @@ _PARTS: dict[str, tuple[Part, ...]] = {
 _COUNTS = tuple(f"satellites_in_view.{talker}" for talker in ("GP", "GL", "GA", "GB", "BD", "GQ", "GI", "GN"))
 """Metrics of GSV: each constellation has its own talker id."""
 
-_TIME_PLACE = {"GGA": 0, "RMC": 0, "GLL": 4, "ZDA": 0}
+_TIME_PLACE = {"GGA": 0, "RMC": 0, "GLL": 4, "GST": 0, "ZDA": 0}
 _RMC_VALID, _RMC_DATE = 1, 8
 _GLL_VALID = 5
 _GGA_QUALITY = 5
@@ -168,9 +173,20 @@ class NmeaReader:
         )
 
 
+def looks_like_nmea(text: str) -> bool:
+    """Return whether a line is a sentence, or ends with one that has a checksum."""
+    return bool(_SENTENCE.fullmatch(_sentence_in(text)))
+
+
+def _sentence_in(text: str) -> str:
+    """Return the sentence of a line. Only one with a checksum can have other text before it."""
+    found = _PREFIXED.fullmatch(text)
+    return text if found is None else found[1]
+
+
 def parse_sentence(frame: TextFrame) -> tuple[str, str, list[str]]:
     """Return the talker, the kind of the sentence and its fields. Raises FrameRefused."""
-    text = (decode_text(frame.raw) or "").strip()
+    text = _sentence_in((decode_text(frame.raw) or "").strip())
     found = _SENTENCE.fullmatch(text) if len(text) <= MAX_SENTENCE else None
     if found is None:
         raise FrameRefused("syntax", "the line is not an NMEA sentence such as $GPGGA,…*hh")

@@ -15,6 +15,9 @@ MAX_PAIRS = 1024
 PAIRS_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
 PLOTTER_SCHEMA = Schema(words=True)
 
+DECORATION = re.compile(r"[-=*_#~.+|\s]{2,}")
+"""Match of a line between blocks of readings, such as ----- or =====."""
+
 _KEY = re.compile(r"[^\W\d][^=:\"{}<>]*")
 _WORD = re.compile(r"[^\W\d][\w.()-]*")
 _TOKEN = re.compile(r'[^\s",;|]*"(?:[^"\\]|\\.)*"[^\s,;|]*|[^\s,;|]+|[,;|]')
@@ -29,6 +32,8 @@ def read_pairs(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     for frame in frames:
         try:
             text = _text(frame)
+            if DECORATION.fullmatch(text):
+                continue
             pairs = parse_pairs(text)
             if not pairs:
                 raise FrameRefused("syntax", "the line has no name with a value, as in temp=21.5 or hum: 40 %")
@@ -41,7 +46,10 @@ def read_plotter(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each line of label:value or bare values; values without a label are numbered from 1."""
     for frame in frames:
         try:
-            parts = [part.strip() for part in _PARTS.split(_text(frame)) if part.strip()]
+            text = _text(frame)
+            if DECORATION.fullmatch(text):
+                continue
+            parts = [part.strip() for part in _PARTS.split(text) if part.strip()]
             pairs = []
             for number, part in enumerate(parts, 1):
                 label, mark, value = part.rpartition(":")

@@ -18,7 +18,7 @@ from wire.model import MetricType
 IDENTITY = ("model", "id", "channel")
 """Fields that identify the device, in the order of its name."""
 
-_NAMES = frozenset((*IDENTITY, "type", "subtype", "mic", "mod", "protocol", "brand", "model_id", "mac"))
+_NAMES = frozenset((*IDENTITY, "type", "subtype", "mic", "mod", "protocol", "brand", "model_id", "mac", "mac_type"))
 """Fields that describe the device or the transmission; they are no readings."""
 
 _UNIT_SUFFIXES = {
@@ -34,22 +34,36 @@ _UNITS = {
     "humidity": "%", "moisture": "%", "freq": "MHz", "freq1": "MHz", "freq2": "MHz", "snr": "dB", "noise": "dB",
     "tempc": "°C", "tempf": "°F", "hum": "%", "batt": "%", "volt": "V", "pres": "hPa", "lux": "lx", "moi": "%",
     "fer": "µS/cm", "co2": "ppm", "pm25": "µg/m³", "pm10": "µg/m³",
+    "distance": "m", "txpower": "dBm",
 }  # fmt: skip
-"""Units of fields without one in their name: the last two lines are those of Bluetooth sensors."""
+"""Units of fields without one in their name: those from the second line on are of Bluetooth sensors."""
 
-_TYPES: dict[str, MetricType] = dict.fromkeys(("code", "codes", "data", "msg", "raw_msg"), "string")
+_TYPES: dict[str, MetricType] = dict.fromkeys(
+    ("code", "codes", "data", "msg", "raw_msg", "servicedata", "servicedatauuid", "manufacturerdata", "mfid", "uuid"),
+    "string",
+)
 """Texts of hexadecimal digits, some of which look like numbers."""
 
 _MARKS = frozenset(("mic", "battery_ok", "mod"))
 """Fields that only this JSON has beside a model."""
+
+_BLUETOOTH_MARKS = frozenset(("servicedata", "manufacturerdata", "model_id", "mac_type", "tempc"))
+"""Fields that only this JSON has beside an address and the strength of its signal."""
 
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _SUFFIX = re.compile(r".+?_(" + "|".join(sorted(_UNIT_SUFFIXES, key=len, reverse=True)) + ")")
 
 
 def is_rtl_433(content: object) -> bool:
-    """Return whether JSON is a message of a radio sensor: a model, an id or channel, and a field of these programs."""
-    if not isinstance(content, dict) or not isinstance(content.get("model"), str):
+    """Return whether JSON is a message of a radio sensor.
+
+    It has a model with an id or a channel, or a Bluetooth address with a strength, and a field of these programs.
+    """
+    if not isinstance(content, dict):
+        return False
+    if isinstance(id := content.get("id"), str) and "rssi" in content and _ADDRESS.fullmatch(id):
+        return not _BLUETOOTH_MARKS.isdisjoint(content)
+    if not isinstance(content.get("model"), str):
         return False
     if not any(isinstance(content.get(name), str | int) for name in ("id", "channel")):
         return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -30,6 +30,8 @@ from formats.columns import (
     time_columns,
 )
 from formats.framing import RecordJoiner, decode_text
+from formats.line_protocol import MEASUREMENT
+from formats.pairs import DECORATION
 from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, InputRecord, Note, Schema, TextFrame, refusal_of
 from formats.rules import Rules, toml_value
 from formats.times import offset_of
@@ -51,6 +53,13 @@ _HOBO_ZONE = re.compile(r".*GMT\s*([+-])([0-9]{1,2}):([0-9]{2})")
 _HIDDEN = frozenset(("", "result", "table", "_start", "_stop"))
 """Columns of an annotated table that are neither a value nor a tag."""
 
+_TOA5_SYMBOLS = {**UNIT_SYMBOLS, "C": "°C", "F": "°F"}
+"""Loggers of Campbell measure temperatures, and no charge in coulomb."""
+
+_DATATYPE = "#datatype "
+_CONSTANT = "#constant "
+"""Beginnings of the annotations of extended annotated CSV, whose first column is a column of the data."""
+
 _ANNOTATED_TYPES: dict[str, MetricType] = {
     "double": "float", "long": "integer", "unsignedLong": "integer", "boolean": "boolean", "string": "string",
 }  # fmt: skip
@@ -60,7 +69,8 @@ _ANNOTATED_TYPES: dict[str, MetricType] = {
 class ColumnLayout:
     """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
 
-    `long` are the columns of metric and value if each record contains one reading.
+    `long` are the columns of metric and value if each record contains one reading. `tags` are the columns with tags and
+    the measurement, `constants` are those that all records have.
     """
 
     names: list[str]
@@ -69,10 +79,12 @@ class ColumnLayout:
     long: tuple[int, int] | None = None
     schema: Schema = field(default_factory=Schema)
     value_type: MetricType | None = None
+    tags: tuple[tuple[str, int], ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)
     kept: list[tuple[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        skipped = {*self.time, *self.hidden, *(self.long or ())}
+        skipped = {*self.time, *self.hidden, *(self.long or ()), *(place for _, place in self.tags)}
         self.kept = [(name, place) for place, name in enumerate(self.names) if place not in skipped]
 
 
@@ -86,6 +98,7 @@ class TableReader:
         self._units: list[str] = []
         self._fields: dict[tuple[str, ...], str] = {}
         self._annotations: dict[str, list[str]] = {}
+        self._constants: dict[str, str] = {}
         texts = [text for frame in head if (text := decode_text(frame.raw, FALLBACK_ENCODING))]
         self.delimiter = rules.delimiter or delimiter_of(texts)
         self.kind = kind_of(texts, self.delimiter)
@@ -188,14 +201,17 @@ class TableReader:
             return None
         return self._record(frame, cells, layout)
 
-    def _record(self, frame: TextFrame, cells: list[str], layout: ColumnLayout) -> InputRecord:
+    def _record(self, frame: TextFrame, cells: list[str], layout: ColumnLayout) -> InputRecord | None:
         width = len(layout.names)
+        if len(cells) == 1 and width > 1 and DECORATION.fullmatch(cells[0]):
+            return None
         if len(cells) != width and (len(cells) < width or any(cells[width:])):
             raise FrameRefused("cells", f"the line has {len(cells)} cells for {width} columns")
         time = " ".join(cells[place].strip() for place in layout.time) if layout.time else None
         values: dict[str, object] = {name: cells[place] for name, place in layout.kept}
         if layout.long is None:
-            return InputRecord(frame.line, frame.raw, values, layout.schema, time)
+            names = {name: text for name, place in layout.tags if (text := cells[place].strip())}
+            return InputRecord(frame.line, frame.raw, values, layout.schema, time, {**layout.constants, **names})
         metric, value = (cells[place].strip() for place in layout.long)
         if not metric:
             raise FrameRefused("metric", f"the column {layout.names[layout.long[0]]!r} is empty")
@@ -217,9 +233,7 @@ class TableReader:
         if self.kind == "plain":
             if SEPARATOR_LINE.fullmatch(self.delimiter.join(rows[0])) or SEPARATOR_LINE.fullmatch(rows[0][0]):
                 before = 1
-            width = Counter(len(row) for row in rows).most_common(1)[0][0]
-            while before < len(rows) - 1 and len(rows[before]) < width and not self._is_comment(rows[before]):
-                before += 1
+            before = self._table_start(rows, before)
         self._header_cells = self._commented_header(rows[before:])
         table = [row for row in rows[before:] if not self._is_comment(row)]
         if not table:
@@ -237,6 +251,24 @@ class TableReader:
             self._units = table[1]
             after += 1
         return before, True, after
+
+    def _table_start(self, rows: list[list[str]], before: int) -> int:
+        """Return the lines before the table: those before a header that begins the last lines of one width, else those
+        with fewer cells than most lines.
+
+        Some loggers write more lines about themselves than a short file has data.
+        """
+        last = len(rows[-1])
+        start = len(rows)
+        while start > before and len(rows[start - 1]) == last:
+            start -= 1
+        table = rows[start:]
+        if last > 1 and len(table) > 1 and is_header(table[0]) and not is_header(table[1]):
+            return start
+        width = Counter(len(row) for row in rows).most_common(1)[0][0]
+        while before < len(rows) - 1 and len(rows[before]) < width and not self._is_comment(rows[before]):
+            before += 1
+        return before
 
     def _note_header(self, rows: list[list[str]]) -> None:
         if self._preamble and self.kind == "plain":
@@ -285,7 +317,8 @@ class TableReader:
         for place, name in enumerate(names):
             metric, unit = hobo_name(name) if self.kind == "hobo" else name_and_unit(name)
             if place < len(self._units) and (row_unit := self._units[place].strip(" []()")) not in ("", "-"):
-                unit = unit or UNIT_SYMBOLS.get(row_unit, row_unit)[:MAX_UNIT]
+                symbols = _TOA5_SYMBOLS if self.kind == "toa5" else UNIT_SYMBOLS
+                unit = unit or symbols.get(row_unit, row_unit)[:MAX_UNIT]
             if metric != name and metric not in metrics.values() and metric not in names:
                 metrics[name] = metric
             if unit:
@@ -345,7 +378,9 @@ class TableReader:
 
     def _annotated(self, frame: TextFrame, text: str, cells: list[str]) -> InputRecord | None:
         if text.startswith("#"):
-            if text.startswith(ANNOTATIONS):
+            if text.startswith(_CONSTANT):
+                self._add_constant(cells)
+            elif text.startswith(ANNOTATIONS):
                 if "header" in self._annotations:
                     self._annotations = {}
                 self._annotations[cells[0]] = cells
@@ -358,13 +393,15 @@ class TableReader:
         if layout is None or not any(cells):
             return None
         record = self._record(frame, cells, layout)
-        if layout.long is not None:
+        if record is not None and layout.long is not None:
             self._check_measurement(record)
         return record
 
     def _annotated_layout(self, header: list[str]) -> ColumnLayout:
         names = column_names(header, keep_empty=True)
         datatypes = self._annotations.get("#datatype", [])
+        if any(name.startswith(_DATATYPE) for name in self._annotations):
+            return self._extended_layout(names)
         types = {
             name: _ANNOTATED_TYPES[datatypes[place]]
             for place, name in enumerate(names)
@@ -382,6 +419,30 @@ class TableReader:
         tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
         identity = tuple(name for name in named(names, DEVICE_NAMES) if name in tags)
         return ColumnLayout(names, time, hidden, None, Schema(types=types, identity=identity))
+
+    def _extended_layout(self, names: list[str]) -> ColumnLayout:
+        """Return the layout of extended annotated CSV, whose data types name the measurement, the tags and the time."""
+        name = next(name for name in self._annotations if name.startswith(_DATATYPE))
+        datatypes = [name.removeprefix(_DATATYPE), *self._annotations[name][1:]][: len(names)]
+        columns = list(zip(names, (datatype.strip() for datatype in datatypes), strict=False))
+        tags = tuple(
+            (MEASUREMENT if datatype == "measurement" else name, place)
+            for place, (name, datatype) in enumerate(columns) if datatype in ("measurement", "tag")
+        )  # fmt: skip
+        times = (place for place, (_, datatype) in enumerate(columns) if datatype.split(":")[0] in ("dateTime", "time"))
+        hidden = frozenset(place for place, (_, datatype) in enumerate(columns) if datatype == "ignored")
+        types = {name: _ANNOTATED_TYPES[datatype] for name, datatype in columns if datatype in _ANNOTATED_TYPES}
+        known = {*(name for name, _ in tags), *self._constants}
+        schema = Schema(types=types, identity=tuple(named(known, DEVICE_NAMES)))
+        return ColumnLayout(names, tuple(times)[:1], hidden, None, schema, tags=tags, constants=dict(self._constants))
+
+    def _add_constant(self, cells: list[str]) -> None:
+        """Remember a measurement or a tag that all records have: `#constant tag,NAME,VALUE`."""
+        kind, *rest = [cells[0].removeprefix(_CONSTANT).strip(), *(cell.strip() for cell in cells[1:])]
+        if kind == "measurement" and rest:
+            self._constants[MEASUREMENT] = rest[0]
+        elif kind == "tag" and len(rest) > 1 and len(self._constants) < MAX_CELLS:
+            self._constants[rest[0]] = rest[1]
 
     def _check_measurement(self, record: InputRecord) -> None:
         """Raise FrameRefused if two measurements would become one series."""

@@ -53,7 +53,9 @@ UNIT_SYMBOLS = {
     "*F": "°F", "ºF": "°F", "℉": "°F", "degF": "°F", "deg F": "°F", "Deg F": "°F", "%RH": "%", "%rF": "%",
     "Volts": "V", "volts": "V", "Watts": "W", "Ohm": "Ω", "ohm": "Ω", "deg": "°", "degrees": "°", "Degrees": "°",
     "m3": "m³", "m3/h": "m³/h", "meters/second": "m/s", "uA": "µA", "uV": "µV", "uS/cm": "µS/cm", "ug/m3": "µg/m³",
-    "µg/m3": "µg/m³", "ug/m³": "µg/m³", "mg/m3": "mg/m³", "W/m2": "W/m²",
+    "µg/m3": "µg/m³", "ug/m³": "µg/m³", "mg/m3": "mg/m³", "W/m2": "W/m²", "W/m^2": "W/m²", "MJ/m^2": "MJ/m²",
+    "m^2": "m²", "m^3": "m³", "m^3/h": "m³/h", "kg/m^3": "kg/m³", "mg/m^3": "mg/m³", "ug/m^3": "µg/m³",
+    "Celcius": "°C", "celsius": "°C", "Fahrenheit": "°F", "fahrenheit": "°F", "hectopascal": "hPa", "percent": "%",
 }  # fmt: skip
 """Other writings of units, and the symbols that are stored and shown."""
 

@@ -103,3 +103,10 @@ def test_metrics_of_a_device_are_bounded() -> None:
     content = read("{" + ",".join(f'"m{number}":1' for number in range(1030)) + "}\n")
     assert len(content.rows[0].values) == 1024
     assert {r.code for r in content.refusals} == {"limit"}
+
+
+def test_fields_in_the_name_of_a_metric_are_not_readings() -> None:
+    """They are parts of the name, as those of the device are."""
+    content = read('{"sensor":"boiler","room":"cellar","temp":21.5}\n', device="{room}", metric="{sensor}.{field}")
+    assert content.rows[0].device == "cellar"
+    assert content.values == [{"boiler.temp": 21.5}]

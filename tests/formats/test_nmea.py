@@ -89,3 +89,10 @@ def test_other_lines_are_refused() -> None:
     content = read(f"{sentence('GPXYZ,1')}garbage\n", format="nmea")
     assert [r.code for r in content.refusals] == ["format", "syntax"]
     assert "XYZ" in content.refusals[0].reason
+
+
+def test_a_sentence_behind_other_text_needs_a_checksum() -> None:
+    """Loggers write the time before each sentence."""
+    content = read("0000011 $GPHDT,71.25,T*3F\n15:00 $GPHDT,72.5,T\n", format="nmea")
+    assert [code for _, code in content.codes] == ["checksum", "syntax"]
+    assert read("0000011 $GPHDT,71.25,T*34\n").values == [{"heading": 71.25}]

@@ -79,3 +79,32 @@ def test_two_measurements_of_one_field_are_never_mixed() -> None:
     content = read(f"{header}{rows},,0,2026-11-28T15:01:00Z,2,t,water\n", window=5)
     assert content.codes == [(12, "ambiguous")]
     assert content.refusals[0].setting == 'metric = "{_measurement}.{field}"'
+
+
+def test_extended_annotated_csv_has_constants_ignored_columns_and_types() -> None:
+    """The names are those of line protocol: measurement, tags, field. The host is the device."""
+    content = read(
+        "#constant measurement,cpu\n#constant tag,host,box\n#datatype tag,ignored,long,dateTime:RFC3339\n"
+        "core,note,load,time\n0,x,5,2026-11-28T15:00:00Z\n1,,6,2026-11-28T15:00:00Z\n"
+    )
+    assert [row.device for row in content.rows] == ["box", "box"]
+    assert content.values == [{"cpu.0.load": 5}, {"cpu.1.load": 6}]
+    assert content.refusals == []
+
+
+def test_lines_about_the_logger_do_not_hide_a_short_table() -> None:
+    """The header of the last lines begins the table; a ragged line within a table does not."""
+    about = "Logger,X-1\nSerial,0042\nFirmware,1.2\nInterval,60\nMode,auto\n"
+    assert read(f"{about}a,b,c\n1,2,3\n4,5,6\n").values == [
+        {"a": 1.0, "b": 2.0, "c": 3.0},
+        {"a": 4.0, "b": 5.0, "c": 6.0},
+    ]
+    ragged = read("a,b,c\n1,2,3\n4,5\n7,8,9\n")
+    assert ragged.values == [{"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 7.0, "b": 8.0, "c": 9.0}]
+    assert ragged.codes == [(3, "cells")]
+
+
+def test_lines_of_dashes_in_a_table_are_skipped() -> None:
+    """They separate the header from the data, or blocks of it."""
+    content = read("a,b\n------\n1,2\n======\n3,4\n")
+    assert (content.values, content.refusals) == ([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}], [])
