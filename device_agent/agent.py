@@ -33,7 +33,7 @@ from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
 from wire.limits import MAX_BATCH_BYTES
-from wire.model import DeviceId, Metric, Value
+from wire.model import DeviceId, Metric, MetricType, Value
 from wire.text import plural
 
 DRAIN_SECONDS = 5.0
@@ -207,6 +207,11 @@ class Agent:
         """Declare metrics before their first value, or change their units and descriptions. Raises ReadingError."""
         for metric in metrics:
             self._catalogue.declare(metric)
+
+    def metric_type(self, name: str) -> MetricType | None:
+        """Return the type of a metric, None if it is not declared and had no value yet."""
+        metric = self._catalogue.metrics.get(name)
+        return None if metric is None else metric.type
 
     def report_source(self, name: str, error: str | None = None) -> None:
         """Report to the hub that a source of readings works, or why it does not; it shows this until the next report.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -13,11 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import msgspec
 import typer
 
+from agent_client.option_group import with_option_groups
+from agent_client.rule_options import RuleOptions, zone_of
 from agent_client.tls import (
     CA_HELP,
     CA_VARIABLE,
@@ -32,13 +33,14 @@ from device_agent.agent import Agent, AgentOptions
 from device_agent.errors import AgentError, SpoolError
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, HostSource
-from device_agent.sources.lines import ReplaySource
+from device_agent.sources.lines import ForeignInput, ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
 from device_agent.spool.status import read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
+from formats.rules import RulesError
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
@@ -81,7 +83,9 @@ class UplinkOptions:
         int, typer.Option(min=1 << 16, help="Size of the spool; above it the oldest readings are lost.")
     ] = DEFAULT_MAX_BYTES
     tags: Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE, sent to the hub (repeatable).")] = None
-    encoding: Annotated[Format, typer.Option("--format", help="Encoding of the readings.")] = "msgpack"
+    wire_format: Annotated[
+        Format, typer.Option("--wire-format", help="Encoding of the readings on their way to the hub.")
+    ] = "msgpack"
     proxy: Annotated[str | None, typer.Option(help="URL of an HTTP or SOCKS proxy. Default: none.")] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="Least level of log lines on standard error.")
@@ -100,7 +104,7 @@ class UplinkOptions:
             token=self.token,
             spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
             tags=dict(_tag(text) for text in self.tags or []),
-            options=AgentOptions(self.encoding, when_full=when_full, proxy=self.proxy, tls=tls),
+            options=AgentOptions(self.wire_format, when_full=when_full, proxy=self.proxy, tls=tls),
         )
 
 
@@ -111,28 +115,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Send the readings of a device to a telemetry hub, and keep them on disk until the hub has them.",
     epilog="Examples: `device-agent run` for this computer's sensors; `device-agent serial /dev/ttyUSB0 --device kiln`"
-    " for a sensor that writes JSON lines; `device-agent replay log.jsonl --device kiln` for a log.",
+    " for a sensor on a serial port; `device-agent try /dev/ttyUSB0` to see how its lines are read;"
+    " `device-agent replay log.jsonl --device kiln` for a log.",
 )
-
-
-def with_uplink_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with its parameter `uplink` replaced by one option for each field of UplinkOptions.
-
-    Typer reads the options from a flat signature.
-    """
-    options = inspect.signature(UplinkOptions, eval_str=True).parameters
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        parameters += options.values() if name == "uplink" else [parameter]
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-
-    def flat(**values: Any) -> None:
-        command(uplink=UplinkOptions(**{name: values.pop(name) for name in options}), **values)
-
-    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return flat
 
 
 def _show_version(wanted: bool) -> None:
@@ -151,64 +136,72 @@ def options(
 
 
 @app.command()
-@with_uplink_options
+@with_option_groups
 def run(
     uplink: UplinkOptions,
     interval: Annotated[
         float, typer.Option(min=MIN_INTERVAL_SECONDS, help="Seconds between readings.")
     ] = INTERVAL_SECONDS,
     loopback: Annotated[bool, typer.Option("--loopback", help="Also report the loopback interface.")] = False,
+    earlier_format: Annotated[
+        Format | None, typer.Option("--format", hidden=True, help="Earlier name of --wire-format.")
+    ] = None,
 ) -> None:
     """Send this computer's own sensors until stopped: processors, memory, disks, networks, temperatures.
 
     Example: HUB_TOKEN=… device-agent run --hub https://hub.example --interval 5
     """
+    uplink = replace(uplink, wire_format=earlier_format or uplink.wire_format)
     uplink = _completed(uplink, default_device=socket.gethostname())
     source = HostSource(interval_seconds=interval, include_loopback=loopback)
     _stream(uplink, source, lambda agent: agent.send)
 
 
 @app.command()
-@with_uplink_options
+@with_option_groups
 def serial(
     port: Annotated[str, typer.Argument(help="Port; prefer the permanent name under /dev/serial/by-id.")],
     baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = 115_200,
     dtr: Annotated[bool, typer.Option("--dtr/--no-dtr", help="--no-dtr does not reset an Arduino.")] = True,
     *,
     uplink: UplinkOptions,
+    options: RuleOptions,
 ) -> None:
-    """Send the JSON lines that a device writes to a serial port, until stopped. The device may be unplugged meanwhile.
+    """Send the lines that a device writes to a serial port, until stopped. The device may be unplugged meanwhile.
 
+    The format is detected from the first lines, or given by --format: JSON, CSV, NMEA 0183, key=value and others.
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
     """
+    uplink, options = _with_earlier_format(uplink, options)
     uplink = _completed(uplink, default_device=f"{socket.gethostname()}-{Path(port).name}")
-    source = SerialSource(port, baud=baud, dtr=dtr)
+    source = SerialSource(port, _input(options, uplink.device), baud=baud, dtr=dtr)
     _stream(uplink, source, lambda agent: agent.collect)
 
 
 @app.command()
-@with_uplink_options
+@with_option_groups
 def replay(
-    file: Annotated[
-        Path, typer.Argument(help="File with one JSON object per line, with a field time.", exists=True, dir_okay=False)
-    ],
+    file: Annotated[Path, typer.Argument(help="File with a time in each line or record.", exists=True, dir_okay=False)],
     speed: Annotated[
         float | None, typer.Option(min=0.001, help="1 is the recorded speed. Default: as fast as possible.")
     ] = None,
     *,
     uplink: UplinkOptions,
+    options: RuleOptions,
 ) -> None:
-    """Send a log as history, and end when the hub has it. Exit code 1 if there were lines that are not readings.
+    """Send a log as history, and end when the hub has it. Exit code 1 if lines or values were refused.
 
-    A time is nanoseconds since 1970, or text like 2026-01-31T12:00:00Z. Sending a log twice stores it twice.
-    Example: device-agent replay january.jsonl --device boiler-1
+    The format is detected, or given by --format; a record without a time is refused. Sending a log twice stores it
+    twice. Example: device-agent replay january.jsonl --device boiler-1
     """
+    uplink, options = _with_earlier_format(uplink, options)
     uplink = _completed(uplink, default_device=file.stem)
-    source = ReplaySource(file, speed=speed)
+    foreign = _input(options, uplink.device)
+    source = ReplaySource(file, foreign, speed=speed)
     rejected = _stream(uplink, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
-    if rejected is not None and rejected + source.bad_lines:
+    if rejected is not None and rejected + foreign.counts.refused:
         _fail(
-            f"{plural(source.bad_lines, 'line is no reading', 'lines are no readings')}, "
+            f"{plural(foreign.counts.refused, 'line or value was', 'lines or values were')} refused, "
             f"{plural(rejected, 'reading was', 'readings were')} rejected"
         )
 
@@ -297,6 +290,22 @@ def _completed(options: UplinkOptions, *, default_device: str) -> UplinkOptions:
     except (AgentError, OSError, UnicodeError) as error:
         _fail(str(error), MISUSE)
     return completed
+
+
+def _with_earlier_format(uplink: UplinkOptions, options: RuleOptions) -> tuple[UplinkOptions, RuleOptions]:
+    """Return the options; `--format msgpack` is the encoding on the way to the hub, as in earlier versions."""
+    if options.format != "msgpack":
+        return uplink, options
+    return replace(uplink, wire_format="msgpack"), replace(options, format=None)
+
+
+def _input(options: RuleOptions, device: str) -> ForeignInput:
+    """Return what a source reads by these options; exit with 2 when they are invalid."""
+    try:
+        rules = options.to_rules(device=device)
+        return ForeignInput(rules, zone_of(rules.zone), options.load_function())
+    except RulesError as error:
+        _fail(str(error), MISUSE)
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+import msgspec
 import structlog
 from rich.console import Console
 from rich.live import Live
@@ -21,6 +22,7 @@ from rich.text import Text
 from device_agent.agent import Agent
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
 from device_agent.sources import RepeatedWarning, SensorReading, Source
+from device_agent.sources.lines import InputCounts
 from device_agent.status_file import StatusFile
 from wire.backoff import full_jitter
 from wire.model import Value
@@ -52,6 +54,7 @@ def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(InputCounts.__struct_fields__),
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     renderer: structlog.types.Processor = (
@@ -113,7 +116,8 @@ async def run_source(
         return rejected
 
     async with agent:
-        status = asyncio.create_task(StatusFile(spool, agent).keep())
+        counts = None if source.health.input is None else source.health.input.counts
+        status = asyncio.create_task(StatusFile(spool, agent, counts).keep())
         working = asyncio.create_task(work())
         stopped = asyncio.create_task(agent.wait_stopped())
         try:
@@ -124,6 +128,8 @@ async def run_source(
             for task in (working, stopped, status):
                 task.cancel()
             await asyncio.gather(working, stopped, status, return_exceptions=True)
+            if counts is not None:
+                _log.info("input ended", extra=msgspec.structs.asdict(counts))
 
 
 async def deliver_readings(source: Source, agent: Agent, deliver: Deliver, *, restart: bool = False) -> int:
@@ -138,6 +144,8 @@ async def deliver_readings(source: Source, agent: Agent, deliver: Deliver, *, re
     not_stored = RepeatedWarning(_log, "reading not stored")
     source.health.on_change = lambda health: agent.report_source(health.name, health.error)
     agent.report_source(source.health.name, source.health.error)
+    if source.health.input is not None:
+        source.health.input.known_type = lambda device, metric: agent.metric_type(metric)
     async with aclosing(_restarted(source) if restart else source.readings()) as readings:
         async for reading in readings:
             try:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from formats.record import RefusedInput
 from wire.device import SourceState
 from wire.limits import MAX_SOURCE_ERROR, MAX_SOURCE_NAME, MAX_SOURCES
+
+if TYPE_CHECKING:
+    from device_agent.sources.lines import ForeignInput
 
 NS_PER_S = 1_000_000_000
 
@@ -18,11 +23,14 @@ _log = logging.getLogger(__name__)
 class SourceHealth:
     """Health of one source. It works while none of its aspects (the port, the lines) has an error.
 
-    `on_change` is called with this object after a change.
+    `input` has the rules and the counts of a source that reads foreign data. `on_change` is called with this object
+    after a change, `on_refused` with the lines and values that the source refuses.
     """
 
     name: str
     on_change: Callable[[SourceHealth], None] = lambda health: None
+    on_refused: Callable[[Sequence[RefusedInput]], None] = lambda refusals: None
+    input: ForeignInput | None = None
     _errors: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Agent
+from device_agent.sources.lines import InputCounts
 from device_agent.spool.status import SpoolStatus
 from wire.device import SourceState
 from wire.text import escaped, plural
@@ -33,7 +34,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
     """State of a running agent at `time_ns`. Times are nanoseconds since 1970 by the agent's clock; 0: never.
 
     `connection` is the state of the connection to `hub` since `since_ns`. `problem` says why the last one ended; it is
-    empty while there is one. `acked_ns` is when the batch `acked` was acknowledged.
+    empty while there is one. `acked_ns` is when the batch `acked` was acknowledged. `input` is what a source that reads
+    foreign data has read.
     """
 
     time_ns: int
@@ -45,14 +47,16 @@ class AgentStatus(msgspec.Struct, frozen=True):
     acked: int
     acked_ns: int
     sources: list[SourceState]
+    input: InputCounts | None = None
 
 
 class StatusFile:
-    """Writer of the status file of one agent."""
+    """Writer of the status file of one agent, with the counts of its source."""
 
-    def __init__(self, spool: Path, agent: Agent) -> None:
+    def __init__(self, spool: Path, agent: Agent, input: InputCounts | None = None) -> None:
         self.path = status_path(spool)
         self._agent = agent
+        self._input = input
         self._connection = ""
         self._since_ns = 0
         self._acked = agent.spool.acked
@@ -66,7 +70,10 @@ class StatusFile:
         try:
             while True:
                 status = self._status()
-                shown = (status.connection, status.problem, [(s.name, s.error) for s in status.sources])
+                shown = (
+                    status.connection, status.problem, [(s.name, s.error) for s in status.sources],
+                    self._input and self._input.format,
+                )  # fmt: skip
                 wait_s = written_s + REFRESH_SECONDS - loop.time()
                 if shown != written or wait_s <= 0:
                     await asyncio.to_thread(self._write, status)
@@ -88,7 +95,7 @@ class StatusFile:
         self._acked = agent.spool.acked
         return AgentStatus(
             now_ns, os.getpid(), agent.hub_url, self._connection, self._since_ns, agent.problem,
-            self._acked, self._acked_ns, agent.sources
+            self._acked, self._acked_ns, agent.sources, self._input
         )  # fmt: skip
 
     def _write(self, status: AgentStatus) -> None:
@@ -139,6 +146,7 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
             *([("problem", agent.problem)] if agent.problem else []),
             ("acked", f"up to {agent.acked}, {_time(agent.acked_ns) if agent.acked_ns else 'none by this run'}"),
             *(("source", _source_text(source)) for source in agent.sources),
+            *([("input", _input_text(agent.input))] if agent.input is not None else []),
         ]
     elif spool.in_use:
         lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))
@@ -157,6 +165,19 @@ def _oldest_text(spool: SpoolStatus, now_ns: int) -> str:
 def _source_text(source: SourceState) -> str:
     state = "works" if source.ok else f"FAILED: {source.error}"
     return f"{source.name}: {state}, since {_time(source.since)}"
+
+
+def _input_text(counts: InputCounts) -> str:
+    found = f"{counts.format}: {counts.reason}" if counts.format else "no line has a format that is known yet"
+    parts = [
+        plural(counts.lines, "line"),
+        plural(counts.readings, "reading"),
+        f"{counts.no_values:,} without a value",
+        f"{counts.refused:,} refused",
+        f"{plural(counts.skipped, 'first line')} skipped" if counts.skipped else "",
+        f"{plural(counts.odd_times, 'time')} before 1990 or in the future" if counts.odd_times else "",
+    ]
+    return f"{found}; {', '.join(filter(None, parts))}"
 
 
 def _time(time_ns: int) -> str:

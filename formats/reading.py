@@ -16,7 +16,7 @@ from formats.block import Block, BlockReader
 from formats.custom import UserFunction, function_reader, regex_reader
 from formats.detection import Detection, detect
 from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
-from formats.interpretation import Interpreter
+from formats.interpretation import Interpreter, KnownType
 from formats.json_text import read_json, read_senml
 from formats.line_protocol import LineProtocolReader
 from formats.modbus import modbus_reader
@@ -122,10 +122,11 @@ class Reading:
         device: str = "",
         names: Mapping[str, str] | None = None,
         function: UserFunction | None = None,
+        known_type: KnownType | None = None,
     ) -> None:
         self.rules = rules
         self.detection: Detection | None = None
-        self.interpreter = Interpreter(rules, zone, device=device, names=names)
+        self.interpreter = Interpreter(rules, zone, device=device, names=names, known_type=known_type)
         self.lines = self.refused = 0
         self._transcoder = Transcoder(rules.encoding)
         self._framing = LineFraming(max_line_bytes)
@@ -155,6 +156,20 @@ class Reading:
         """Return what waited for more bytes, at the end of the input."""
         frames = self._framing.feed(self._transcoder.feed(b"", final=True))
         return self._read([*frames, *self._framing.finish()], now_ns, final=True)
+
+    def begin(self, head: Sequence[bytes]) -> bool:
+        """Choose the format of a live input from its first frames, and learn from them; `message` reads them later.
+
+        Return False if they have no known format.
+        """
+        frames = [TextFrame(line, raw) for line, raw in enumerate(head, 1)]
+        detection = detect(frames) if self.rules.format == "auto" else self._given(frames)
+        if detection is None:
+            return False
+        self.detection = detection
+        self.interpreter.learn(list(reader_of(detection, self.rules, frames, self._function).feed(frames)))
+        self._reader = reader_of(detection, self.rules, frames, self._function)
+        return True
 
     def message(self, payload: bytes, now_ns: int) -> Result:
         """Return the content of one message that is a frame by itself."""
@@ -274,9 +289,9 @@ class Reading:
         if detection is None:
             if self._window == 1:
                 raw = head[0]
-                entries.append(_unknown(raw))
+                entries.append(unknown_format(raw))
                 return
-            entries += map(_unknown, head)
+            entries += map(unknown_format, head)
             return
         self.detection = detection
         is_spread = detection.is_document and self._window > 1
@@ -324,7 +339,8 @@ def reader_of(
     return FrameReader(read_value)
 
 
-def _unknown(frame: TextFrame) -> RefusedInput:
+def unknown_format(frame: TextFrame) -> RefusedInput:
+    """Return the refusal of a frame for which no format was found."""
     return RefusedInput(
         frame.line,
         frame.raw[:MAX_RAW_BYTES],

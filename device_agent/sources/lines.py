@@ -1,169 +1,305 @@
-"""Lines of JSON objects: their format, and a file of them as a source.
-
-A line is an object of metric → value. Objects within it are flattened with dots, so {"imu": {"x": 1}} is "imu.x". A
-field "time" at the top is the time: nanoseconds since 1970 as an integer, or text in the form of RFC 3339.
-"""
+"""Lines of a device or a log: read by the rules of `formats`, as they arrive at a port or from a file."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 import msgspec
 
 from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
-from wire.model import Value
-from wire.text import plural
+from formats.columns import cells_of, delimiter_of, is_header
+from formats.custom import UserFunction
+from formats.detection import detect
+from formats.framing import LineFraming, Transcoder, decode_text
+from formats.interpretation import KnownType
+from formats.json_text import documents
+from formats.reading import WINDOW, Reading, Result, unknown_format
+from formats.record import MAX_RAW_BYTES, FrameRefused, RefusedInput, Row, TextFrame
+from formats.rules import Rules
+from formats.table import FALLBACK_ENCODING
+from wire.limits import MAX_DESCRIPTION
+from wire.model import Metric
 
 MAX_LINE_BYTES = 16 * 1024
 """A second and a half at 115,200 baud. A longer line is not a reading but the result of a wrong baud rate."""
 
-MAX_DEPTH = 8
-"""Nested objects; with more, names are unreadable."""
-
 MAX_SHOWN_BYTES = 60
 """Bytes of an unreadable line that are shown: enough to recognise a wrong baud rate or another format."""
 
-BLOCK_BYTES = 1 << 20
-"""Bytes of a file that are in memory at a time."""
+BLOCK_BYTES = 64 * 1024
+"""Bytes of a file that are read at a time: at most 0.1 s of work, during which nothing else runs."""
+
+HEAD_LINES = 5
+"""First lines of a port that decide its format: a header and some rows. JSON and NMEA need one."""
+
+HEAD_SECONDS = 2.0
+"""Longest wait for another of these lines: a device that sends one line a minute is read after its second line."""
+
+LOST_LINES = 20
+"""Unreadable lines in a row after which a detected format is detected again: the device or its program changed."""
 
 _log = logging.getLogger(__name__)
 
 
-class BadLine(ValueError):
-    """A line that is not a reading; the message has the reason."""
+class InputCounts(msgspec.Struct):
+    """Counts of one input: what was read is readings, refused values and lines, and values that are no value.
+
+    `skipped` counts first lines after the port was opened: they may be the rest of a line. `odd_times` counts times
+    before 1990 or more than a day ahead.
+    """
+
+    format: str = ""
+    reason: str = ""
+    lines: int = 0
+    skipped: int = 0
+    readings: int = 0
+    no_values: int = 0
+    refused: int = 0
+    odd_times: int = 0
 
 
-class Framing:
-    """Splitter of bytes into lines. A line longer than MAX_LINE_BYTES is discarded and counted in `overlong`."""
+@dataclass(slots=True, eq=False)
+class ForeignInput:
+    """Rules and counts of what one source reads.
 
-    def __init__(self) -> None:
-        self.overlong = 0
-        self._rest = b""
-        self._dropping = False
+    `known_type` returns the type that a metric of the device has already. `observe` gets each result.
+    """
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that are now complete, without line ends and without blank lines."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if lines and self._dropping:
-            del lines[0]
-            self._dropping = False
-        kept = [line for line in lines if len(line) <= MAX_LINE_BYTES]
-        self.overlong += len(lines) - len(kept)
-        if len(self._rest) > MAX_LINE_BYTES or self._dropping:
-            self.overlong += not self._dropping
-            self._rest, self._dropping = b"", True
-        return [line for line in map(bytes.strip, kept) if line]
+    rules: Rules
+    zone: tzinfo
+    function: UserFunction | None = None
+    counts: InputCounts = field(default_factory=InputCounts)
+    known_type: KnownType = lambda device, metric: None
+    observe: Callable[[Reading, Result], None] = lambda reading, result: None
+
+    def new_reading(self, *, window: int) -> Reading:
+        """Return a reading by these rules."""
+        return Reading(self.rules, self.zone, window=window, function=self.function, known_type=self.known_type)
+
+    def count(self, reading: Reading, read: Callable[[], Result]) -> Result:
+        """Return what `read` returns, counted."""
+        interpreter, counts = reading.interpreter, self.counts
+        no_values, odd = interpreter.no_values, interpreter.times.odd
+        result = read()
+        counts.no_values += interpreter.no_values - no_values
+        counts.odd_times += interpreter.times.odd - odd
+        counts.readings += sum(len(row.values) for row in result.rows)
+        counts.refused += len(result.refusals)
+        if reading.detection is not None:
+            counts.format, counts.reason = reading.detection.format, reading.detection.reason
+        self.observe(reading, result)
+        return result
 
 
-def bad_line_text(error: BadLine, line: bytes) -> str:
-    """Return the reason with the beginning of the line, which is cut."""
-    return f"{error} in {line[:MAX_SHOWN_BYTES]!r}"
+class LineResult(NamedTuple):
+    """The readings and the refusals of one line."""
+
+    readings: list[SensorReading]
+    refusals: Sequence[RefusedInput]
 
 
-def parse_line(line: bytes) -> SensorReading:
-    """Return the reading in a line. Raises BadLine."""
+class LineInput:
+    """Lines of one port, from the first to the last; the time of arrival is an argument.
+
+    A detected format decides from the first lines, and is detected again after LOST_LINES unreadable lines.
+    """
+
+    def __init__(self, input: ForeignInput) -> None:
+        self._input = input
+        self._head: list[_HeadLine] = []
+        self._reading: Reading | None = None
+        self._unreadable = 0
+        self.open()
+
+    def open(self) -> None:
+        """Expect a new connection: its first line may be the rest of one."""
+        self._framing = LineFraming(MAX_LINE_BYTES)
+        self._transcoder = Transcoder(self._input.rules.encoding)
+        self._is_first = True
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether lines wait for others, or for `begin`, so that the format can be chosen."""
+        return any(not line.is_first for line in self._head)
+
+    def feed(self, data: bytes, now_ns: int) -> list[LineResult]:
+        """Return the results of the lines that these bytes complete."""
+        results: list[LineResult] = []
+        for frame in self._framing.feed(self._transcoder.feed(data)):
+            self._input.counts.lines += 1
+            is_first, self._is_first = self._is_first, False
+            if isinstance(frame, RefusedInput):
+                self._input.counts.refused += 1
+                results.append(LineResult([], [frame]))
+            elif self._reading is None:
+                self._head.append(_HeadLine(frame.raw, now_ns, is_first))
+                if is_whole(frame.raw):
+                    results += self._begin([frame.raw], now_ns)
+                elif len(self._head) >= HEAD_LINES:
+                    results += self.begin(now_ns)
+            elif is_first and not is_whole(frame.raw):
+                self._input.counts.skipped += 1
+            else:
+                results.append(self._read(self._reading, frame.raw, now_ns))
+        return results
+
+    def begin(self, now_ns: int) -> list[LineResult]:
+        """Choose the format from the lines so far; return their results."""
+        lines = [line.raw for line in self._head if not line.is_first]
+        if not lines:
+            return []
+        if self._head[0].is_first and self._is_header(self._head[0].raw, lines):
+            self._head[0] = self._head[0]._replace(is_first=False)
+            lines = [self._head[0].raw, *lines]
+        return self._begin(lines, now_ns)
+
+    def _begin(self, lines: Sequence[bytes], now_ns: int) -> list[LineResult]:
+        """Begin to read by the format of these lines; return the results of all lines that wait."""
+        head, self._head = self._head, []
+        reading = self._input.new_reading(window=1)
+        if reading.begin(lines):
+            self._reading = reading
+            self._unreadable = 0
+        results = []
+        for line in head:
+            if line.is_first and not is_whole(line.raw):
+                self._input.counts.skipped += 1
+            elif self._reading is not None:
+                results.append(self._read(reading, line.raw, line.arrival_ns, is_late=line.arrival_ns != now_ns))
+            else:
+                self._input.counts.refused += 1
+                results.append(LineResult([], [unknown_format(TextFrame(self._input.counts.lines, line.raw))]))
+        return results
+
+    def _is_header(self, first: bytes, lines: Sequence[bytes]) -> bool:
+        """Return whether a first line is complete because it is the header of the table in the others."""
+        if self._input.rules.format not in ("auto", "csv"):
+            return False
+        texts = [decode_text(raw, FALLBACK_ENCODING) or "" for raw in (first, *lines)]
+        frames = [TextFrame(number, raw) for number, raw in enumerate(lines, 1)]
+        delimiter = self._input.rules.delimiter or delimiter_of(texts)
+        try:
+            widths = {len(cells_of(text, delimiter)) for text in texts}
+            names = cells_of(texts[0], delimiter)
+        except FrameRefused:
+            return False
+        found = detect(frames)
+        is_table = found is not None and found.format == "csv" and len(widths) == 1
+        return is_table and is_header(names)
+
+    def _read(self, reading: Reading, raw: bytes, now_ns: int, *, is_late: bool = False) -> LineResult:
+        result = self._input.count(reading, lambda: reading.message(raw, now_ns))
+        self._unreadable = self._unreadable + 1 if result.refusals and not result.rows else 0
+        if self._unreadable >= LOST_LINES and self._input.rules.format == "auto":
+            self._reading = None
+        return LineResult(sensor_readings(reading, result, now_ns if is_late else None), result.refusals)
+
+
+class _HeadLine(NamedTuple):
+    """Line that waits for the choice of the format. `is_first`: it may be the rest of a line."""
+
+    raw: bytes
+    arrival_ns: int
+    is_first: bool
+
+
+def is_whole(raw: bytes) -> bool:
+    """Return whether a line proves that it is complete: JSON, or a sentence of NMEA, which begins with its mark."""
+    text = raw.strip()
+    if text.startswith((b"$", b"!")):
+        return True
+    if not text.startswith((b"{", b"[")):
+        return False
     try:
-        content = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadLine(str(error)) from None
-    if not isinstance(content, dict):
-        raise BadLine("not an object")
-    time = content.pop("time", None)
-    values: dict[str, Value] = {}
-    _flatten(content, "", values, MAX_DEPTH)
-    return SensorReading(values, None if time is None else parse_time(time))
+        return bool(documents(text))
+    except FrameRefused:
+        return False
 
 
-def parse_time(time: object) -> int:
-    """Return the nanoseconds since 1970 for the time in a line. Raises BadLine."""
-    if isinstance(time, int) and not isinstance(time, bool):
-        return time
-    if not isinstance(time, str):
-        raise BadLine("a time is an integer of nanoseconds or a text like 2026-01-31T12:00:00Z")
-    try:
-        moment = datetime.fromisoformat(time)
-    except ValueError:
-        raise BadLine(f"{time!r} is not a time like 2026-01-31T12:00:00Z") from None
-    if moment.tzinfo is None:
-        raise BadLine(f"{time!r} has no time zone; end it with Z for UTC")
-    since = moment.replace(microsecond=0) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + _fraction_ns(time)
+def sensor_readings(reading: Reading, result: Result, arrival_ns: int | None = None) -> list[SensorReading]:
+    """Return the rows of a result as readings, the first of them with the metrics that are new or have changed.
+
+    A row without a time has that of its arrival.
+    """
+    news = reading.interpreter.series.news
+    metrics = tuple(
+        Metric(series.metric, series.type, series.unit, series.label[:MAX_DESCRIPTION])
+        for series in news
+        if series.type is not None
+    )
+    news.clear()
+    readings = [
+        SensorReading(row.values, arrival_ns if row.time_ns is None else row.time_ns) for row in result.all_rows
+    ]
+    if readings and metrics:
+        readings[0] = readings[0]._replace(metrics=metrics)
+    return readings
 
 
-def _fraction_ns(time: str) -> int:
-    """Return the fraction of the second, of which datetime keeps only six digits."""
-    _, point, rest = time.replace(",", ".").partition(".")
-    digits = rest[: next((i for i, letter in enumerate(rest) if not letter.isdecimal()), len(rest))]
-    return int(digits[:9].ljust(9, "0")) if point else 0
-
-
-def _flatten(content: dict[str, object], prefix: str, values: dict[str, Value], depth: int) -> None:
-    if depth == 0:
-        raise BadLine(f"objects are nested more than {MAX_DEPTH} deep")
-    for key, value in content.items():
-        name = prefix + key
-        if isinstance(value, dict):
-            _flatten(value, f"{name}.", values, depth - 1)
-        elif isinstance(value, list):
-            raise BadLine(f"{name!r} is a list; a value is a number, a boolean or a text")
-        elif name in values:
-            raise BadLine(f"{name!r} occurs twice")
-        else:
-            values[name] = cast("Value", value)
+def refusal_of_line(refusal: RefusedInput) -> str:
+    """Return the reason of a refusal with the beginning of its line, which is cut."""
+    what = f"{refusal.metric}: " if refusal.metric else ""
+    return f"{what}{refusal.reason} in {refusal.raw[:MAX_SHOWN_BYTES]!r}"
 
 
 class ReplaySource:
     """The readings of a file, as fast as possible or at a multiple of the speed at which they were recorded.
 
-    `bad_lines` counts lines that are not readings with a time.
+    Each record needs a time.
     """
 
-    def __init__(self, path: Path, *, speed: float | None = None) -> None:
+    def __init__(self, path: Path, input: ForeignInput, *, speed: float | None = None) -> None:
         self.path = path
-        self.health = SourceHealth(path.name)
+        self.input = input
+        self.health = SourceHealth(path.name, input=input)
         self._speed = speed
-        self._bad = RepeatedWarning(_log, f"{path} contains lines that are not readings", quiet=1000)
-
-    @property
-    def bad_lines(self) -> int:
-        """Number of lines that were not readings so far."""
-        return self._bad.total
+        self._bad = RepeatedWarning(_log, f"{path} contains lines or values that are not readings", quiet=1000)
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield the readings in the order of the file. Raises OSError."""
         loop = asyncio.get_running_loop()
         start: tuple[float, int] | None = None
+        reading = self.input.new_reading(window=WINDOW)
         with await asyncio.to_thread(self.path.open, "rb") as file:
-            while lines := await asyncio.to_thread(file.readlines, BLOCK_BYTES):
-                for line in lines:
-                    reading = self._parse(line.strip())
-                    if reading is None or reading.time_ns is None:
-                        continue
-                    if self._speed is not None:
-                        start = start or (loop.time(), reading.time_ns)
-                        due = start[0] + (reading.time_ns - start[1]) / 1e9 / self._speed
+            data = b"-"
+            while data:
+                data = await asyncio.to_thread(file.read, BLOCK_BYTES)
+                for sensor_reading in self._read(reading, data):
+                    if self._speed is not None and sensor_reading.time_ns is not None:
+                        start = start or (loop.time(), sensor_reading.time_ns)
+                        due = start[0] + (sensor_reading.time_ns - start[1]) / 1e9 / self._speed
                         await asyncio.sleep(max(0.0, due - loop.time()))
-                    yield reading
+                    yield sensor_reading
 
-    def _parse(self, line: bytes) -> SensorReading | None:
-        if not line:
-            return None
-        try:
-            if len(line) > MAX_LINE_BYTES:
-                raise BadLine(f"it has more than {MAX_LINE_BYTES} bytes")
-            reading = parse_line(line)
-            if reading.time_ns is None:
-                raise BadLine("it has no time")
-        except BadLine as error:
-            reason = bad_line_text(error, line)
-            self._bad.record_failure(reason)
-            self.health.fail("lines", f"{plural(self.bad_lines, 'unreadable line')}, the last: {reason}")
-            return None
-        self._bad.record_success()
-        return reading
+    def _read(self, reading: Reading, data: bytes) -> list[SensorReading]:
+        """Return the readings in a block of the file, or in its rest where there is none."""
+        now_ns = time.time_ns()
+
+        def read() -> Result:
+            found = reading.feed(data, now_ns) if data else reading.finish(now_ns)
+            # A log is history, so the time of arrival says nothing about it.
+            rows = found.all_rows
+            timeless = [_timeless(row) for row in rows if row.time_ns is None]
+            return Result([row for row in rows if row.time_ns is not None], [*found.refusals, *timeless])
+
+        result = self.input.count(reading, read)
+        self.input.counts.lines = reading.lines
+        if result.refusals:
+            reason = refusal_of_line(result.refusals[-1])
+            self._bad.record_failure(reason, times=len(result.refusals))
+            self.health.fail("lines", f"{self._bad.total:,} refused, the last: {reason}")
+            self.health.on_refused(result.refusals)
+        return sensor_readings(reading, result)
+
+
+def _timeless(row: Row) -> RefusedInput:
+    reason = "the record has no time, and a log needs one"
+    return RefusedInput(row.line, row.raw[:MAX_RAW_BYTES], "time", reason, setting='time = "FIELD"')

@@ -1,4 +1,4 @@
-"""A sensor on a serial port that writes lines of JSON objects.
+"""A sensor on a serial port that writes lines, in any format of `formats`.
 
 The port may be absent, and may be unplugged and plugged in again: the source waits for its path. Prefer the path under
 /dev/serial/by-id, which does not change. Linux and macOS only: the source waits for a file descriptor.
@@ -10,13 +10,14 @@ import asyncio
 import errno
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator
 
 import serial
 
 from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
-from device_agent.sources.lines import BadLine, Framing, bad_line_text, parse_line
+from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, LineInput, LineResult, refusal_of_line
 from wire.backoff import full_jitter
 from wire.text import plural
 
@@ -50,26 +51,34 @@ _log = logging.getLogger(__name__)
 
 
 class SerialSource:
-    """The readings that arrive at a port. `bad_lines` counts lines that are not readings.
+    """The readings that arrive at a port.
 
-    `dtr` False does not set the line that resets an Arduino; some devices send nothing then.
+    `dtr` False does not set the line that resets an Arduino; some devices send nothing then. Lines that wait, so that
+    the format can be detected, wait for another one for `head_seconds` at most.
     """
 
     def __init__(
-        self, path: str, *, baud: int = 115_200, dtr: bool = True, retry_seconds: float = RETRY_SECONDS
+        self,
+        path: str,
+        input: ForeignInput,
+        *,
+        baud: int = 115_200,
+        dtr: bool = True,
+        retry_seconds: float = RETRY_SECONDS,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self.path = path
+        self.input = input
         self._baud = baud
         self._dtr = dtr
         self._retry_seconds = retry_seconds
-        self.health = SourceHealth(path)
+        self.health = SourceHealth(path, input=input)
+        self._head_seconds = head_seconds
+        self._lines = LineInput(input)
+        self._format = ""
         self._absence = RepeatedWarning(_log, f"no connection to {path}")
         self._bad = RepeatedWarning(_log, f"{path} sends lines that are not readings", quiet=QUIET_LINES)
-
-    @property
-    def bad_lines(self) -> int:
-        """Number of lines that were not readings so far; the first line after opening does not count."""
-        return self._bad.total
+        self._bad_values = RepeatedWarning(_log, f"{path} sends values that are refused", quiet=QUIET_LINES)
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings without end, none while the port is absent."""
@@ -88,19 +97,17 @@ class SerialSource:
             self._absence.record_success()
             self.health.recover("port")
             _log.info("reading from %s at %d baud", self.path, self._baud)
-            framing = Framing()
-            is_first = True
+            self._lines.open()
             try:
                 while True:
-                    await _readable(port.fileno())
-                    for line in framing.feed(port.read(READ_BYTES)):
-                        reading = self._parse(line, is_first)
-                        is_first = False
-                        if reading is not None:
+                    data = await self._read(port)
+                    now_ns = time.time_ns()
+                    results = self._lines.begin(now_ns) if data is None else self._lines.feed(data, now_ns)
+                    self._report_format()
+                    for result in results:
+                        self._check(result)
+                        for reading in result.readings:
                             yield reading
-                    if framing.overlong:
-                        self._record_bad_line("a line without an end; is the baud rate right?", framing.overlong)
-                        framing.overlong = 0
             except (serial.SerialException, OSError) as error:
                 self._record_absence(error)
             finally:
@@ -113,29 +120,47 @@ class SerialSource:
         port.open()
         return port
 
-    def _parse(self, line: bytes, is_first: bool) -> SensorReading | None:
+    async def _read(self, port: serial.Serial) -> bytes | None:
+        """Return the next bytes; None when the lines that wait for others have waited long enough."""
         try:
-            reading = parse_line(line)
-        except BadLine as error:
-            # The first line is often incomplete; if it is complete, it is used.
-            if not is_first:
-                self._record_bad_line(bad_line_text(error, line))
+            async with asyncio.timeout(self._head_seconds if self._lines.is_waiting else None):
+                await _readable(port.fileno())
+        except TimeoutError:
             return None
-        self._bad.record_success()
-        if self._bad.count == 0 or self._bad.successes >= GOOD_LINES:
-            self.health.recover("lines")
-        return reading
+        data: bytes = port.read(READ_BYTES)
+        return data
 
-    def _record_bad_line(self, reason: str, times: int = 1) -> None:
-        self._bad.record_failure(reason, times=times)
-        self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
+    def _report_format(self) -> None:
+        """Log the format when it is detected, or detected again."""
+        counts = self.input.counts
+        if counts.format != self._format:
+            self._format = counts.format
+            _log.info("reading lines of %s as %s: %s", self.path, counts.format, counts.reason)
+
+    def _check(self, result: LineResult) -> None:
+        """Record what is refused, in the log and in the health of the source."""
+        if not result.refusals:
+            for aspect, warning in (("lines", self._bad), ("values", self._bad_values)):
+                warning.record_success()
+                if warning.count == 0 or warning.successes >= GOOD_LINES:
+                    self.health.recover(aspect)
+            return
+        reason = refusal_of_line(result.refusals[-1])
+        if result.readings or result.refusals[-1].metric:
+            self._bad_values.record_failure(reason, times=len(result.refusals))
+            self.health.fail("values", f"{plural(self._bad_values.count, 'refused value')}, the last: {reason}")
+        else:
+            self._bad.record_failure(reason, times=len(result.refusals))
+            self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
+        self.health.on_refused(result.refusals)
 
     def _record_absence(self, error: Exception) -> None:
         # pyserial reports a port that disappears while it is read without an error number.
         number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
         reason = REASONS.get(number, str(error))
         self._absence.record_failure(reason)
-        self.health.recover("lines")  # those of another connection, perhaps of another device
+        for aspect in ("lines", "values"):  # those of another connection, perhaps of another device
+            self.health.recover(aspect)
         self.health.fail("port", f"no connection: {reason}")
 
 

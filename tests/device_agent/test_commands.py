@@ -131,7 +131,7 @@ async def test_replay_fails_where_lines_are_no_readings(peer: Peer, tmp_path: Pa
     file.write_text('{"time": 1, "n": 1}\nnoise\n{"time": 2, "n": "one"}\n{"time": 3, "n": 3}\n')
     code, _, errors = await run("replay", str(file), "--hub", peer.url, "--spool", str(tmp_path / "s"))
     assert code == 1
-    assert errors.splitlines()[-1] == "device-agent: 1 line is no reading, 1 reading was rejected"
+    assert errors.splitlines()[-1] == "device-agent: 2 lines or values were refused, 0 readings were rejected"
     assert peer.values("n") == [1, 3]
 
 

@@ -1,4 +1,4 @@
-"""Lines of JSON objects, from a port or a file."""
+"""Lines of devices and logs, read by the rules of all inputs."""
 
 from __future__ import annotations
 
@@ -7,145 +7,256 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.sources import SensorReading
 from device_agent.sources.lines import (
     BLOCK_BYTES,
-    MAX_DEPTH,
+    HEAD_LINES,
+    LOST_LINES,
     MAX_LINE_BYTES,
-    BadLine,
-    Framing,
+    ForeignInput,
+    LineInput,
+    LineResult,
     ReplaySource,
-    parse_line,
-    parse_time,
+    is_whole,
 )
+from tests.device_agent.foreign import foreign_input
 from tests.device_agent.records import agent_records
+from wire.model import Metric
+
+NOW = 1_795_878_000_000_000_000
+"""2026-11-28T15:00:00Z."""
 
 
-@given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.lists(st.integers(1, 9)))
-def test_lines_are_the_same_however_they_arrive(lines: list[bytes], pieces: list[int]) -> None:
-    """Cut at any places, a stream gives the same lines, stripped, without blank ones."""
-    stream = b"".join(line + b"\r\n" for line in lines)
-    framing = Framing()
-    found: list[bytes] = []
-    for piece in pieces:
-        found += framing.feed(stream[:piece])
-        stream = stream[piece:]
-    found += framing.feed(stream)
-    assert found == [line.strip() for line in lines if line.strip()]
-    assert framing.overlong == 0
+def read(input: ForeignInput, data: bytes, *, piece: int = 1 << 20) -> list[LineResult]:
+    """Return the results of a port that begins with these bytes, which arrive in pieces, and then waits."""
+    lines = LineInput(input)
+    results = [
+        result for start in range(0, len(data), piece) for result in lines.feed(data[start : start + piece], NOW)
+    ]
+    return results + lines.begin(NOW)
 
 
-@given(st.integers(1, MAX_LINE_BYTES * 3), st.integers(1, MAX_LINE_BYTES))
-def test_a_line_without_an_end_is_dropped_and_counted(length: int, piece: int) -> None:
-    """A line that is too long is dropped once, up to its end, however it arrives; its neighbours are kept."""
-    stream = b"before\n" + b"x" * length + b"\nafter\n"
-    framing = Framing()
-    found = [line for start in range(0, len(stream), piece) for line in framing.feed(stream[start : start + piece])]
-    if length > MAX_LINE_BYTES:
-        assert (found, framing.overlong) == ([b"before", b"after"], 1)
-    else:
-        assert (found, framing.overlong) == ([b"before", b"x" * length, b"after"], 0)
+def values(results: list[LineResult]) -> list[dict[str, object]]:
+    return [dict(reading.values) for result in results for reading in result.readings]
 
 
-def test_a_line_is_a_reading() -> None:
-    """Each member is a metric, objects within it are flattened with dots, and null is no value."""
-    reading = parse_line(b'{"t": 21.5, "on": true, "imu": {"x": 1, "g": {"z": -2}}, "name": "\xc2\xb5", "none": null}')
-    assert reading.values == {"t": 21.5, "on": True, "imu.x": 1, "imu.g.z": -2, "name": "µ", "none": None}
-    assert (reading.time_ns, reading.metrics) == (None, ())
+def codes(results: list[LineResult]) -> list[tuple[str, str]]:
+    return [(refusal.code, refusal.metric) for result in results for refusal in result.refusals]
+
+
+PARTS = st.sampled_from(
+    [b'{"t": 21.5}', b'{"t": "x"}', b"noise", b"t=21.5 h=40", b"1,2,3", b"a,b,c", b"$GPHDT,2.7,T", b"", b"nan", b"\xff"]
+)  # fmt: skip
+
+
+@given(st.lists(PARTS, max_size=12), st.integers(1, 30))
+@settings(max_examples=200)
+def test_where_the_bytes_are_cut_changes_nothing(parts: list[bytes], piece: int) -> None:
+    """Readings, refusals and counts are those of the whole stream."""
+    data = b"\r\n".join(parts) + b"\r\n"
+    whole, cut = foreign_input(), foreign_input()
+    found, expected = read(cut, data, piece=piece), read(whole, data)
+    assert (values(found), codes(found), cut.counts) == (values(expected), codes(expected), whole.counts)
+
+
+@given(st.lists(PARTS, max_size=60))
+@settings(max_examples=200)
+def test_each_line_is_somewhere(parts: list[bytes]) -> None:
+    """A line is read, refused, without a value, skipped as the first one, or waits; nothing is counted twice."""
+    input = foreign_input()
+    results = read(input, b"".join(part + b"\n" for part in (b"first", *parts)))
+    counts = input.counts
+    assert counts.lines == 1 + sum(bool(part) for part in parts)
+    assert counts.readings == sum(map(len, values(results)))
+    assert counts.refused == len(codes(results))
+    waiting = counts.lines == 1 and not results and not counts.skipped
+    assert counts.lines == counts.skipped + len(results) + waiting
+
+
+@given(st.integers(1, MAX_LINE_BYTES * 3), st.integers(1000, MAX_LINE_BYTES))
+@settings(max_examples=50)
+def test_a_line_without_an_end_is_refused_once(length: int, piece: int) -> None:
+    """Its neighbours are kept, however it arrives."""
+    data = b'{"n":1}\n{"x":"' + b"x" * length + b'"}\n{"n":2}\n'
+    results = read(foreign_input(), data, piece=piece)
+    is_long = length + 8 > MAX_LINE_BYTES
+    assert [found for found in values(results) if "n" in found] == [{"n": 1}, {"n": 2}]
+    assert codes(results) == ([("size", "")] if is_long else [])
 
 
 @pytest.mark.parametrize(
-    ("time", "time_ns"),
+    ("data", "format", "expected"),
     [
-        (1_700_000_000_000_000_001, 1_700_000_000_000_000_001),
-        ("1970-01-01T00:00:00Z", 0),
-        ("2023-11-14T22:13:20Z", 1_700_000_000_000_000_000),
-        ("2023-11-14T22:13:20.000000001Z", 1_700_000_000_000_000_001),
-        ("2023-11-14T22:13:20.5+00:00", 1_700_000_000_500_000_000),
-        ("2023-11-14T23:43:20,25+01:30", 1_700_000_000_250_000_000),
-        ("1969-12-31T23:59:59Z", -1_000_000_000),
+        (b'{"t": 21.5, "imu": {"x": 1}}\n', "json", [{"t": 21.5, "imu.x": 1}]),
+        (b"time;t;h\n1795878000;21,5;40\n1795878001;22,5;41\n", "csv", [{"t": 21.5, "h": 40}, {"t": 22.5, "h": 41}]),
+        (b"1,2\n3,4\n5,6\n", "csv", [{"1": 3, "2": 4}, {"1": 5, "2": 6}]),
+        (b"$IIHDT,274.07,T*14\r\n", "nmea", [{"heading": 274.07}]),
+        (b"=1 h=2\nt=21.5 h=40\nt=22.5 h=41\n", "pairs", [{"t": 21.5, "h": 40}, {"t": 22.5, "h": 41}]),
+        (b"1.5\n21.5\n22.5\n", "value", [{"value": 21.5}, {"value": 22.5}]),
+        (b"1 2\n3 4\n5 6\n", "plotter", [{"1": 3, "2": 4}, {"1": 5, "2": 6}]),
+        (b'boot v1.2\nready\n{"t": 21.5}\n{"t": 22.5}\n', "json", [{"t": 21.5}, {"t": 22.5}]),
     ],
 )
-def test_a_time_is_nanoseconds_or_text(time: object, time_ns: int) -> None:
-    """RFC 3339 with all nine digits, or the nanoseconds themselves."""
-    assert parse_time(time) == time_ns
+def test_the_format_comes_from_the_first_lines(data: bytes, format: str, expected: list[dict[str, object]]) -> None:
+    """The first line may be the rest of one: it counts if it is a header, or proves that it is complete."""
+    input = foreign_input()
+    assert values(read(input, data)) == expected
+    assert input.counts.format == format
+    assert input.counts.reason
 
 
-@pytest.mark.parametrize("time", [1.5, True, "yesterday", "2023-11-14T22:13:20", "2023-11-14", [], {}])
-def test_a_time_is_never_guessed(time: object) -> None:
-    """A time without a zone, and anything that is no time, makes a bad line."""
-    with pytest.raises(BadLine):
-        parse_time(time)
+def test_a_line_of_json_or_nmea_decides_at_once() -> None:
+    """It does not wait for others."""
+    lines = LineInput(foreign_input())
+    assert values(lines.feed(b'{"t": 1}\n', NOW)) == [{"t": 1}]
+    assert not lines.is_waiting
+
+
+def test_other_lines_wait_and_keep_their_arrival() -> None:
+    """A line that arrives now has no time of its own; the sender's clock starts at its first line."""
+    input = foreign_input()
+    lines = LineInput(input)
+    for number in range(HEAD_LINES - 1):
+        assert lines.feed(b"t=%d\n" % number, NOW + number) == []
+        assert lines.is_waiting == (number > 0)
+    results = lines.feed(b"t=%d\n" % HEAD_LINES, NOW + 9)
+    assert [reading.time_ns for result in results for reading in result.readings] == [NOW + 1, NOW + 2, NOW + 3, None]
+    assert (input.counts.skipped, lines.is_waiting) == (1, False)
+
+
+def test_an_uptime_counts_from_the_arrival_of_its_first_line() -> None:
+    """Although that line waited for the others."""
+    lines = LineInput(foreign_input(time="uptime_ms"))
+    for number in range(HEAD_LINES):
+        results = lines.feed(b"time=%d t=1\n" % (1000 * number), NOW + number * 10**9)
+    assert [reading.time_ns for result in results for reading in result.readings] == [
+        NOW + number * 10**9 for number in range(1, HEAD_LINES)
+    ]
+
+
+def test_the_first_line_of_a_new_connection_may_be_a_rest() -> None:
+    """It is read if it proves that it is complete. The format stays."""
+    input = foreign_input(format="pairs")
+    lines = LineInput(input)
+    lines.feed(b"t=1\nt=2\n", NOW)
+    lines.begin(NOW)
+    lines.feed(b"t=", NOW)
+    lines.open()
+    assert values(lines.feed(b"2.5 h=1\nt=3\n", NOW)) == [{"t": 3}]
+    json = LineInput(foreign_input())
+    json.feed(b'{"t":1}\n', NOW)
+    json.open()
+    assert values(json.feed(b'{"t":2}\n', NOW)) == [{"t": 2}]
+
+
+def test_another_format_is_detected_after_unreadable_lines() -> None:
+    """The device was replaced, or has another program. A format that the rules set stays."""
+    data = b'{"t":1}\n' + b"t=2 h=3\n" * (LOST_LINES + HEAD_LINES)
+    results = read(input := foreign_input(), data)
+    assert (input.counts.format, len(values(results)), len(codes(results))) == ("pairs", 1 + HEAD_LINES, LOST_LINES)
+    results = read(foreign_input(format="json"), data)
+    assert len(codes(results)) == LOST_LINES + HEAD_LINES
+
+
+def test_lines_without_a_format_are_refused() -> None:
+    """The reason says what to set."""
+    (result, *_) = results = read(input := foreign_input(), b"#\nhello\nworld\nout\nthere\nonce\n")
+    assert {code for code, _ in codes(results)} == {"format"}
+    assert "set `format`" in result.refusals[0].reason
+    assert (input.counts.format, input.counts.refused, input.counts.skipped) == ("", 5, 1)
+
+
+def test_metrics_come_with_their_first_reading_and_when_they_change() -> None:
+    """With type, unit and the original name."""
+    results = read(foreign_input(format="pairs"), "x\nt=21.5 °C\non=yes\nt=22 °C\n".encode())
+    found = [reading.metrics for result in results for reading in result.readings]
+    assert found == [(Metric("t", "float", "°C"),), (Metric("on", "boolean"),), ()]
+
+
+def test_a_known_type_wins_over_the_first_value() -> None:
+    """A value of another type is refused, and its neighbours are read."""
+    input = foreign_input()
+    input.known_type = lambda device, metric: "float" if metric == "t" else None
+    results = read(input, b'{"t":"off","n":1}\n')
+    assert (values(results), codes(results)) == ([{"n": 1}], [("type", "t")])
+
+
+def test_the_device_is_that_of_the_agent() -> None:
+    """A field with this name is a value."""
+    assert values(read(foreign_input(), b'{"device":"x7","t":1}\n')) == [{"device": "x7", "t": 1}]
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "expected"),
     [
-        b"hello",
-        b"21.5",
-        b"[1, 2]",
-        b'{"t": 21.5',
-        b'{"t": NaN}',
-        b'{"t": [1, 2]}',
-        b'{"t": "\xff"}',
-        b'{"a": {"b": 1}, "a.b": 2}',
-        b'{"t": 1, "time": "noon"}',
-        b'{"a":' * MAX_DEPTH + b'{"b":1}' + b"}" * MAX_DEPTH,
-        b'{"a":' * 5000,
+        (b'{"t": 1}', True),
+        (b'{"t": nan}', True),
+        (b"[1, 2]", True),
+        (b"$GPGGA,1*00", True),
+        (b'"t": 1}', False),
+        (b'{"t": {"x": 1}', False),
+        (b"21.5", False),
+        (b"t=21.5", False),
     ],
 )
-def test_a_bad_line_is_one_error(line: bytes) -> None:
-    """Whatever is no object of values is a BadLine."""
-    with pytest.raises(BadLine):
-        parse_line(line)
-
-
-@given(st.binary(max_size=60))
-def test_any_bytes_are_a_reading_or_a_bad_line(line: bytes) -> None:
-    """Noise on a wire is never another error."""
-    try:
-        parse_line(line)
-    except BadLine:
-        return
+def test_a_line_can_prove_that_it_is_complete(line: bytes, expected: bool) -> None:
+    """JSON has an end and a beginning, a sentence of NMEA its mark."""
+    assert is_whole(line) == expected
 
 
 @given(st.integers(1, 40))
-def test_the_end_of_a_line_is_no_reading(cut: int) -> None:
-    """The rest of a line, read after the port was opened in its middle, never counts as a whole line."""
-    line = b'{"t": 21.5, "imu": {"x": 1.25}, "label": "{}"}'
-    with pytest.raises(BadLine):
-        parse_line(line[cut:])
+def test_the_rest_of_a_line_is_never_whole(cut: int) -> None:
+    """Wherever the port was opened in a line of JSON."""
+    assert not is_whole(b'{"t": 21.5, "imu": {"x": 1.25}, "label": "{}"}'[cut:])
 
 
 async def everything(source: ReplaySource) -> list[SensorReading]:
-    return [reading async for reading in source.readings()]
+    return [reading._replace(metrics=()) async for reading in source.readings()]
 
 
 async def test_a_log_is_its_readings_in_order(tmp_path: Path) -> None:
     """Each line with a time is a reading; blank lines, and a last one without an end, are no trouble."""
     file = tmp_path / "log.jsonl"
     file.write_text('{"time": 2, "n": 1}\n\n{"time": "1970-01-01T00:00:01Z", "a": {"b": true}}\r\n{"time": 1, "n": 3}')
-    source = ReplaySource(file)
+    source = ReplaySource(file, input := foreign_input())
     assert await everything(source) == [
-        SensorReading({"n": 1}, 2), SensorReading({"a.b": True}, 1_000_000_000), SensorReading({"n": 3}, 1),
+        SensorReading({"n": 1}, 2 * 10**9), SensorReading({"a.b": True}, 10**9), SensorReading({"n": 3}, 10**9),
     ]  # fmt: skip
-    assert source.bad_lines == 0
+    assert (input.counts.refused, input.counts.readings, input.counts.odd_times) == (0, 3, 3)
 
 
-async def test_bad_lines_are_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A line without a time, and one that is no reading, is passed over."""
+async def test_a_table_is_a_log_too(tmp_path: Path) -> None:
+    """Also one of plain numbers, whose first column is the time."""
+    file = tmp_path / "log.csv"
+    file.write_text("time,t\n" + "".join(f"{1_795_878_000 + number},{number}\n" for number in range(5000)))
+    readings = await everything(ReplaySource(file, foreign_input()))
+    assert [reading.time_ns for reading in readings] == [NOW + number * 10**9 for number in range(5000)]
+
+
+async def test_refused_lines_are_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line without a time, and one that is no reading, is passed over and given to the agent."""
     file = tmp_path / "log.jsonl"
-    endless = b'{"time": 1, "n": "' + b"x" * MAX_LINE_BYTES + b'"}\n'
-    file.write_bytes(b'{"n": 1}\n{"time": 1, "n": 2}\nnoise\n{"time": "noon", "n": 3}\n' + endless)
-    source = ReplaySource(file)
-    assert await everything(source) == [SensorReading({"n": 2}, 1)]
-    assert source.bad_lines == 4
+    file.write_bytes(b'{"n": 1}\n{"time": 1, "n": 2}\nnoise\n{"time": 2, "n": "x"}\n{"time": 3, "n": 4}\n')
+    source = ReplaySource(file, input := foreign_input())
+    refused: list[str] = []
+    source.health.on_refused = lambda refusals: refused.extend(refusal.code for refusal in refusals)
+    assert await everything(source) == [SensorReading({"n": 2}, 10**9), SensorReading({"n": 4}, 3 * 10**9)]
+    assert (input.counts.refused, sorted(refused)) == (3, ["syntax", "time", "type"])
     assert source.health.error is not None
-    assert source.health.error.startswith("4 unreadable lines, the last: ")
+    assert source.health.error.startswith("3 refused, the last: ")
     assert [record.levelno for record in agent_records(caplog)] == [logging.WARNING]
+
+
+async def test_a_log_of_plain_numbers_without_a_time_is_refused(tmp_path: Path) -> None:
+    """Its lines are read as blocks, and each is refused."""
+    file = tmp_path / "log.csv"
+    file.write_text("a,b\n" + "1,2\n" * 20_000)
+    source = ReplaySource(file, input := foreign_input())
+    assert await everything(source) == []
+    assert (input.counts.refused, input.counts.readings) == (20_000, 0)
 
 
 async def test_a_log_larger_than_a_block_is_whole(tmp_path: Path) -> None:
@@ -153,14 +264,15 @@ async def test_a_log_larger_than_a_block_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     count = 3 * BLOCK_BYTES // 100
     file.write_text("".join(f'{{"time": {number}, "text": "{"x" * 80}"}}\n' for number in range(count)))
-    assert [reading.time_ns for reading in await everything(ReplaySource(file))] == list(range(count))
+    readings = await everything(ReplaySource(file, foreign_input()))
+    assert [reading.time_ns for reading in readings] == [number * 10**9 for number in range(count)]
 
 
 async def test_a_speed_keeps_the_distances(tmp_path: Path) -> None:
     """With a speed the readings come when they are due, relative to the first."""
     file = tmp_path / "log.jsonl"
-    file.write_text("".join(f'{{"time": {number * 10**9}, "n": {number}}}\n' for number in range(4)))
+    file.write_text("".join(f'{{"time": {number}, "n": {number}}}\n' for number in range(4)))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    due = [loop.time() - began async for _ in ReplaySource(file, speed=100).readings()]
+    due = [loop.time() - began async for _ in ReplaySource(file, foreign_input(), speed=100).readings()]
     assert all(moment >= number / 100 for number, moment in enumerate(due))

@@ -16,6 +16,7 @@ import serial
 from device_agent.sources import SensorReading
 from device_agent.sources.lines import MAX_LINE_BYTES
 from device_agent.sources.serial import GOOD_LINES, SerialSource
+from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
 
 
@@ -73,7 +74,7 @@ class Plugged(NamedTuple):
 @asynccontextmanager
 async def plugged_in(wire: PtyPort, ear: Ear) -> AsyncIterator[Plugged]:
     wire.plug_in()
-    source = SerialSource(str(wire.path))
+    source = SerialSource(str(wire.path), foreign_input())
     async with reading_from(source) as readings:
         first = asyncio.ensure_future(anext(readings))
         await ear.until("reading from")
@@ -85,14 +86,14 @@ async def next_values(readings: AsyncGenerator[SensorReading, None]) -> dict[str
 
 
 async def test_lines_become_readings(wire: PtyPort, ear: Ear) -> None:
-    """Each line is a reading, wherever it is cut on its way; a time is taken along."""
+    """Each line is a reading, wherever it is cut on its way; a time is in seconds since 1970 where it is that small."""
     async with plugged_in(wire, ear) as plugged:
         await wire.write(b'{"t": 1}\r\n{"t": 2, "imu": {"x": 3}}\n{"t"')
         assert (await plugged.first).values == {"t": 1}
         assert await next_values(plugged.readings) == {"t": 2, "imu.x": 3}
         await wire.write(b': 4, "time": 5}\n')
-        assert await anext(plugged.readings) == SensorReading({"t": 4}, 5)
-    assert plugged.source.bad_lines == 0
+        assert await anext(plugged.readings) == SensorReading({"t": 4}, 5 * 10**9)
+    assert plugged.source.input.counts.refused == 0
 
 
 async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: PtyPort, ear: Ear) -> None:
@@ -100,27 +101,28 @@ async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: PtyPort, 
     async with plugged_in(wire, ear) as plugged:
         await wire.write(b'.5, "p": 3}\n{"t": 2}\n')
         assert (await plugged.first).values == {"t": 2}
-    assert (plugged.source.bad_lines, ear.heard) == (0, [])
+    assert plugged.source.input.counts.refused == 0
+    assert [record.levelname for record in ear.heard] == ["INFO"]
 
 
 async def test_noise_is_counted_and_logged_once(wire: PtyPort, ear: Ear) -> None:
     """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
     async with plugged_in(wire, ear) as plugged:
-        noise = b'{"t": 1}\nnoise\n[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
+        noise = b'{"t": 1}\nnoise\n{[1]\n{"t": "\xff\xfe"}\n\n' + b"x" * (MAX_LINE_BYTES * 2) + b'\n{"t": 2}\n'
         writing = asyncio.ensure_future(wire.write(noise))  # a tty holds little of it
         assert (await plugged.first).values == {"t": 1}
         assert await next_values(plugged.readings) == {"t": 2}
         await writing
         await wire.write(b'more noise\n{"t": 3}\n')
         assert await next_values(plugged.readings) == {"t": 3}
-    assert plugged.source.bad_lines == 5
-    (warning,) = ear.heard
+    assert plugged.source.input.counts.refused == 5
+    (warning,) = (record for record in ear.heard if record.levelno >= logging.WARNING)
     assert (warning.levelname, "lines that are not readings" in warning.getMessage()) == ("WARNING", True)
 
 
 async def test_pulling_and_plugging_in_is_outlived(wire: PtyPort, ear: Ear) -> None:
     """The source waits for a missing port, again after the port was unplugged, and continues with another tty."""
-    source = SerialSource(str(wire.path), retry_seconds=0.001)
+    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0.001)
     async with reading_from(source) as readings:
         for number in range(4):
             coming = asyncio.ensure_future(anext(readings))
@@ -130,12 +132,12 @@ async def test_pulling_and_plugging_in_is_outlived(wire: PtyPort, ear: Ear) -> N
             await wire.write(b'{"n": %d}\n{"cut off": ' % number)
             assert (await coming).values == {"n": number}
             wire.pull()
-    assert source.bad_lines == 0
+    assert source.input.counts.refused == 0
 
 
 async def test_an_absent_port_is_logged_once(wire: PtyPort, ear: Ear) -> None:
     """However often the source looks for a port, one line says that it is not there."""
-    source = SerialSource(str(wire.path), retry_seconds=0)
+    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0)
     async with reading_from(source) as readings:
         coming = asyncio.ensure_future(anext(readings))
         while source._absence.total < 5:  # noqa: ASYNC110 - each look is a thread's
@@ -172,7 +174,7 @@ def watched_ttys() -> list[int]:
 
 async def test_a_missing_port_is_a_fault_until_it_returns(wire: PtyPort, ear: Ear) -> None:
     """The error says what to do, also after the port was pulled while it was read."""
-    source = SerialSource(str(wire.path), retry_seconds=0.001)
+    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0.001)
     errors: list[str | None] = []
     source.health.on_change = lambda health: errors.append(health.error)
     async with reading_from(source) as readings:

@@ -1,0 +1,147 @@
+"""Lines of a serial port, through the real agent, to the history of a real hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent import Agent
+from device_agent.program import deliver_readings
+from device_agent.sources.serial import SerialSource
+from tests.conditions import until
+from tests.device_agent.foreign import foreign_input
+from tests.device_agent.pty_port import PtyPort
+from tests.end_to_end.hub import Hub, running_hub
+from tests.tasks import running_task
+
+CASES = Path(__file__).parents[1] / "formats" / "cases"
+
+LOGGER = logging.getLogger("device_agent.sources.serial")
+
+SAT_15H = 1_795_878_000_000_000_000
+"""2026-11-28T15:00:00Z."""
+
+
+class SerialAgent:
+    """An agent with a sensor on a port."""
+
+    def __init__(self, hub: Hub, agent: Agent, source: SerialSource, port: PtyPort) -> None:
+        self.counts = source.input.counts
+        self._hub = hub
+        self._agent = agent
+        self._port = port
+
+    async def play(self, data: bytes) -> None:
+        """Write lines; return when the agent has read them and the hub has acknowledged their readings."""
+        lines = self.counts.lines + data.count(b"\n")
+        await self._port.write(data)
+        await until(lambda: self.counts.lines >= lines and self._agent.counts.sent.readings == self.counts.readings)
+        await self._agent.drain(60)
+
+    async def series(self) -> dict[str, dict[Any, int]]:
+        """Return the stored values by metric, each with its time."""
+        await self._hub.settled()
+        answer = await self._hub.get(
+            "/api/v1/history", device=self._agent.device, points=0, **{"from": "0", "to": str(2**62)}
+        )
+        return {
+            series["metric"]: dict(zip(series["values"], series["time_ns"], strict=True)) for series in answer["series"]
+        }
+
+    async def values(self) -> dict[str, list[Any]]:
+        """Return the stored values by metric, in order."""
+        return {metric: sorted(times) for metric, times in (await self.series()).items()}
+
+
+@contextlib.asynccontextmanager
+async def serial_agent(hub: Hub, directory: Path, device: str, **rules: object) -> AsyncIterator[SerialAgent]:
+    """Run an agent on a new port until the block ends."""
+    port = PtyPort(directory / f"port-{device}")
+    port.plug_in()
+    source = SerialSource(str(port.path), foreign_input(device, **rules), head_seconds=0.5)
+    token = await hub.token("device", "--device", device)
+    opened = Opened()
+    LOGGER.addFilter(opened)
+    try:
+        async with (
+            Agent(hub.url, device=device, token=token, spool=directory / device) as agent,
+            running_task(deliver(source, agent)),
+        ):
+            # Opening a port discards what was written to it before.
+            await opened.event.wait()
+            yield SerialAgent(hub, agent, source, port)
+    finally:
+        LOGGER.removeFilter(opened)
+        port.pull()
+
+
+async def deliver(source: SerialSource, agent: Agent) -> None:
+    await deliver_readings(source, agent, agent.collect, restart=True)
+
+
+class Opened:
+    """A filter of log records that waits for the one of an open port."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "reading from" in record.getMessage():
+            self.event.set()
+        return True
+
+
+@pytest.mark.deadline(180)
+async def test_what_devices_really_send_arrives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Times as counts since 1970, since 2000 and of the uptime; lists, numbers as text, local times, words without a
+    value, NULs, and a table. A bad value costs itself, and the agent counts all."""
+    caplog.set_level(logging.INFO, logger="device_agent")
+    async with running_hub(tmp_path / "data") as hub:
+        times = (CASES / "serial-times.jsonl").read_bytes()
+        lost = (CASES / "serial-lost.jsonl").read_bytes()
+        async with serial_agent(hub, tmp_path, "times") as agent:
+            await agent.play(times)
+            found = (await agent.series())["temp"]
+            assert (found[21.6], found[21.7]) == (SAT_15H, SAT_15H + 123 * 10**6)
+            # Before 1990: kept as it was sent, marked and counted.
+            assert (found[21.5], found[21.75], agent.counts.odd_times) == (123456 * 10**9, 580219289 * 10**9, 2)
+
+        async with serial_agent(hub, tmp_path, "since", time="since_2000") as agent:
+            await agent.play(times.splitlines(keepends=True)[3])
+            assert (await agent.series())["temp"] == {21.75: 1_526_904_089 * 10**9}
+
+        async with serial_agent(hub, tmp_path, "uptime", time="uptime_ms") as agent:
+            await agent.play(b'{"time":123456,"t":1}\n{"time":124456,"t":2}\n{"time":500,"t":3}\n')
+            found = (await agent.series())["t"]
+            assert found[2] - found[1] == 10**9
+            assert abs(found[3] - time.time_ns()) < 600 * 10**9
+
+        async with serial_agent(hub, tmp_path, "lost", zone="Europe/Berlin") as agent:
+            await agent.play(lost + b'{"temp":"high","hum":43}\n')
+            assert await agent.values() == {
+                "temp": [20.5, 22.1, 22.2, 22.3, 22.8], "hum": [39, 40, 41, 42, 43],
+                "type": ["accelerometer"], "data.0": [0.1], "data.1": [0.9], "data.2": [0.2],
+            }  # fmt: skip
+            assert (await agent.series())["temp"][22.1] == SAT_15H - 3600 * 10**9
+            counts = agent.counts
+            assert (counts.format, counts.readings, counts.no_values, counts.refused) == ("json", 14, 1, 1)
+
+        async with serial_agent(hub, tmp_path, "words") as agent:
+            await agent.play(b'{"a":-nan,"b":"None","c":"unavailable","d":"N/A","e":inf}\r\n')
+            await agent.play(b'{"a":21.5,"b":21.5,"c":"21.5","d":21.5,"e":21.5}\r\n')
+            await agent.play(b'{"a":12.5}\0\r\n\0{"a":12.6}\0\r\n')
+            assert await agent.values() == {"a": [12.5, 12.6, 21.5], **{metric: [21.5] for metric in "bcde"}}
+            assert (agent.counts.no_values, agent.counts.refused) == (5, 0)
+
+        async with serial_agent(hub, tmp_path, "table") as agent:
+            rows = b"".join(b"%d,5;4%d\r\n" % (number, number) for number in range(5))
+            await agent.play(b"Temperature [\xc2\xb0C];Humidity\r\n" + rows)
+            assert await agent.values() == {"Temperature": [0.5, 1.5, 2.5, 3.5, 4.5], "Humidity": [40, 41, 42, 43, 44]}
+            assert (agent.counts.format, agent.counts.refused, agent.counts.skipped) == ("csv", 0, 0)
