@@ -222,6 +222,9 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         latest_time_ns=lambda series: live.live_series(series).time_ns,
         on_progress=live.fleet.progressed,
     )
+    # A changed series replaces the one that sessions and dashboards have.
+    registry.watch_series(live.replace_series)
+    registry.watch_series(devices.replace_series)
     for known in registry.devices.values():
         devices.restore(
             known.id,
@@ -431,7 +434,7 @@ def _authenticator(
 
 def _metrics(registry: Registry, device: str) -> dict[str, Series]:
     known = registry.devices.get(device)
-    return known.series if known is not None else {}
+    return known.names if known is not None else {}
 
 
 def decoder(registry: Registry) -> Callable[[Entry], Batch]:

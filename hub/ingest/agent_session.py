@@ -12,6 +12,7 @@ from typing import Protocol
 
 from hub.ingest.device import Device, Devices, validate_batch
 from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
+from hub.ingest.validate import ValidBatch, metrics_to_widen
 from hub.model.batch import REPAIRED, Entry, EntryKind, Series
 from wire import device as messages
 from wire import limits
@@ -126,7 +127,7 @@ class AgentSession:
         self.epoch = ""
 
     def receive(self, frame: bytes) -> Step | None:
-        """Process one frame; return the work to await before the next frame, None for a batch.
+        """Process one frame; return the work to await before the next frame, None for most batches.
 
         Raises WireError, as the step does, when the connection has to end.
         """
@@ -142,8 +143,7 @@ class AgentSession:
                 self._acknowledge_duplicate(self.device)
             return None
         if type(message) is messages.Data:
-            self._receive_data(message, frame)
-            return None
+            return self._receive_data(message, frame)
         self._session.receive(message)
         match message:
             case messages.Hello():
@@ -189,21 +189,42 @@ class AgentSession:
             self._directory.record(device.id, "disconnected", reason)
             self._devices.changed(device)
 
-    def _receive_data(self, data: messages.Data, frame: bytes) -> None:
+    def _receive_data(self, data: messages.Data, frame: bytes) -> Step | None:
         device = self.device
         seq = data.seq
         if not self._session.receive_batches(seq, seq) or device is None:
             if device is not None:
                 self._acknowledge_duplicate(device)
-            return
+            return None
         if self._known_up_to and seq > self._known_up_to:
             self._known_up_to = 0
             self._devices.restore_times(device)
         try:
             valid = validate_batch(data, device.metrics, device.id)
         except WireError as error:
+            wider = metrics_to_widen(data.values, device.metrics)
+            if wider:
+                return partial(self._widen_and_receive, device, wider, data, frame)
             self._quarantine(device, seq, frame, error)
-            return
+            return None
+        self._accept(device, seq, frame, valid)
+        return None
+
+    async def _widen_and_receive(
+        self, device: Device, wider: Sequence[Metric], data: messages.Data, frame: bytes
+    ) -> None:
+        """Widen integer metrics to which a batch brings floats, durably, and then receive the batch."""
+        device.set_metrics(await self._directory.declare(device.id, wider), set())
+        if self._is_closed or device.session is not self:
+            return  # the agent sends it again
+        try:
+            valid = validate_batch(data, device.metrics, device.id)
+        except WireError as error:
+            self._quarantine(device, data.seq, frame, error)
+        else:
+            self._accept(device, data.seq, frame, valid)
+
+    def _accept(self, device: Device, seq: int, frame: bytes, valid: ValidBatch) -> None:
         batch = valid.batch
         device.received = seq
         device.count_batch(batch, valid.moved)

@@ -132,6 +132,12 @@ class Device:
         conflicts = {n: e for n, e in self.metrics.items() if isinstance(e, WireError) and n not in names}
         self.metrics = {**known, **conflicts}
 
+    def replace_series(self, series: Series) -> None:
+        """Use a series from now on whose type, names or unit have changed, under every name that it has."""
+        names = (series.metric, *series.names)
+        if any(name in self.metrics for name in names):
+            self.metrics = {**self.metrics, **dict.fromkeys(names, series)}
+
     def forget_times(self) -> None:
         """Let batches that the store may have already keep their times, as when they came first."""
         for series in self.metrics.values():
@@ -257,6 +263,12 @@ class Devices:
         device.agent = agent
         device.retired = retired
         device.seen_ns = device.since_ns = seen_ns
+
+    def replace_series(self, series: Series) -> None:
+        """Use a changed series for the batches of its device from now on."""
+        device = self._devices.get(series.device)
+        if device is not None:
+            device.replace_series(series)
 
     def restore_times(self, device: Device) -> None:
         """Validate the times of later batches with the newest stored ones again."""

@@ -28,7 +28,7 @@ class LocalSource:
     connected, batches of the source are rejected with BUSY.
     """
 
-    __slots__ = ("_devices", "_directory", "agent", "declared", "device", "epoch")
+    __slots__ = ("_devices", "_directory", "_last_declared", "agent", "declared", "device", "epoch")
 
     def __init__(self, devices: Devices, directory: MetricDirectory, id: DeviceId, *, epoch: str, agent: str) -> None:
         self._devices = devices
@@ -38,6 +38,7 @@ class LocalSource:
         self.agent = agent
         self.declared = False
         """True after the first declaration since the hub started."""
+        self._last_declared: dict[str, Metric] = {}
 
     async def declare(self, metrics: Sequence[Metric], tags: Mapping[str, str] | None = None) -> None:
         """Declare metrics; durable when this returns. Raises WireError: TOO_MANY, STORAGE_FULL, STORAGE_FAILED."""
@@ -49,6 +50,14 @@ class LocalSource:
             device.agent = self.agent
             self._directory.describe(device.id, tags=device.tags, agent=self.agent)
         self.declared = True
+        self._last_declared.update({metric.name: metric for metric in metrics})
+
+    def has_declared(self, metric: Metric) -> bool:
+        """Return whether this is the last declaration of the metric since the hub started.
+
+        A person may have set another unit since; the same declaration again would change nothing.
+        """
+        return self._last_declared.get(metric.name) == metric
 
     @property
     def is_taken(self) -> bool:

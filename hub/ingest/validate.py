@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from operator import itemgetter, lt
 from struct import Struct
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from wire import device, limits
 from wire.codec import AGENT_MESSAGES
 from wire.columns import ITEM_BYTES
 from wire.errors import Code, WireError
-from wire.model import MetricType, Value
+from wire.model import Metric, MetricType, Value
 
 ARRAY_FROM = 16
 """Columns of at least this many rows become arrays at once; shorter ones are lists. An array costs 0.3 to 1 µs, and as
@@ -94,8 +95,54 @@ def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batc
         times: list[int] | NDArray[np.int64] = np.frombuffer(data.time, INT64)
     else:
         times, _ = _times(data.time)
-    columns, readings = _columns(data.values, len(times), metrics)
+    rows = len(times)
+    try:
+        columns, readings = _columns(data.values, rows, metrics)
+    except WireError:
+        columns, readings = _columns(data.values, rows, _as_accepted(data.values, rows, metrics))
     return Batch(times, columns, readings=readings, historical=data.historical)
+
+
+def metrics_to_widen(values: Mapping[str, object], metrics: Mapping[str, Series | WireError]) -> list[Metric]:
+    """Return the integer metrics to which a batch brings floats, as the float metrics that they have to become.
+
+    Call it for a batch that is not valid: a metric that is widened never needs it again.
+    """
+    found = {}
+    for name, column in values.items():
+        series = metrics.get(name)
+        if isinstance(series, Series) and series.type == "integer" and _has_float(column):
+            found[series.metric] = Metric(series.metric, "float", series.unit, series.description)
+    return list(found.values())
+
+
+def _has_float(column: object) -> bool:
+    if isinstance(column, bytes):
+        whole = len(column) - len(column) % ITEM_BYTES
+        return bool(np.isfinite(np.frombuffer(column[:whole], FLOAT64)).any())
+    return isinstance(column, list) and any(type(value) is float and isfinite(value) for value in column)
+
+
+def _as_accepted(
+    values: Mapping[str, device.Column], rows: int, metrics: Mapping[str, Series | WireError]
+) -> dict[str, Series | WireError]:
+    """Return the metrics of an accepted batch, each with the newest of its types that its values have."""
+    found: dict[str, Series | WireError] = {}
+    for name, column in values.items():
+        series = metrics.get(name) or _unknown(name)
+        found[name] = series
+        if isinstance(series, Series):
+            parts = (series, *reversed(series.parts))
+            found[name] = next((part for part in parts if _fits(name, part, column, rows)), series)
+    return found
+
+
+def _fits(name: str, series: Series, column: device.Column, rows: int) -> bool:
+    try:
+        _columns({name: column}, rows, {name: series})
+    except WireError as refusal:
+        return refusal.code is Code.EMPTY  # no value: every type fits
+    return True
 
 
 def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Batch:
@@ -161,6 +208,8 @@ def _columns(
         series = metrics.get(name)
         if type(series) is not Series:
             raise series if isinstance(series, WireError) else _unknown(name)
+        if series.names:
+            _check_name(name, series, values)
         if isinstance(column, list):
             if len(column) != rows:
                 raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(column)} values for {rows} times")
@@ -179,6 +228,16 @@ def _columns(
     return columns, readings
 
 
+def _check_name(name: str, series: Series, values: Mapping[str, object]) -> None:
+    """Raise WireError for an earlier name of a metric that the batch also has under its current or another name."""
+    preferred = next(known for known in (series.metric, *series.names) if known in values)
+    if name != preferred:
+        raise WireError(
+            Code.UNKNOWN_METRIC,
+            f"{name} was renamed to {series.metric}, and the batch has {preferred} as well: let the device send one",
+        )
+
+
 def _packed_matrix(
     values: dict[str, device.Column], rows: int, metrics: Mapping[str, Series | WireError]
 ) -> list[Column] | None:
@@ -192,6 +251,8 @@ def _packed_matrix(
         series = metrics.get(name)
         if type(column) is not bytes or len(column) != size or type(series) is not Series or series.type != "float":
             return None
+        if series.names:
+            _check_name(name, series, values)
         found.append(series)
     if not found:
         return None

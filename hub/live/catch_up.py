@@ -150,7 +150,10 @@ async def _send_history(
     for first in range(0, len(history.series), HISTORY_CHUNK_SERIES):
         columns = FrameColumns()
         for part in history.series[first : first + HISTORY_CHUNK_SERIES]:
-            columns.add(group.positions[part.series.id], part.series, part.times_ns, part.values)
+            position = group.positions[part.series.id]
+            # Texts from before a series became a number, and numbers from before it became text, have no place here.
+            if (part.series.type == "string") == (group.series[position].type == "string"):
+                columns.add(position, part.series, part.times_ns, part.values)
         for frame in group.frames(Kind.HISTORY, columns, 0, subscription=request.id):
             await _send_frame(member, frame)
     member.offset = history.cursor.offset if history.cursor.journal == source.journal_id else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,7 +69,11 @@ class FrameColumns:
                 self.readings += len(rows)
             return
         times = _milliseconds(times_ns)
-        numbers = np.asarray(values, dtype=np.float64)
+        try:
+            numbers = np.asarray(values, dtype=np.float64)
+        except (ValueError, TypeError):
+            # Texts that were accepted just before the metric became a number: they are in the history.
+            numbers = np.array([math.nan if isinstance(value, str) else value for value in values], dtype=np.float64)
         missing = np.isnan(numbers)
         if missing.any():
             times, numbers = times[~missing], numbers[~missing]
@@ -179,6 +184,18 @@ class Group:
             frame = LIVE_MESSAGES.encode(self.describe(first))
             for outbox in {member.outbox for member in self.members}:
                 outbox.control(frame)
+
+    def replace_series(self, changed: Series) -> None:
+        """Send the members the new declaration of a series whose name, type, unit or description has changed."""
+        position = self.positions.get(changed.id)
+        if position is None:
+            self.add_series([changed])
+            return
+        self.series[position] = changed
+        # With the rest of the schema: a viewer's schema ends where the newest declaration ends.
+        frame = LIVE_MESSAGES.encode(self.describe(position))
+        for outbox in {member.outbox for member in self.members}:
+            outbox.control(frame)
 
     def describe(self, first: int = 0) -> messages.Schema:
         """Return the schema message from position `first` on."""

@@ -56,6 +56,17 @@ class LiveHub:
             for group in self._groups.values():
                 group.add_series(fresh.values())
 
+    def replace_series(self, changed: Series) -> None:
+        """Use a series whose name, type, unit or description has changed, and send its new declaration.
+
+        What was collected before is sent first, under the declaration that it had.
+        """
+        self._series[changed.id] = changed
+        for group in list(self._groups.values()):
+            if changed.id in group.positions:
+                self.flush(group)
+            group.replace_series(changed)
+
     def live_series(self, series: Series) -> LiveSeries:
         """Return the live state of a series."""
         live = self._live.get(series.id)
@@ -95,7 +106,8 @@ class LiveHub:
     def restore(self, series: Series, time_ns: int, value: Value) -> None:
         """Set the latest reading that the store knows, before the hub accepts data."""
         latest = self.live_series(series)
-        if time_ns > latest.time_ns:
+        # A series that became a number may have a text as its newest reading.
+        if time_ns > latest.time_ns and isinstance(value, str) == (series.type == "string"):
             latest.time_ns = time_ns
             latest.value = value
         series.reach(time_ns)

@@ -21,7 +21,7 @@ import structlog
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.model.batch import Entry, Series
+from hub.model.batch import Entry, Series, accepts
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError, settle
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
@@ -445,11 +445,19 @@ class Inbound:
             for rows in batches.get(device, ()):
                 # All rows of a batch have the same metrics.
                 for name, value in rows[0].values.items():
-                    if name not in known and name not in wanted:
-                        wanted[name] = Metric(name, value_type(value))
+                    series = known.get(name)
+                    if series is None:
+                        if name not in wanted:
+                            wanted[name] = Metric(name, value_type(value))
+                    elif type(series) is Series and series.type == "integer" and _has_float(rows, name):
+                        wanted[name] = Metric(name, "float", series.unit, series.description)
             for name, metric in pending.metrics.get(device, {}).items():
                 series = known.get(name)
-                if not isinstance(series, Series) or (series.type, series.unit) != (metric.type, metric.unit):
+                if (
+                    not isinstance(series, Series)
+                    or not accepts(series.type, metric.type)
+                    or (series.unit != metric.unit and not source.has_declared(metric))
+                ):
                     wanted[name] = metric
             tags = pending.tags.get(device)
             if source.declared and not wanted and tags is None:
@@ -550,6 +558,10 @@ def group_rows(rows: Sequence[PendingRow], limit: int = ROWS_PER_BATCH) -> list[
             made.append(batch)
         batch.append(row)
     return made
+
+
+def _has_float(rows: Sequence[PendingRow], name: str) -> bool:
+    return any(type(row.values[name]) is float for row in rows)
 
 
 def batch_of(rows: Sequence[PendingRow]) -> messages.Data:

@@ -62,7 +62,7 @@ class Registry:
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
-        self._series_watchers: list[Callable[[Series, MetricType], None]] = []
+        self._series_watchers: list[Callable[[Series], None]] = []
         self._wake = asyncio.Event()
         self._failure: str | None = None
         self._counted_ns = clock()
@@ -265,7 +265,7 @@ class Registry:
         if new is not None:
             now_ns = self._clock()
             await self._thread.write(
-                lambda connection: fleet.declare(connection, device, new, now_ns), self._apply_series
+                lambda connection: fleet.declare(connection, device, new, now_ns), self._apply_declared
             )
         return self._fleet.declared(device, metrics)
 
@@ -280,17 +280,28 @@ class Registry:
             row = change_metric(connection, known.row, metric, change)
             return fleet.DeclaredRows((known.row, known.id, known.first_seen_ns), [row])
 
-        rows = await self._thread.write(store, self._apply_series)
+        rows = await self._thread.write(store, self._apply_change)
         return self._fleet.series[rows.series[0].id]
 
-    def watch_series(self, watcher: Callable[[Series, MetricType], None]) -> None:
-        """Call `watcher` with each known series whose name, type, unit or description changed, and its earlier type."""
+    def watch_series(self, watcher: Callable[[Series], None]) -> None:
+        """Call `watcher` with each known series whose name, type, unit or description changed."""
         self._series_watchers.append(watcher)
 
-    def _apply_series(self, rows: fleet.DeclaredRows) -> None:
-        for series, earlier in self._fleet.apply(rows):
+    def _apply_declared(self, rows: fleet.DeclaredRows) -> None:
+        for series, earlier in self._apply_series(rows):
+            if series.type != earlier:
+                detail = f"{series.metric} was {earlier} and is {series.type} now: the device sends such values"
+                self.record_event(series.device, self._clock(), "metric widened", detail)
+
+    def _apply_change(self, rows: fleet.DeclaredRows) -> None:
+        self._apply_series(rows)
+
+    def _apply_series(self, rows: fleet.DeclaredRows) -> list[tuple[Series, MetricType]]:
+        changed = self._fleet.apply(rows)
+        for series, _ in changed:
             for watcher in self._series_watchers:
-                watcher(series, earlier)
+                watcher(series)
+        return changed
 
     async def reserve_series(self, highest: int) -> None:
         """Reserve this series id and all lower ones; durable on return. Raises RegistryError."""

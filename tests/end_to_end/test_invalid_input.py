@@ -14,7 +14,7 @@ from wire.limits import MAX_BATCH_BYTES
 
 REJECTED: list[tuple[str, Any, str]] = [
     ("a string for a float", {"values": {"f": ["warm"]}}, "wrong_type"),
-    ("a float for an integer", {"values": {"i": [1.5]}}, "wrong_type"),
+    ("a text for an integer", {"values": {"i": ["1"]}}, "wrong_type"),
     ("a number for a boolean", {"values": {"b": [1]}}, "wrong_type"),
     ("a number for a string", {"values": {"s": [1]}}, "wrong_type"),
     ("an object as value", {"values": {"f": [{}]}}, "bad_message"),

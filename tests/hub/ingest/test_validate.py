@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.ingest.validate import decode, validate
+from hub.ingest.validate import decode, metrics_to_widen, validate
 from hub.model.batch import Series
 from wire.columns import pack_floats, pack_times
 from wire.device import Data
 from wire.errors import Code, WireError
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_TIME_NS, MAX_TIMES, MIN_INTEGER
+from wire.model import Metric, MetricType
 
 METRICS = {"f": "float", "i": "integer", "b": "boolean", "s": "string"}
 
@@ -197,3 +198,82 @@ def test_long_float_columns_become_arrays_at_once() -> None:
     batch = validate(Data(1, times, {"f": [float(t) for t in times]}), series()).batch
     assert isinstance(batch.columns[0][1], np.ndarray)
     assert isinstance(batch.times, np.ndarray)
+
+
+def parts(*types: MetricType) -> tuple[Series, ...]:
+    """Return the objects of a series that had these types one after the other."""
+    made = tuple(Series(9, "d", "m", type) for type in types)
+    for part in made:
+        part.parts = made
+    return made
+
+
+def renamed(*names: str) -> dict[str, Series | WireError]:
+    """Return the metrics of a device whose metric had these names one after the other; the last one is current."""
+    series = Series(1, "d", names[-1], "float")
+    series.names = names
+    return dict.fromkeys(names, series)
+
+
+@pytest.mark.parametrize("column", [[1.5], [1, None, 2.5], pack_floats([1.0]), [1.0, math.nan], ["x", 0.5]])
+def test_floats_of_an_integer_metric_widen_it(column: Any) -> None:
+    """The metric keeps its unit and its description. One finite float is enough, whatever is beside it."""
+    metrics = {"level": Series(1, "d", "level", "integer", "cm", "of the tank")}
+    assert metrics_to_widen({"level": column}, metrics) == [Metric("level", "float", "cm", "of the tank")]
+
+
+@pytest.mark.parametrize("column", [[1], [None], [math.nan], pack_floats([math.inf]), ["1.5"], [True], 1.5])
+def test_nothing_else_widens_a_metric(column: Any) -> None:
+    """Integers, texts, and what no metric accepts leave the type as it is; so does a metric of another type."""
+    assert metrics_to_widen({"i": column}, series()) == []
+    assert metrics_to_widen({"f": [1.5], "b": [1.5], "s": [1.5], "conflict": [1.5], "unknown": [1.5]}, series()) == []
+
+
+@pytest.mark.parametrize(
+    ("types", "column", "type"),
+    [
+        (("integer", "float"), [1, 2], "float"),
+        (("integer", "float"), [1.5, None], "float"),
+        (("string", "float"), ["12", "n/a"], "string"),
+        (("string", "float"), [12, None], "float"),
+        (("float", "integer"), [1.5, 2], "float"),
+        (("float", "integer"), [1, 2], "integer"),
+        (("float", "boolean"), pack_floats([1.0, 2.0]), "float"),
+        (("string", "float"), [None, None], "float"),
+    ],
+)
+def test_an_accepted_batch_is_decoded_with_the_type_that_it_had(
+    types: tuple[MetricType, ...], column: Any, type: MetricType
+) -> None:
+    """Whatever the type is by now: the newest of the metric's types that the values have."""
+    made = parts(*types)
+    batch = decode(Data(1, [1, 2], {"m": column, "other": [True, False]}), {"m": made[-1], "other": series()["b"]})
+    assert [(column_series.id, column_series.type) for column_series, _ in batch.columns] == [(9, type), (3, "boolean")]
+    assert batch.columns[0][0] in made
+
+
+def test_new_values_must_have_the_current_type() -> None:
+    """An earlier type is for what is stored already."""
+    with pytest.raises(WireError) as refused:
+        validate(Data(1, [1], {"m": ["12"]}), {"m": parts("string", "float")[-1]})
+    assert refused.value.code is Code.WRONG_TYPE
+
+
+@pytest.mark.parametrize("name", ["t", "temp", "temperature"])
+@pytest.mark.parametrize("column", [[1.0], [1.0, 2.0], pack_floats([1.0] * 20)])
+def test_a_renamed_metric_is_accepted_under_each_name(name: str, column: Any) -> None:
+    """The reading belongs to the metric under its current name."""
+    times = list(range(len(column) // 8 if isinstance(column, bytes) else len(column)))
+    batch = validate(Data(1, times, {name: column}), renamed("t", "temp", "temperature")).batch
+    assert [column_series.metric for column_series, _ in batch.columns] == ["temperature"]
+
+
+@pytest.mark.parametrize(("names", "kept"), [(("t", "temperature"), "temperature"), (("temp", "t"), "t")])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_two_names_of_a_metric_cannot_be_in_one_batch(names: tuple[str, ...], kept: str, rows: int) -> None:
+    """Otherwise two readings of a series would have one time. The message names both."""
+    column = pack_floats([1.0] * rows)
+    with pytest.raises(WireError) as refused:
+        validate(Data(1, list(range(rows)), dict.fromkeys(names, column)), renamed("t", "temp", "temperature"))
+    assert refused.value.code is Code.UNKNOWN_METRIC
+    assert f"has {kept} as well" in refused.value.message

@@ -147,6 +147,34 @@ async def test_only_matching_series_are_added_once_and_described() -> None:
     assert [series.metric for series in group.describe().series] == ["level", "state"]
 
 
+async def test_a_changed_series_is_declared_again_with_all_that_follow() -> None:
+    """Viewers replace their schema from its position on; a group that did not select it may do so now."""
+    requests = Requests(devices="pump")
+    group = requests.group
+    group.add_series([LEVEL, STATE])
+    outbox = Outbox(on_overflow=lambda: None)
+    requests.join(outbox=outbox)
+    changed = Series(LEVEL.id, LEVEL.device, "fill", "string", "cm")
+    group.replace_series(changed)
+    schema = LIVE_MESSAGES.decode(await outbox.next_frame())
+    assert isinstance(schema, messages.Schema)
+    assert (schema.first, [(series.metric, series.type) for series in schema.series]) == (
+        0,
+        [("fill", "string"), ("state", STATE.type)],
+    )
+    assert group.series == [changed, STATE]
+    new = Series(99, "pump", "new", "float")
+    group.replace_series(new)
+    assert group.positions[new.id] == 2
+
+
+def test_texts_have_no_place_among_numbers() -> None:
+    """A metric that became a number just now: the last texts are left out of its column."""
+    columns = FrameColumns()
+    columns.add(0, Series(1, "pump", "level", "float"), [1 * MS, 2 * MS, 3 * MS], ["n/a", 2.0, None])
+    assert [readings(column) for column in columns.numbers] == [[(2.0, 2.0)]]
+
+
 async def test_a_flush_is_requested_once_a_period_and_again_when_much_waits() -> None:
     """At MAX_PENDING_READINGS the group requests a flush although one is scheduled; the count starts anew with it."""
     requests = Requests()

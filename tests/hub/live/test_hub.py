@@ -183,6 +183,33 @@ async def test_a_series_that_appears_later_is_described_before_its_first_update(
     assert [(column.series, readings(column)) for column in update.numbers] == [(1, [(1.0, 1.0)])]
 
 
+async def test_a_changed_series_is_declared_after_what_was_collected_before() -> None:
+    """Integers that wait are sent under the old declaration, floats under the new one; no reading is missing."""
+    integer, float_ = (Series(9, "pump", "count", type) for type in ("integer", "float"))
+    live = make(integer)
+    dashboard = Dashboard(live, period_ms=60_000)
+    live.apply([entry(1, integer, [1], [5])])
+    live.replace_series(float_)
+    live.apply([entry(2, float_, [2], [5.5])])
+    live.flush(dashboard.group)
+    first, schema, second = [await dashboard.outbox.next_frame() for _ in range(3)]
+    assert isinstance(first, bytes)
+    assert isinstance(second, bytes)
+    assert [value for frame in (first, second) for _, value in points(decode_update(frame))] == [5.0, 5.5]
+    assert isinstance(schema, str)
+    assert isinstance(declared := LIVE_MESSAGES.decode(schema), messages.Schema)
+    assert [series.type for series in declared.series] == ["float"]
+    assert live.live_series(integer) is live.live_series(float_)
+
+
+def test_a_text_is_no_latest_value_of_a_number() -> None:
+    """The newest stored reading of a metric that became a number may be a text: it only keeps its time."""
+    number = Series(9, "pump", "count", "float")
+    live = make(number)
+    live.restore(number, 7, "n/a")
+    assert (live.live_series(number).value, number.last_time_ns) == (None, 7)
+
+
 async def test_a_dashboard_that_does_not_read_is_bounded_and_receives_what_was_conflated() -> None:
     """While it does not read, its outbox stays within its bound and the other dashboard gets everything; afterwards the
     the readings it got and those reported as conflated are all there were, and the newest value is among
