@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, tzinfo
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from typer import Option
 
 from formats.custom import FunctionError, UserFunction, load_function
@@ -117,6 +119,29 @@ class InputOptions(RuleOptions):
     """Options for all rules, for an input that can have several devices."""
 
     device: Device = None
+
+
+def options_text(rules: Rules) -> str:
+    """Return the options that set these rules, for a shell. Tables, which have no option, need a file of rules."""
+    words = []
+    by_rule = {name: option for option, name in _PAIRS.items()}
+    for name, value in msgspec.to_builtins(rules).items():
+        if name == "modbus":
+            words += ["--rules", "FILE"]
+            continue
+        option = f"--{by_rule.get(name, name).replace('_', '-')}"
+        match value:
+            case bool():
+                words.append(option if value else f"--no-{name}")
+            case dict():
+                words += [word for key, text in value.items() for word in (option, f"{key}={text}")]
+            case list() | tuple():
+                words += [word for text in value for word in (option, text)]
+            case _:
+                words += [option, "tab" if value == "\t" else str(value)]
+    if rules.format == "function":
+        words += ["--function", "FILE"]
+    return shlex.join(words)
 
 
 def zone_of(name: str) -> tzinfo:

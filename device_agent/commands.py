@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import msgspec
 import typer
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_options import RuleOptions, zone_of
+from agent_client.rule_options import RuleOptions, options_text, zone_of
 from agent_client.tls import (
     CA_HELP,
     CA_VARIABLE,
@@ -29,6 +30,7 @@ from agent_client.tls import (
     TlsFileError,
     client_tls,
 )
+from agent_client.trial import InputUnreadable, try_file
 from device_agent.agent import Agent, AgentOptions
 from device_agent.errors import AgentError, SpoolError
 from device_agent.sources import Source
@@ -37,14 +39,14 @@ from device_agent.sources.lines import ForeignInput, ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
-from device_agent.spool.status import read_status
+from device_agent.spool.status import read_definitions, read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
 from formats.rules import RulesError
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
-from wire.model import device_id_problem
+from wire.model import MetricType, device_id_problem
 from wire.text import escaped, plural
 
 if TYPE_CHECKING:
@@ -173,9 +175,60 @@ def serial(
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
     """
     uplink, options = _with_earlier_format(uplink, options)
-    uplink = _completed(uplink, default_device=f"{socket.gethostname()}-{Path(port).name}")
+    uplink = _completed(uplink, default_device=_default_device(Path(port)))
     source = SerialSource(port, _input(options, uplink.device), baud=baud, dtr=dtr)
     _stream(uplink, source, lambda agent: agent.collect)
+
+
+@app.command("try")
+@with_option_groups
+def try_input(
+    target: Annotated[
+        str, typer.Argument(metavar="PORT|FILE|-", help="Port, file (also compressed), or - for standard input.")
+    ],
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long a port is read. Ctrl-C ends it earlier.")] = 10.0,
+    baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = 115_200,
+    dtr: Annotated[bool, typer.Option("--dtr/--no-dtr", help="--no-dtr does not reset an Arduino.")] = True,
+    device: Device = "",
+    spool: Spool = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    *,
+    options: RuleOptions,
+) -> None:
+    """Read a port, a file or standard input as the agent would, and store nothing. No hub is needed.
+
+    The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
+    decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
+    it. Exit code 1 if something was refused. Example: device-agent try /dev/ttyUSB0 --baud 9600
+    """
+    is_port = target != "-" and Path(target).is_char_device()
+    device = device or _default_device(Path(target) if is_port else None)
+    foreign = _input(options, device)
+    types = _known_types(spool or _default_spool(device))
+    foreign.known_type = lambda _, metric: types.get(metric)
+    try:
+        if is_port:
+            from device_agent.program import run_until_stopped
+            from device_agent.trial import try_port
+
+            typer.echo(f"reading {target} for {seconds:g} s …", err=True)
+            trial = run_until_stopped(try_port(foreign, target, seconds=seconds, baud=baud, dtr=dtr))
+            assert trial is not None
+        else:
+            trial = try_file(
+                target, foreign.rules, foreign.zone, function=foreign.function, known_type=foreign.known_type
+            )
+    except InputUnreadable as error:
+        _fail(str(error))
+    skipped = foreign.counts.skipped
+    command = f"device-agent serial {shlex.quote(target if is_port else 'PORT')} {options_text(trial.settings)}"
+    if as_json:
+        typer.echo(json.dumps({"target": target, "skipped": skipped, **trial.facts(), "command": command}))
+    else:
+        if skipped:
+            typer.echo("the first line was skipped: the port may have been opened in the middle of it")
+        typer.echo(f"{trial.text()}\n\ncommand to copy\n{escaped(command)}")
+    raise typer.Exit(FAILED if trial.refused else 0)
 
 
 @app.command()
@@ -306,6 +359,19 @@ def _input(options: RuleOptions, device: str) -> ForeignInput:
         return ForeignInput(rules, zone_of(rules.zone), options.load_function())
     except RulesError as error:
         _fail(str(error), MISUSE)
+
+
+def _default_device(port: Path | None) -> str:
+    """Return the device id of a port, made from the name of this computer and its own name."""
+    return _id_of(socket.gethostname() if port is None else f"{socket.gethostname()}-{port.name}")
+
+
+def _known_types(spool: Path) -> dict[str, MetricType]:
+    """Return the types that the metrics of a spool have; none if there is no spool that can be read."""
+    try:
+        return {metric.name: metric.type for metric in read_definitions(spool)}
+    except SpoolError:
+        return {}
 
 
 def _tag(text: str) -> tuple[str, str]:

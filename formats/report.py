@@ -11,7 +11,7 @@ from typing import Any
 
 from formats.reading import Reading, Result
 from formats.record import RefusedInput, Row
-from formats.rules import rules_text
+from formats.rules import Rules, rules_text
 from wire.text import escaped, plural
 from wire.timestamp import NS_PER_S
 
@@ -27,16 +27,17 @@ ROW_COLUMNS = ("line", "time (UTC)", "device", "metric", "value", "unit", "type"
 class Trial:
     """Counters and the first results of an input that is read and not stored.
 
-    `refused` counts refusals by code. `arrival` is the text for the time of a row that has none.
+    `container` names the compression in which the input was. `refused` counts refusals by code, and
+    `refusals` are the first of them.
     """
 
-    def __init__(self, reading: Reading, *, arrival: str = "arrival") -> None:
+    def __init__(self, reading: Reading, *, container: str = "") -> None:
+        self.container = container
         self.refused: Counter[str] = Counter()
         self.row_count = 0
         self._reading = reading
         self._rows: list[Row] = []
-        self._refusals: list[RefusedInput] = []
-        self._arrival = arrival
+        self.refusals: list[RefusedInput] = []
 
     def add(self, result: Result) -> None:
         """Count results and keep the first of them."""
@@ -44,12 +45,18 @@ class Trial:
         self.row_count += len(rows)
         self._rows += rows[: MAX_ROWS - len(self._rows)]
         self.refused.update(refusal.code for refusal in refusals)
-        self._refusals += refusals[: MAX_ROWS - len(self._refusals)]
+        self.refusals += refusals[: MAX_ROWS - len(self.refusals)]
+
+    @property
+    def settings(self) -> Rules:
+        """The rules with everything that was detected."""
+        return self._reading.settings()
 
     def facts(self) -> dict[str, Any]:
         """Return everything, for programs."""
         reading, interpreter = self._reading, self._reading.interpreter
         return {
+            "container": self.container,
             "format": None if reading.detection is None else reading.detection.format,
             "reason": None if reading.detection is None else reading.detection.reason,
             "lines": reading.lines,
@@ -70,7 +77,7 @@ class Trial:
                     "line": refusal.line, "code": refusal.code, "reason": refusal.reason, "metric": refusal.metric,
                     "value": refusal.value, "setting": refusal.setting, "raw": refusal.raw.decode(errors="replace"),
                 }
-                for refusal in self._refusals
+                for refusal in self.refusals
             ],
             "metrics": [
                 {"device": device, "metric": s.metric, "type": s.type, "unit": s.unit, "label": s.label}
@@ -78,23 +85,23 @@ class Trial:
             ],
             "labels": interpreter.labels,
             "notes": [note._asdict() for note in reading.notes],
-            "settings": rules_text(reading.settings()),
+            "settings": rules_text(self.settings),
         }  # fmt: skip
 
-    def text(self, container: str = "") -> str:
+    def text(self) -> str:
         """Return everything for people, in lines that cannot control a terminal."""
         reading, detection = self._reading, self._reading.detection
-        packed = f" in {container}" if container else ""
+        packed = f" in {self.container}" if self.container else ""
         reason = detection.reason if detection else "no line has a format that is known"
         lines = [f"format    {detection.format if detection else 'unknown'}{packed}: {reason}"]
         if self._rows:
             lines += ["", *self._row_lines()]
-        if self._refusals:
+        if self.refusals:
             lines += ["", *self._refusal_lines()]
         lines += ["", self._counts()]
         if reading.notes:
             lines += ["", "decided by", *(f"  {note.code:<9} {note.sentence}" for note in reading.notes)]
-        settings = rules_text(reading.settings()).rstrip("\n") or "# the defaults"
+        settings = rules_text(self.settings).rstrip("\n") or "# the defaults"
         lines += ["", "settings to copy", *settings.split("\n")]
         return "\n".join(map(escaped, lines))
 
@@ -118,7 +125,7 @@ class Trial:
 
     def _refusal_lines(self) -> Iterator[str]:
         yield "refused"
-        for refusal in self._refusals[:MAX_SHOWN_REFUSALS]:
+        for refusal in self.refusals[:MAX_SHOWN_REFUSALS]:
             yield f"  {refusal_text(refusal)}"
         if (more := self.refused.total() - MAX_SHOWN_REFUSALS) > 0:
             yield f"  … and {more:,} more"
@@ -135,7 +142,7 @@ class Trial:
 
     def _time(self, row: Row) -> str:
         if row.time_ns is None:
-            return self._arrival
+            return "arrival"
         seconds, fraction = divmod(row.time_ns, NS_PER_S)
         stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         digits = f".{fraction:09}".rstrip("0") if fraction else ""

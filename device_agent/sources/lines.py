@@ -70,7 +70,8 @@ class InputCounts(msgspec.Struct):
 class ForeignInput:
     """Rules and counts of what one source reads.
 
-    `known_type` returns the type that a metric of the device has already. `observe` gets each result.
+    `known_type` returns the type that a metric of the device has already. `observe` gets each result, with its reading
+    if the line had a format.
     """
 
     rules: Rules
@@ -78,7 +79,7 @@ class ForeignInput:
     function: UserFunction | None = None
     counts: InputCounts = field(default_factory=InputCounts)
     known_type: KnownType = lambda device, metric: None
-    observe: Callable[[Reading, Result], None] = lambda reading, result: None
+    observe: Callable[[Reading | None, Result], None] = lambda reading, result: None
 
     def new_reading(self, *, window: int) -> Reading:
         """Return a reading by these rules."""
@@ -97,6 +98,12 @@ class ForeignInput:
             counts.format, counts.reason = reading.detection.format, reading.detection.reason
         self.observe(reading, result)
         return result
+
+    def refuse(self, refusal: RefusedInput) -> LineResult:
+        """Count a line that has no format, or is no line."""
+        self.counts.refused += 1
+        self.observe(None, Result([], [refusal]))
+        return LineResult([], [refusal])
 
 
 class LineResult(NamedTuple):
@@ -137,8 +144,7 @@ class LineInput:
             self._input.counts.lines += 1
             is_first, self._is_first = self._is_first, False
             if isinstance(frame, RefusedInput):
-                self._input.counts.refused += 1
-                results.append(LineResult([], [frame]))
+                results.append(self._input.refuse(frame))
             elif self._reading is None:
                 self._head.append(_HeadLine(frame.raw, now_ns, is_first))
                 if is_whole(frame.raw):
@@ -175,8 +181,7 @@ class LineInput:
             elif self._reading is not None:
                 results.append(self._read(reading, line.raw, line.arrival_ns, is_late=line.arrival_ns != now_ns))
             else:
-                self._input.counts.refused += 1
-                results.append(LineResult([], [unknown_format(TextFrame(self._input.counts.lines, line.raw))]))
+                results.append(self._input.refuse(unknown_format(TextFrame(self._input.counts.lines, line.raw))))
         return results
 
     def _is_header(self, first: bytes, lines: Sequence[bytes]) -> bool:

@@ -113,6 +113,11 @@ class SerialSource:
             finally:
                 port.close()
 
+    def finish(self) -> None:
+        """Read the lines that wait for others, at the end of a check."""
+        for result in self._lines.begin(time.time_ns()):
+            self._check(result)
+
     def _open(self) -> serial.Serial:
         port = serial.Serial(port=None, baudrate=self._baud, timeout=0, exclusive=True)
         port.port = self.path

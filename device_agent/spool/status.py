@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -11,10 +13,11 @@ import msgspec
 
 from device_agent.batch import EncodedBatch, decode_batch
 from device_agent.errors import SpoolError
-from device_agent.spool.layout import SCHEMA_VERSION, Damaged, check_identity, read_standing
+from device_agent.spool.layout import SCHEMA_VERSION, Damaged, check_identity, read_metrics, read_standing
 from device_agent.spool.lock import is_locked
 from integrity.recovery import beside
 from wire.codec import Format
+from wire.model import Metric
 
 MAX_OTHERS = 5
 """Spools that the error for a missing one names."""
@@ -50,8 +53,9 @@ class SpoolStatus(msgspec.Struct, frozen=True):
     incidents: list[Incident]
 
 
-def read_status(path: Path) -> SpoolStatus:
-    """Read the status of the spool at this path. Raises SpoolError."""
+@contextmanager
+def _reading(path: Path) -> Iterator[apsw.Connection]:
+    """Open the spool at this path for reading. Raises SpoolError."""
     if not path.exists():
         others = sorted(path.parent.glob(f"*{path.suffix}"))[:MAX_OTHERS] if path.suffix else []
         hint = f"; beside it: {', '.join(other.name for other in others)}" if others else ""
@@ -63,16 +67,28 @@ def read_status(path: Path) -> SpoolStatus:
             check_identity(connection, path)
             if connection.pragma("user_version") != SCHEMA_VERSION:
                 raise SpoolError(f"the spool {path} was written by an older version; its agent converts it")
-            standing = read_standing(connection)
-            oldest = connection.execute(
-                "SELECT seq, format, time FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", (standing.acked,)
-            ).fetchone()
-            set_aside = cast("tuple[int]", connection.execute("SELECT count(*) FROM set_aside").fetchone())[0]
-            rows = connection.execute("SELECT time_ns, text FROM incident ORDER BY id DESC").fetchall()
+            yield connection
         finally:
             connection.close()
     except (apsw.Error, Damaged) as error:
         raise SpoolError(f"the spool {path} cannot be read: {error}") from None
+
+
+def read_definitions(path: Path) -> list[Metric]:
+    """Read the definitions of metrics in the spool at this path. Raises SpoolError."""
+    with _reading(path) as connection:
+        return read_metrics(connection)
+
+
+def read_status(path: Path) -> SpoolStatus:
+    """Read the status of the spool at this path. Raises SpoolError."""
+    with _reading(path) as connection:
+        standing = read_standing(connection)
+        oldest = connection.execute(
+            "SELECT seq, format, time FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", (standing.acked,)
+        ).fetchone()
+        set_aside = cast("tuple[int]", connection.execute("SELECT count(*) FROM set_aside").fetchone())[0]
+        rows = connection.execute("SELECT time_ns, text FROM incident ORDER BY id DESC").fetchall()
     lost = standing.gaps.count(standing.acked)
     files = (path, beside(path, "-wal"))
     return SpoolStatus(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,17 +10,11 @@ from typer import Argument
 
 from agent_client.option_group import with_option_groups
 from agent_client.rule_options import InputOptions, zone_of
-from formats.container import MAX_CONTENT_BYTES, unpacked
-from formats.reading import Reading
-from formats.record import FrameRefused
-from formats.report import Trial
+from agent_client.trial import InputUnreadable, try_file
 from formats.rules import RulesError
 from hub.cli.command import FAILED, MISUSE, AsJson, fail
 
 COMMAND = "hub try"
-
-BLOCK_BYTES = 1 << 20
-"""Bytes that are read at a time."""
 
 
 @with_option_groups
@@ -45,34 +36,12 @@ def try_input(
         rules, function = options.to_rules(), options.load_function()
     except RulesError as error:
         fail(COMMAND, str(error), MISUSE)
-    data = _content(file)
     try:
-        data, container = unpacked(data)
-    except FrameRefused as error:
-        fail(COMMAND, f"{file}: {error.reason}")
-    reading = Reading(rules, zone_of(rules.zone), function=function)
-    trial = Trial(reading)
-    now_ns = time.time_ns()
-    for start in range(0, len(data), BLOCK_BYTES):
-        trial.add(reading.feed(data[start : start + BLOCK_BYTES], now_ns))
-    trial.add(reading.finish(now_ns))
+        trial = try_file(file, rules, zone_of(rules.zone), function=function)
+    except InputUnreadable as error:
+        fail(COMMAND, str(error))
     if as_json:
-        print(json.dumps({"file": file, "container": container, **trial.facts()}, ensure_ascii=False))
+        print(json.dumps({"file": file, **trial.facts()}, ensure_ascii=False))
     else:
-        typer.echo(trial.text(container))
+        typer.echo(trial.text())
     raise typer.Exit(FAILED if trial.refused else 0)
-
-
-def _content(file: str) -> bytes:
-    """Return the bytes of a file or of standard input, up to the bound; a failure ends the command."""
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(MAX_CONTENT_BYTES + 1)
-        else:
-            with Path(file).open("rb") as source:
-                data = source.read(MAX_CONTENT_BYTES + 1)
-    except OSError as error:
-        fail(COMMAND, f"{file} cannot be read: {error.strerror}")
-    if len(data) > MAX_CONTENT_BYTES:
-        fail(COMMAND, f"{file} has more than {MAX_CONTENT_BYTES:,} bytes: try its beginning, for example with head")
-    return data

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import msgspec
 import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from agent_client.rule_options import InputOptions, RuleOptions, zone_of
-from formats.rules import Rules, RulesError
+from agent_client.option_group import with_option_groups
+from agent_client.rule_options import InputOptions, RuleOptions, options_text, zone_of
+from formats.rules import Rules, RulesError, rules_of
 
 BY_FILE = {"modbus"}
 """Rules that are tables: the file of --rules sets them."""
@@ -30,6 +36,41 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     rules = options.to_rules(device="kiln")
     assert (rules.zone, rules.decimal, rules.device) == ("Europe/Berlin", ".", "kiln")
     assert (rules.types, rules.columns) == ({"a": "string", "b": "integer"}, {"x": "x", "y": "z"})
+
+
+RULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "format": st.sampled_from(["json", "csv", "pairs"]),
+        "delimiter": st.sampled_from([";", "\t", " "]),
+        "header": st.booleans(),
+        "metric": st.just("{field} x"),
+        "columns": st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", "y z"])),
+        "time": st.lists(st.sampled_from(["date", "time of day"]), min_size=1, max_size=2),
+        "zone": st.just("Europe/Berlin"),
+        "decimal": st.just(","),
+        "no_value": st.lists(st.sampled_from(["-1", "n o"])),
+        "types": st.dictionaries(st.sampled_from(["a", "b=c", "-d"]), st.sampled_from(["float", "string"])),
+        "units": st.dictionaries(st.sampled_from("ab"), st.just("m/s")),
+    },
+)
+
+
+@given(RULES)
+@settings(max_examples=30)
+def test_the_options_of_rules_give_the_rules_again(fields: dict[str, object]) -> None:
+    """Whatever a shell and the parser of options do with their text."""
+    rules = rules_of({**fields, "device": "kiln"})
+    found: list[Rules] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_option_groups
+    def read(options: InputOptions) -> None:
+        found.append(options.to_rules())
+
+    result = CliRunner().invoke(app, shlex.split(options_text(rules)))
+    assert (result.exit_code, found) == (0, [rules]), result.output
 
 
 def test_an_option_can_imply_the_format(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 from websockets.protocol import State
 
-from device_agent import SqliteSpool
+from device_agent import Metric, SqliteSpool
 from device_agent.commands import _id_of, app
 from tests.device_agent.batches import batch_of
 from tests.device_agent.peer import Peer
@@ -113,11 +113,42 @@ async def test_serial_streams_a_port(peer: Peer, tmp_path: Path) -> None:
     assert peer.hellos[0].device.endswith("-sensor-7")
 
 
+async def test_try_reads_a_file_as_the_agent_would(tmp_path: Path) -> None:
+    """Nothing is stored; a metric has the type that the spool of the device has, and the command is ready to copy."""
+    async with SqliteSpool(tmp_path / "kiln.spool", device="kiln") as spool:
+        await spool.append(batch_of(1), [Metric("t", "float")])
+    (tmp_path / "log.txt").write_text("t=off h=1,5\nt=on h=2,5\n")
+    arguments = ["try", str(tmp_path / "log.txt"), "--device", "kiln", "--spool", str(tmp_path / "kiln.spool")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "format    pairs: " in result.stdout
+    assert "t: off is not a number" in result.stdout
+    assert result.stdout.endswith("device-agent serial PORT --format pairs --device kiln --decimal ,\n")
+    facts = json.loads(CliRunner().invoke(app, ["try", "-", "--json"], input=b'{"a":1}\n').stdout)
+    assert (facts["format"], facts["readings"], facts["target"]) == ("json", 1, "-")
+    missing = CliRunner().invoke(app, ["try", str(tmp_path / "none")])
+    assert (missing.exit_code, "cannot be read" in missing.stderr) == (1, True)
+
+
 async def test_replay_sends_a_log_as_history(peer: Peer, tmp_path: Path) -> None:
-    """Everything is acknowledged when the command ends with 0; a small spool makes it wait and drops nothing."""
+    """Everything is acknowledged when the command ends with 0; a small spool makes it wait and drops nothing.
+
+    `--format msgpack` still names the encoding on the way to the hub, as in earlier versions.
+    """
     file = tmp_path / "january.jsonl"
     file.write_text("".join(f'{{"time": {number}, "n": {number}, "text": "{"x" * 50}"}}\n' for number in range(5000)))
-    arguments = ("replay", str(file), "--hub", peer.url, "--spool", str(tmp_path / "s"), "--spool-bytes", "100000")
+    arguments = (
+        "replay",
+        str(file),
+        "--hub",
+        peer.url,
+        "--spool",
+        str(tmp_path / "s"),
+        "--spool-bytes",
+        "100000",
+        "--format",
+        "msgpack",
+    )
     code, output, errors = await run(*arguments)
     assert (code, output) == (0, ""), errors
     assert peer.values("n") == list(range(5000))
@@ -228,7 +259,7 @@ async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
 
 def test_help_has_examples() -> None:
     """Each command shows how it is used."""
-    for command in ("run", "serial", "replay"):
+    for command in ("run", "serial", "try", "replay"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "Example: " in result.stdout

@@ -9,9 +9,9 @@ from formats.report import MAX_SHOWN_READINGS, MAX_SHOWN_REFUSALS, Trial, aligne
 from formats.rules import rules_of
 
 
-def trial_of(data: bytes, **rules: object) -> Trial:
+def trial_of(data: bytes, *, container: str = "", **rules: object) -> Trial:
     reading = Reading(rules_of(rules), UTC)
-    trial = Trial(reading)
+    trial = Trial(reading, container=container)
     trial.add(reading.feed(data, 0))
     trial.add(reading.finish(0))
     return trial
@@ -19,7 +19,7 @@ def trial_of(data: bytes, **rules: object) -> Trial:
 
 def test_the_text_has_everything_in_order() -> None:
     """The format with its reason, the readings, the refusals with a setting, the counts, the rules, the settings."""
-    text = trial_of(b'{"t":1.5,"n":"x"}\n{"t":"on"}\n{"t":null}\n', device="d").text("gzip")
+    text = trial_of(b'{"t":1.5,"n":"x"}\n{"t":"on"}\n{"t":null}\n', container="gzip", device="d").text()
     assert text.split("\n") == [
         "format    json in gzip: 3 of 3 lines are JSON",
         "",
