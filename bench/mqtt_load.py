@@ -248,6 +248,11 @@ class Worker:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid
+
     def order(self, order: Order) -> None:
         """Send the order; return when the process is ready."""
         self._write(msgspec.json.encode(order).decode())
