@@ -36,7 +36,7 @@ endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check api-types fmt bench bench-billion chaos damage lock upgrade dist setup clean
+.PHONY: help run test check api-types fmt bench bench-billion chaos damage fuzz lock upgrade dist setup clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +95,18 @@ chaos: setup ## send a million readings each way through MQTT while everything i
 damage: setup ## damage every file of a hub and an agent in every way, and see what is lost: 40 minutes
 	$(PY) -m tests.damage $(ARGS)
 
+MINUTES ?= 10
+
+fuzz: setup build/fuzz/.ready ## try to break the readers of foreign data for 10 minutes, or MINUTES=n
+	PYTHONPATH=$(CURDIR)/build/fuzz/packages $(PY) -m tests.formats.fuzz --minutes $(MINUTES) $(ARGS)
+
+# There are wheels for some versions of Python only. Without one Hypothesis searches.
+build/fuzz/.ready: requirements/fuzz.txt $(VENV)/.locked
+	@mkdir -p build/fuzz
+	$(PY) -m pip install --quiet --target build/fuzz/packages --upgrade --require-hashes -r requirements/fuzz.txt \
+		|| echo "atheris cannot be installed for this Python: Hypothesis searches instead"
+	@touch $@
+
 dist: setup $(PAGE) ## build the wheel and the source distribution into dist/
 	$(PY) -m build --no-isolation
 
@@ -105,6 +117,7 @@ lock: setup $(NODE_READY) ## update the lock files to match pyproject.toml and p
 	$(COMPILE) pyproject.toml --extra hub --group dev --output-file requirements/dev.txt >/dev/null
 	$(COMPILE) pyproject.toml --extra hub --constraints requirements/dev.txt --output-file requirements/hub.txt >/dev/null
 	$(COMPILE) --group pyproject.toml:build --constraints requirements/dev.txt --output-file requirements/build.txt >/dev/null
+	$(COMPILE) --group pyproject.toml:fuzz --output-file requirements/fuzz.txt >/dev/null
 	$(COMPILE) --group pyproject.toml:web --output-file requirements/node.txt >/dev/null
 	cd $(WEB) && npm $(if $(UPGRADE),update,install) --package-lock-only
 

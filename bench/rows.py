@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from bench.connection import Connection, Peer
 from bench.figure import Outcome, Plan, ReportProgress, at_least, at_most
+from bench.formats import FORMAT_ROWS, FormatRow
 from bench.frames import Frames, Shape
 from bench.history import HistoryRow, InfluxdbHistoryRow
 from bench.hub_process import HubProcess, running_hub, slow_disk
@@ -177,7 +178,7 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle | HistoryRow | StoreRow | InfluxdbHistoryRow | MqttIn | MqttOut
+Row = Throughput | Latency | Idle | HistoryRow | StoreRow | InfluxdbHistoryRow | MqttIn | MqttOut | FormatRow
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -219,6 +220,7 @@ ROWS: tuple[Row, ...] = (
     ),
     InfluxdbHistoryRow("history-influxdb", "InfluxDB's history", 10_000_000),
     *MQTT_ROWS,
+    *FORMAT_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )
 LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)

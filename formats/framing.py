@@ -16,6 +16,8 @@ MAX_RECORD_LINES = 64
 BOM = b"\xef\xbb\xbf"
 _BOMS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _LONGEST_BOM = 4
+_UNORDERED = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+"""Encodings that need a byte order mark, and the ones that are used without it: little-endian, as on most machines."""
 
 
 class Transcoder:
@@ -27,7 +29,8 @@ class Transcoder:
 
     def __init__(self, encoding: str = "auto") -> None:
         self.decoded_from = ""
-        self._begin: bytes | None = b"" if encoding in ("auto", "utf-8", "utf8") else None
+        self._encoding = "utf-8" if encoding == "auto" else codecs.lookup(encoding).name
+        self._begin: bytes | None = b"" if self._encoding in ("utf-8", *_UNORDERED) else None
         self._decoder: codecs.IncrementalDecoder | None = None
         if self._begin is None:
             self._use(encoding)
@@ -39,9 +42,9 @@ class Transcoder:
             if len(self._begin) < _LONGEST_BOM and not final:
                 return b""
             data, self._begin = self._begin, None
-            encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "")
-            if encoding:
-                self._use(encoding)
+            marked = next((name for mark, name in _BOMS if data.startswith(mark)), "")
+            if marked or self._encoding in _UNORDERED:
+                self._use(marked or _UNORDERED[self._encoding])
             else:
                 data = data.removeprefix(BOM)
         if self._decoder is None:

@@ -52,6 +52,11 @@ def read(data: bytes | str, *, window: int = 2000, piece: int = 0, default_devic
     raw = data.encode() if isinstance(data, str) else data
     found = rules_of(rules)
     reading = Reading(found, ZoneInfo(found.zone) if found.zone else UTC, window=window, device=default_device)
+    return content_of(reading, raw, piece)
+
+
+def content_of(reading: Reading, raw: bytes, piece: int = 0) -> Content:
+    """Return what a reading makes of some bytes, which are fed in pieces of a size; 0: all at once."""
     rows: list[Row] = []
     refusals: list[RefusedInput] = []
     for start in range(0, len(raw), piece or len(raw) or 1):

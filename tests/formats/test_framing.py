@@ -91,3 +91,16 @@ def test_text_loses_nuls_and_marks_around_it() -> None:
     assert decode_text(b"\xef\xbb\xbf 1\t\0\r") == " 1\t"
     assert decode_text(b"\xfc") is None
     assert decode_text(b"\xfc", "cp1252") == "ü"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-16", "utf-16-le"), ("UTF-16", "utf-16"), ("utf-32", "utf-32-le"), ("utf_16", "utf-16-be")],
+)
+def test_utf_16_without_a_byte_order_mark_is_little_endian(encoding: str, written: str) -> None:
+    """A mark wins. Programs write utf-16-be with a mark only."""
+    mark = "\ufeff" if written == "utf-16-be" else ""
+    transcoder = Transcoder(encoding)
+    data = f"{mark}temp=21.5 °C\n".encode(written)
+    parts = [transcoder.feed(data[place : place + 1]) for place in range(len(data))]
+    assert (b"".join(parts) + transcoder.feed(b"", final=True)).decode() == "temp=21.5 °C\n"

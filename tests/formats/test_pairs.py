@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from formats.pairs import parse_pairs
+from formats.pairs import _pairs_of_tokens, _plain_pairs, parse_pairs
 from tests.formats.reading_of import read
 
 
@@ -42,3 +44,24 @@ def test_the_device_can_be_a_pair() -> None:
 def test_two_values_of_one_name_are_refused() -> None:
     """Neither of them is preferred."""
     assert read("a=1 a=2\n", format="pairs").codes == [(1, "ambiguous")]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["a", "b.1", "_c", "=", "1", "-2.5", ".", "1.2.3", " ", "  ", ",", ";", "|", "e", "+", "x y", ":"]
+        ),
+        max_size=14,
+    ).map("".join)
+)
+@settings(max_examples=1_000)
+def test_a_line_of_plain_pairs_has_the_pairs_of_its_tokens(text: str) -> None:
+    """The short way is only a short way."""
+    plain = _plain_pairs(text.strip())
+    assert plain is None or plain == _pairs_of_tokens(text.strip())
+
+
+@pytest.mark.parametrize("text", ["a=1", "a=1 b=-2.5", "a=1,b=2; c=3 | d=.5", "_x.1=007  y=1."])
+def test_plain_pairs_take_the_short_way(text: str) -> None:
+    """Keys of letters and digits, numbers, and any separators."""
+    assert _plain_pairs(text) == _pairs_of_tokens(text)

@@ -15,6 +15,7 @@ PYTHON_LOCK = ROOT / "requirements" / "dev.txt"
 HUB_LOCK = ROOT / "requirements" / "hub.txt"
 """Locks of an image: the packages of the hub, and those that build its wheel. Both are parts of PYTHON_LOCK."""
 BUILD_LOCK = ROOT / "requirements" / "build.txt"
+FUZZ_LOCK = ROOT / "requirements" / "fuzz.txt"
 NODE_LOCK = ROOT / "requirements" / "node.txt"
 NPM_LOCK = ROOT / "dashboards" / "web" / "package-lock.json"
 

@@ -12,7 +12,17 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.packaging.lock import BUILD_LOCK, HUB_LOCK, NODE_LOCK, NPM_LOCK, PYTHON_LOCK, ROOT, needed_by, read_lock
+from tests.packaging.lock import (
+    BUILD_LOCK,
+    FUZZ_LOCK,
+    HUB_LOCK,
+    NODE_LOCK,
+    NPM_LOCK,
+    PYTHON_LOCK,
+    ROOT,
+    needed_by,
+    read_lock,
+)
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==(?P<version>\S+)")
@@ -33,7 +43,9 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize("path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, NODE_LOCK], ids=lambda path: str(path.name))
+@pytest.mark.parametrize(
+    "path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, FUZZ_LOCK, NODE_LOCK], ids=lambda path: str(path.name)
+)
 def test_every_locked_distribution_is_pinned_and_hashed(path: Path) -> None:
     """A lock entry is one exact version with at least one sha256."""
     for entry in chain.from_iterable(read_lock(path).values()):
@@ -51,7 +63,7 @@ def test_the_lock_satisfies_the_requirements_of_the_project(requirement: Require
 
 
 @pytest.mark.parametrize(
-    "path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name)
+    "path", [PYTHON_LOCK, HUB_LOCK, BUILD_LOCK, FUZZ_LOCK, NODE_LOCK, NPM_LOCK], ids=lambda path: str(path.name)
 )
 def test_no_lock_names_a_registry(path: Path) -> None:
     """A lock holds no download address, so that it works with any registry or mirror."""
