@@ -410,7 +410,12 @@ class Interpreter:
         if (not series.is_declared and series.type in (None, "integer")) or series.type == type:
             self.series.set_type(series, type)
             series.is_declared = True
-        if unit and not self._rules.units.get(metric):
+        if unit:
+            self.set_unit(series, unit)
+
+    def set_unit(self, series: InputSeries, unit: str) -> None:
+        """Set the unit that a description or a format reports now. A unit in the settings wins."""
+        if series.metric not in self._rules.units:
             self.series.set_unit(series, unit[:MAX_UNIT])
 
     def forget(self, device: str) -> None:
@@ -440,7 +445,7 @@ class Interpreter:
             except TimeRefused as error:
                 raise _RowRefused("time", error.reason, error.setting or "time_format", shown(raw)) from None
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset(fields)
-        return self._time_among(record, device, now_ns)
+        return self._time_among(record, device, now_ns) if schema.has_time else (None, False, _NONE)
 
     def _time_among(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
         """Return the time in one of the usual fields; a field that has no time there stays a value."""

@@ -16,7 +16,7 @@ import msgspec
 from formats.container import unpacked
 from formats.custom import UserFunction
 from formats.detection import Detection, detect
-from formats.framing import LineFraming
+from formats.framing import LineFraming, Transcoder
 from formats.interpretation import Interpreter, KnownType
 from formats.json_text import MAX_VALUES
 from formats.reading import JSON_FORMATS, FrameReader, Reader, reader_of
@@ -47,12 +47,16 @@ _NUMBERS = frozenset((float, int))
 _decode_json = msgspec.json.Decoder().decode
 
 
-class PlainReadings(NamedTuple):
-    """The readings of one message; `time_ns` None is the time of arrival."""
+class DecodedRow(NamedTuple):
+    """Readings of one device with the same time, such as a flat JSON object; `time_ns` None is the time of arrival.
+
+    `values` maps metrics to finite floats, integers, booleans and texts. `historical` marks backfill.
+    """
 
     device: str
     values: dict[str, Any]
-    time_ns: int | None
+    time_ns: int | None = None
+    historical: bool = False
 
 
 class MessagePlan(NamedTuple):
@@ -95,6 +99,7 @@ class MessageSource:
         self._reader: Reader | None = None
         self._plans: dict[tuple[str, ...], MessagePlan] = {}
         self._value: tuple[InputSeries, int] | None = None
+        self._has_utf8 = rules.encoding in ("auto", "utf-8", "utf8")
         self.read_plain = self._read_plain_value if rules.format == "value" else self._read_plain_object
         """Return the readings of a message that is like earlier ones; None: `read` has to read it."""
 
@@ -102,14 +107,21 @@ class MessageSource:
         """Return the rows and the refusals of a message that arrives now."""
         frame = TextFrame(1, payload)
         try:
-            frame = TextFrame(1, unpacked(payload, MAX_CONTENT_BYTES)[0])
+            frame = TextFrame(1, self._content(payload))
             entries = self._entries(frame)
         except FrameRefused as error:
             return [], [refusal_of(frame, error)]
         rows, refusals = self._interpreter.interpret(entries, now_ns, self._origin)
-        if len(rows) == len(entries) == 1 and not refusals and isinstance(entries[0], InputRecord):
+        if len(rows) == len(entries) == 1 and self._has_utf8 and not refusals and isinstance(entries[0], InputRecord):
             self._plan(entries[0], rows[0])
         return rows, refusals
+
+    def _content(self, payload: bytes) -> bytes:
+        """Return the content of a message in UTF-8. A function gets the bytes as they are. Raises FrameRefused."""
+        if self._rules.format == "function":
+            return payload
+        content = unpacked(payload, MAX_CONTENT_BYTES)[0]
+        return content if self._rules.format == "modbus" else Transcoder(self._rules.encoding).feed(content, final=True)
 
     def _entries(self, frame: TextFrame) -> list[Entry]:
         """Return the records of a message. Raises FrameRefused."""
@@ -154,7 +166,7 @@ class MessageSource:
         stored = None if len(metrics) == len(series) else [known is not None for known in series]
         self._plans[names] = MessagePlan(row.device, metrics, found.time, stored, self._series.revision)
 
-    def _read_plain_object(self, payload: bytes, now_ns: int) -> PlainReadings | None:
+    def _read_plain_object(self, payload: bytes, now_ns: int) -> DecodedRow | None:
         try:
             content = _decode_json(payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -179,9 +191,9 @@ class MessageSource:
         except OverflowError:
             return None
         self._interpreter.readings += len(values)
-        return PlainReadings(plan.device, values, time_ns)
+        return DecodedRow(plan.device, values, time_ns)
 
-    def _read_plain_value(self, payload: bytes, now_ns: int) -> PlainReadings | None:
+    def _read_plain_value(self, payload: bytes, now_ns: int) -> DecodedRow | None:
         if self._value is None or self._value[1] != self._series.revision:
             return None
         try:
@@ -195,4 +207,4 @@ class MessageSource:
         if number - number != 0.0:
             return None
         self._interpreter.readings += 1
-        return PlainReadings(series.device, {series.metric: number}, None)
+        return DecodedRow(series.device, {series.metric: number}, None)

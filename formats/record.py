@@ -90,7 +90,7 @@ class Schema(NamedTuple):
     `words`: the format has no types, so a word such as `on` can be a boolean. `truths` are the booleans of other words,
     where no type is declared. `identity` are the names that identify
     the device by default, and `device` is a device that the format names itself. `metric` is a template of metric
-    names. `time_format` and `zone` apply to the times of the records.
+    names. `time_format` and `zone` apply to the times of the records; without `has_time` no field contains a time.
     """
 
     units: Mapping[str, str] = {}
@@ -104,6 +104,7 @@ class Schema(NamedTuple):
     metric: str = ""
     time_format: str = "auto"
     zone: tzinfo | None = None
+    has_time: bool = True
 
 
 class InputRecord(NamedTuple):

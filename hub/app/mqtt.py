@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
+from zoneinfo import ZoneInfo
 
+from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttSettings
 from hub.ingest.device import Devices
@@ -18,6 +21,7 @@ from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.connection import BrokerOptions, tls_context
 from hub.mqtt.decoders.configured import ConfiguredDecoder, configured_decoders
+from hub.mqtt.decoders.fields import DecoderContext
 from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
@@ -27,6 +31,7 @@ from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
+from wire.model import MetricType
 
 WARM_START_ENTRIES = 50_000
 """Newest journal entries that are read at the start to recognize redelivered messages. Takes a second at most."""
@@ -35,13 +40,13 @@ WARM_START_ENTRIES = 50_000
 def check_bridges(settings: Sequence[MqttSettings]) -> None:
     """Raise HubError if the settings of a bridge cannot work. Reads the files that the settings name."""
     for bridge in settings:
-        _plan(bridge, bridge.client_id)
+        _plan(bridge, bridge.client_id, DecoderContext())
 
 
-def broker_check(settings: MqttSettings) -> BrokerCheck:
+def broker_check(settings: MqttSettings, zone: str) -> BrokerCheck:
     """Return a trial of a bridge. Raises ValueError, and OSError for a file that cannot be read."""
     options = _options(settings, f"telemetry-hub-check-{token_hex(4)}")
-    return BrokerCheck(options, _decoders(settings))
+    return BrokerCheck(options, _decoders(settings, DecoderContext(ZoneInfo(zone))))
 
 
 async def open_bridges(
@@ -54,19 +59,24 @@ async def open_bridges(
     devices: Devices,
     reader: EntryReader,
     decode: Callable[[Entry], Batch],
+    zone: str,
     public_url: str | None = None,
 ) -> list[Bridge]:
-    """Return the bridges, not yet running. `public_url` is the hub's address in messages.
+    """Return the bridges, not yet running.
+
+    `zone` is that of times without an offset, `public_url` the hub's address in messages.
 
     Raises HubError if the settings of a bridge cannot work.
     """
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
+    context = DecoderContext(ZoneInfo(zone), partial(_known_type, registry))
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
     for bridge_settings in settings:
         name = bridge_settings.name
-        plan = _plan(bridge_settings, bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{name}")
+        client_id = bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{name}"
+        plan = _plan(bridge_settings, client_id, context)
         store = SubscriptionStore(data / f"mqtt-{name}.json")
         epochs = BridgeEpochs.of(name)
         bridge = Bridge(plan, name=name, address=bridge_settings.url, store=store)
@@ -95,7 +105,13 @@ async def open_bridges(
     return bridges
 
 
-def _plan(settings: MqttSettings, client_id: str) -> BridgePlan:
+def _known_type(registry: Registry, device: str, metric: str) -> MetricType | None:
+    known = registry.devices.get(device)
+    series = known.names.get(metric) if known is not None else None
+    return None if series is None else series.type
+
+
+def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> BridgePlan:
     """Return the parts of a bridge that depend on the settings alone. Raises HubError."""
     try:
         publications = [
@@ -107,7 +123,7 @@ def _plan(settings: MqttSettings, client_id: str) -> BridgePlan:
         ]  # fmt: skip
         plan = BridgePlan(
             _options(settings, client_id),
-            _decoders(settings),
+            _decoders(settings, context),
             publications,
             settings.discovery.prefix,
             settings.discovery.enabled,
@@ -119,9 +135,15 @@ def _plan(settings: MqttSettings, client_id: str) -> BridgePlan:
         raise HubError(f"mqtt {settings.name}: {error}") from None
 
 
-def _decoders(settings: MqttSettings) -> list[ConfiguredDecoder]:
-    mappings = [TopicMapping(**subscribe.model_dump()) for subscribe in settings.subscribe]
-    return configured_decoders(mappings, settings.presets, host_id=settings.host_id, share=settings.share)
+def _decoders(settings: MqttSettings, context: DecoderContext) -> list[ConfiguredDecoder]:
+    mappings = [
+        TopicMapping(entry.topic, entry.payload, entry.qos, entry.function, entry.rules(settings.rules))
+        for entry in settings.subscribe
+    ]
+    context = context._replace(rules=rules_of(settings.rules))
+    return configured_decoders(
+        mappings, settings.presets, host_id=settings.host_id, share=settings.share, context=context
+    )
 
 
 def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:

@@ -132,6 +132,7 @@ async def open_services(
             devices=devices,
             reader=core.reader,
             decode=decoder(registry),
+            zone=settings.zone,
             public_url=settings.public_url,
         )
 

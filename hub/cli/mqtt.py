@@ -87,14 +87,15 @@ def check(
     Examples:  hub mqtt check --config hub.toml  ·  hub mqtt check --url mqtt://localhost:1883 --topic '#'
     """
     if given.url is not None:
-        brokers = [given.settings()]
+        brokers, zone = [given.settings()], "UTC"
     else:
         if given.topic or given.preset or given.user or given.password or given.ca:
             fail(COMMAND, "--topic, --preset, --user, --password and --ca need --url", MISUSE)
-        brokers = [*settings_or_exit(config).mqtt]
+        settings = settings_or_exit(config)
+        brokers, zone = [*settings.mqtt], settings.zone
     if not brokers:
         fail(COMMAND, "the settings contain no broker: add [[mqtt]], or set --url mqtt://HOST:PORT", MISUSE)
-    reports = [_check_broker(broker, seconds) for broker in brokers]
+    reports = [_check_broker(broker, zone, seconds) for broker in brokers]
     if as_json:
         typer.echo(json.dumps({"brokers": reports}))
     else:
@@ -104,13 +105,13 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _check_broker(broker: MqttSettings, seconds: float) -> dict[str, Any]:
+def _check_broker(broker: MqttSettings, zone: str, seconds: float) -> dict[str, Any]:
     from hub.app.mqtt import broker_check
     from hub.mqtt.connection import BrokerError
 
     report: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
     try:
-        check = broker_check(broker)
+        check = broker_check(broker, zone)
         asyncio.run(check.run(seconds))
     except (BrokerError, ValueError) as error:
         return {**report, "error": str(error)}

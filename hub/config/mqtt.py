@@ -6,13 +6,15 @@ The checks here need no decoder. `hub.app.check` also builds the decoders, which
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from hub.config.sections import Section, split_address
+from formats.rules import Ambiguous, Rules, rules_of
+from hub.config.sections import Section, check_zone, split_address
 from hub.mqtt.topics import TopicTemplate, placeholders, sparkplug_group
+from wire.model import MetricType
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Ports of an address without a port: those that IANA has registered for MQTT without and with TLS."""
@@ -23,8 +25,11 @@ MAX_PERIOD_S = 86_400
 PRESETS = ("zigbee2mqtt", "tasmota", "esphome", "shelly", "home_assistant", "the_things_stack")
 """Names of the ready-made subscriptions. A test compares them with the decoders."""
 
-Payload = Literal["json", "value", "senml", "line", "sparkplug", "function"]
-TimeFormat = Literal["auto", "iso8601", "s", "ms", "us", "ns"]
+Payload = Literal[
+    "json", "value", "senml", "line", "csv", "pairs", "plotter", "nmea", "regex", "signalk", "rtl_433", "modbus",
+    "function", "sparkplug", "auto",
+]  # fmt: skip
+"""Format of messages: one of formats.rules.Format, or Sparkplug, whose messages depend on each other."""
 
 
 class BrokerAddress(NamedTuple):
@@ -42,17 +47,51 @@ class SubscribeSettings(Section):
         description="Template of the topics: `sensors/{site}/{device}/{metric}`, with `+` and `#` for other levels."
     )
     payload: Payload = Field(
-        default="json", description="Format of the messages: json, value, senml, line, sparkplug or function."
-    )
-    device: str = Field(
-        default="", description="Template of the device id, made of names in the topic: `{site}-{device}`."
+        default="json", description="Format of the messages, such as json, value, line, csv, sparkplug or function."
     )
     qos: Literal[0, 1] = Field(default=1, description="Quality of service of the subscription.")
-    time: str = Field(default="", description="Field with the time in a JSON message; empty: ts, time or timestamp.")
-    time_format: TimeFormat = Field(
-        default="auto", description="Format of that time: iso8601, s, ms, us or ns; auto decides by its size."
-    )
     function: Path | None = Field(default=None, description="Python file with `decode(topic, payload)`.")
+    device: str = Field(
+        default="", description="Template of the device, made of names in the topic and of fields: `{model}-{id}`."
+    )
+    metric: str = Field(default="", description="Template of the metric: `{metric}.{field}`.")
+    columns: dict[str, str] = Field(
+        default={}, description="Fields that are stored, with their metrics; empty: all of them."
+    )
+    time: str | tuple[str, ...] = Field(
+        default="", description="Field with the time, or several fields; empty: ts, time, timestamp and similar names."
+    )
+    time_format: str = Field(
+        default="auto", description="Form of that time, such as iso8601, s, ms, uptime_ms or `%d.%m.%Y %H:%M`."
+    )
+    zone: str = Field(
+        default="", description="Zone of times without an offset; empty: the one of `rules`, else of the hub."
+    )
+    ambiguous: Ambiguous = Field(
+        default="order", description="Meaning of a local time that occurs twice: order, earlier, later or refuse."
+    )
+    no_value: tuple[str, ...] = Field(default=(), description="Words without a value, besides the built-in ones.")
+    decimal: Literal["", ".", ","] = Field(default="", description="Decimal mark of numbers; empty: by evidence.")
+    thousands: Literal["", ".", ",", " ", "'"] = Field(
+        default="", description="Mark between thousands; empty: by evidence."
+    )
+    numbers: Literal["auto", "text"] = Field(default="auto", description="text: numbers in texts of JSON stay texts.")
+    types: dict[str, MetricType] = Field(
+        default={}, description="Types of metrics: float, integer, boolean or string; others by their first value."
+    )
+    units: dict[str, str] = Field(default={}, description="Units of metrics.")
+    encoding: str = Field(default="auto", description="Encoding of texts.")
+    pattern: str = Field(default="", description="regex: the regular expression, with named groups.")
+    delimiter: str = Field(default="", description="csv: the character between cells.")
+    header: bool | None = Field(default=None, description="csv: whether the first line has names.")
+    metric_column: str = Field(default="", description="csv: the column with the name of the metric.")
+    value_column: str = Field(default="", description="csv: the column with its value.")
+    modbus: dict[str, Any] | None = Field(default=None, description="modbus: the map of the registers.")
+
+    def rules(self, defaults: dict[str, Any]) -> Rules:
+        """Return the rules of the messages; these defaults are used where this table has no setting."""
+        own = self.model_dump(include=self.model_fields_set - {"topic", "payload", "qos", "function"})
+        return rules_of({**defaults, **own, "format": "json" if self.payload == "sparkplug" else self.payload})
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -69,8 +108,11 @@ class SubscribeSettings(Section):
             )
         if (self.function is not None) != (self.payload == "function"):
             raise ValueError('function and payload = "function" belong together: set both or neither')
-        if not placeholders(self.device) <= {*template.names}:
+        names = placeholders(self.device)
+        if self.payload == "value" and not names <= {*template.names}:
             raise ValueError(f"device: {self.device!r} may contain only names that the topic contains")
+        check_zone(self.zone)
+        self.rules({})
         return self
 
 
@@ -172,6 +214,9 @@ class MqttSettings(Section):
     host_id: str = Field(
         default="", description="Id of the hub as a Sparkplug host application; empty: no host application."
     )
+    rules: dict[str, Any] = Field(
+        default={}, description="Rules of formats.md for all subscriptions and presets, such as zone or no_value."
+    )
     publish: tuple[PublishSettings, ...] = Field(default=(), description="Readings published to the broker.")
     discovery: DiscoverySettings = DiscoverySettings()
 
@@ -205,6 +250,14 @@ class MqttSettings(Section):
             if is_given:
                 TopicTemplate.parse(base)
         return presets
+
+    @field_validator("rules")
+    @classmethod
+    def _are_rules(cls, rules: dict[str, Any]) -> dict[str, Any]:
+        if "format" in rules:
+            raise ValueError("format is a setting of each subscription: `payload`")
+        check_zone(rules_of(rules).zone)
+        return rules
 
     @field_validator("will_topic")
     @classmethod

@@ -8,6 +8,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -32,6 +33,15 @@ class Section(BaseModel):
     """Frozen values of one section. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def check_zone(zone: str) -> None:
+    """Raise ValueError for a zone that does not exist; an empty one is not set."""
+    try:
+        if zone:
+            ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"the zone {zone!r} is unknown: use a name such as Europe/Berlin, or UTC") from None
 
 
 def split_address(url: str, schemes: Container[str]) -> SplitResult | None:

@@ -28,6 +28,7 @@ from hub.config.sections import (
     PublicUrl,
     StoreSettings,
     TlsSettings,
+    check_zone,
     parse_public_url,
 )
 
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="URL of the hub for browsers and agents, if a proxy or a name leads to it."
     )
+    zone: str = Field(default="UTC", description="Zone of times that devices and files send without an offset.")
     access: AccessSettings = AccessSettings()
     tls: TlsSettings = TlsSettings()
     ingest: IngestSettings = IngestSettings()
@@ -86,6 +88,12 @@ class Settings(BaseSettings):
     live: LiveSettings = LiveSettings()
     log: LogSettings = LogSettings()
     mqtt: tuple[MqttSettings, ...] = Field(default=(), description="MQTT brokers that the hub connects to.")
+
+    @field_validator("zone")
+    @classmethod
+    def _is_zone(cls, zone: str) -> str:
+        check_zone(zone)
+        return zone or "UTC"
 
     @field_validator("mqtt")
     @classmethod

@@ -26,6 +26,7 @@ class InboundCounts(Struct):
     own: Annotated[int, Meta(description="Messages that this hub had published itself.")] = 0
     copies: Annotated[int, Meta(description="Further copies of a message, by another subscription to its topic.")] = 0
     accepted: Annotated[int, Meta(description="Readings that are durable.")] = 0
+    refused: Annotated[int, Meta(description="Values in quarantine whose neighbours in the message are durable.")] = 0
     duplicates: Annotated[int, Meta(description="Readings that were durable already: the broker redelivered them.")] = 0
 
 

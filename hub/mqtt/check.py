@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
+from formats.message import DecodedRow
+from formats.record import RefusedInput
 from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, ConnectionListener, may_need_other_version
 from hub.mqtt.decoders.configured import ConfiguredDecoder
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, Message, Undecodable, value_type
+from hub.mqtt.message import Decoded, DeviceDeclaration, Message, Undecodable, value_type
 from hub.mqtt.subscriptions import Subscription, Subscriptions
 from hub.mqtt.topics import overlap, unshared
 
@@ -50,6 +52,7 @@ class BrokerCheck(ConnectionListener):
         self.messages = 0
         self.messages_beyond_bound = 0
         self._series = 0
+        self._units: dict[tuple[str, str], str] = {}
 
     async def run(self, seconds: float) -> None:
         """Listen for `seconds`, with MQTT 5 or else 3.1.1. Raises BrokerError."""
@@ -108,18 +111,27 @@ class BrokerCheck(ConnectionListener):
             except Undecodable as error:
                 observed.refused[error.code] = error.sentence
                 return
-            for reading in _readings(decoded):
-                series = (reading.device, reading.metric)
-                if series not in observed.readings:
+            for item in decoded:
+                self._observe(observed, item)
+
+    def _observe(self, observed: ObservedTopic, item: Decoded) -> None:
+        if isinstance(item, DeviceDeclaration):
+            self._units |= {(item.device, metric.name): metric.unit for metric in item.metrics}
+        elif isinstance(item, RefusedInput):
+            observed.refused[item.code] = f"{item.metric}: {item.reason}" if item.metric else item.reason
+        elif isinstance(item, DecodedRow):
+            for name, value in item.values.items():
+                key = (item.device, name)
+                if key not in observed.readings:
                     if self._series >= MAX_SERIES:
                         continue
                     self._series += 1
-                observed.readings[series] = {
-                    "device": reading.device,
-                    "metric": reading.metric,
-                    "type": reading.type or value_type(reading.value),
-                    "value": reading.value,
-                    "unit": reading.unit,
+                observed.readings[key] = {
+                    "device": item.device,
+                    "metric": name,
+                    "type": value_type(value),
+                    "value": value,
+                    "unit": self._units.get(key, ""),
                 }
 
     def topic_report(self) -> list[dict[str, object]]:
@@ -146,11 +158,3 @@ class BrokerCheck(ConnectionListener):
             for template in published
             if (topic := overlap(filter, template)) is not None
         ]
-
-
-def _readings(decoded: Iterable[Decoded]) -> Iterator[DecodedReading]:
-    for item in decoded:
-        if isinstance(item, DecodedReading):
-            yield item
-        elif isinstance(item, DecodedRow):
-            yield from (DecodedReading(item.device, metric, value) for metric, value in item.values.items())

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from formats.message import DecodedRow
+from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.model.batch import Entry, Series, accepts
+from hub.model.batch import Entry, Series, widens
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError, settle
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,
-    DecodedReading,
-    DecodedRow,
     Decoder,
     DeviceDeclaration,
     DevicePresence,
@@ -44,6 +44,7 @@ from wire import device as messages
 from wire.columns import pack_floats, pack_times
 from wire.errors import Code, WireError
 from wire.model import Metric
+from wire.text import plural
 
 MAX_WAITING = 4_096
 """Messages that may wait for the previous commit; beyond it the connection is not read. The messages of one turn of the
@@ -56,6 +57,11 @@ measured, when 1,500 messages of 1 MB went into quarantine."""
 
 MAX_QUARANTINED_BYTES = 1024 * 1024
 """Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
+
+MAX_LISTED_REFUSALS = 100
+"""Refused values of a message that its quarantine entry lists; the payload has all of them."""
+
+SHOWN_OF_REFUSAL = ("line", "device", "metric", "value", "code", "reason", "setting")
 
 MAX_PLAIN_BYTES = 1024
 """Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest: at most 64 MB
@@ -137,23 +143,15 @@ class PendingMessages:
         self.decoded = 0
 
     def add(self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None]) -> None:
-        """Add the content of a message. Consecutive readings with the same time become one row."""
-        last: tuple[str, int | None, bool] | None = None
+        """Add the content of a message. Values that are refused go to quarantine together."""
+        refusals: list[RefusedInput] = []
+        has_rows = False
         for item in decoded:
             if isinstance(item, DecodedRow):
-                self._add_row(message, item.device, item.time_ns, item.values)
-                last = None
-            elif isinstance(item, DecodedReading):
-                kind = item.type or value_type(item.value)
-                value = float(item.value) if kind == "float" and not isinstance(item.value, str) else item.value
-                if item.unit or kind == "integer":
-                    self.metrics.setdefault(item.device, {})[item.metric] = Metric(item.metric, kind, item.unit)
-                key = (item.device, item.time_ns, item.historical)
-                if last == key and item.metric not in (row := self.rows[item.device][-1]).values:
-                    row.values[item.metric] = value
-                else:
-                    self._add_row(message, item.device, item.time_ns, {item.metric: value}, item.historical)
-                last = key
+                self._add_row(message, item.device, item.time_ns, item.values, item.historical)
+                has_rows = True
+            elif isinstance(item, RefusedInput):
+                refusals.append(item)
             elif isinstance(item, DeviceDeclaration):
                 metrics = self.metrics.setdefault(item.device, {})
                 metrics.update({metric.name: metric for metric in item.metrics})
@@ -164,6 +162,11 @@ class PendingMessages:
                 publish(item)
             else:
                 self.rejected.append(item)
+        if refusals:
+            self.rejected.append(
+                RejectedMessage(message, refusals[0].code, _sentence_of(refusals), refusals, is_partial=has_rows)
+            )
+        self.decoded += has_rows or not refusals
 
     def _add_row(
         self,
@@ -341,7 +344,9 @@ class Inbound:
 
     def handle(self, decoded: Iterable[Decoded], message: Message) -> None:
         """Add results that a decoder produced without a message, such as a Sparkplug timeout."""
+        decoded_before = self._pending.decoded
         self._pending.add(message, decoded, self._publish)
+        self._pending.decoded = decoded_before
         self._wake.set()
 
     async def run(self) -> None:
@@ -400,8 +405,6 @@ class Inbound:
             log.exception("decoder failed, message quarantined", topic=topic)
             sentence = f"the decoder failed: {type(error).__name__}: {error}"
             pending.rejected.append(RejectedMessage(message, "decoder", sentence))
-            return
-        pending.decoded += 1
 
     def _find_route(self, topic: str) -> tuple[TopicDecoder | None, bool]:
         """Return the decoder of a topic, and whether its retained messages are descriptions."""
@@ -414,7 +417,7 @@ class Inbound:
         is_logged = False
         while True:
             counts = self.counts
-            before = (counts.accepted, counts.undecodable)
+            before = (counts.accepted, counts.undecodable, counts.refused)
             try:
                 await self._journal.room()
                 self._devices.check_open()
@@ -423,7 +426,7 @@ class Inbound:
                 await self._durable()
                 return
             except (WireError, JournalError) as error:
-                counts.accepted, counts.undecodable = before
+                counts.accepted, counts.undecodable, counts.refused = before
                 if not is_logged:
                     log.warning("journal unavailable, messages stay at the broker", error=str(error), retry_s=RETRY_S)
                 is_logged = True
@@ -451,14 +454,11 @@ class Inbound:
                             wanted[name] = Metric(name, value_type(value))
                     elif type(series) is Series and series.type == "integer" and _has_float(rows, name):
                         wanted[name] = Metric(name, "float", series.unit, series.description)
-            for name, metric in pending.metrics.get(device, {}).items():
-                series = known.get(name)
-                if (
-                    not isinstance(series, Series)
-                    or not accepts(series.type, metric.type)
-                    or (series.unit != metric.unit and not source.has_declared(metric))
-                ):
-                    wanted[name] = metric
+            wanted |= {
+                name: metric
+                for name, metric in pending.metrics.get(device, {}).items()
+                if _is_news(known.get(name), metric) and not source.has_declared(metric)
+            }
             tags = pending.tags.get(device)
             if source.declared and not wanted and tags is None:
                 continue
@@ -482,8 +482,8 @@ class Inbound:
             source = self._source(device)
             for rows in grouped:
                 self._submit_rows(source, rows, errors.get(device))
-        for message, code, sentence in pending.rejected:
-            self._quarantine(None, message, code, sentence)
+        for rejected in pending.rejected:
+            self._quarantine(self._owner(rejected), rejected)
         for device, online in pending.presence.items():
             source = self._source(device)
             if not online:
@@ -522,17 +522,50 @@ class Inbound:
             self._submit_rows(source, rows[half:], None)
             return
         for row in rows:
-            self._quarantine(source, row.message, error.code.value, error.message)
+            self._quarantine(source, RejectedMessage(row.message, error.code.value, error.message))
 
-    def _quarantine(self, source: LocalSource | None, message: Message, code: str, sentence: str) -> None:
-        self.counts.undecodable += 1
-        if source is None or source.is_taken:
+    def _owner(self, rejected: RejectedMessage) -> LocalSource:
+        """Return the source of the device whose values are refused, else that of the bridge's own device."""
+        devices = {refusal.device for refusal in rejected.refusals}
+        source = self._sources.get(devices.pop()) if len(devices) == 1 else None
+        return source if source is not None and source.declared else self._source(self._own_device)
+
+    def _quarantine(self, source: LocalSource, rejected: RejectedMessage) -> None:
+        message = rejected.message
+        if rejected.is_partial:
+            self.counts.refused += len(rejected.refusals)
+        else:
+            self.counts.undecodable += 1
+        if source.is_taken:
             source = self._source(self._own_device)
+        source.epoch = self._epochs.own
         stored = message.payload[:MAX_QUARANTINED_BYTES]
         content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
         if len(stored) < len(message.payload):
             content["payload_bytes"] = len(message.payload)
-        source.quarantine(json.dumps(content).encode(), (code, sentence))
+        if rejected.refusals:
+            content["refused"] = [
+                {name: getattr(refusal, name) for name in SHOWN_OF_REFUSAL if getattr(refusal, name)}
+                for refusal in rejected.refusals[:MAX_LISTED_REFUSALS]
+            ]
+        source.quarantine(json.dumps(content).encode(), (rejected.code, rejected.sentence))
+
+
+def _sentence_of(refusals: Sequence[RefusedInput]) -> str:
+    """Return the reason of the first refusal, with the setting that changes the decision, and the number of others."""
+    first = refusals[0]
+    sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
+    if first.setting:
+        sentence += f"; to change it: {first.setting}"
+    more = len(refusals) - 1
+    return f"{sentence}; {plural(more, 'more value')} refused" if more else sentence
+
+
+def _is_news(known: Series | WireError | None, metric: Metric) -> bool:
+    """Return whether a declaration changes the hub: the metric is new, its unit changed, or it widens to a float."""
+    if not isinstance(known, Series):
+        return True
+    return widens(known.type, metric.type) or (metric.unit not in ("", known.unit) and metric.type == known.type)
 
 
 def group_rows(rows: Sequence[PendingRow], limit: int = ROWS_PER_BATCH) -> list[list[PendingRow]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from formats.message import DecodedRow
+from formats.record import RefusedInput
 from wire.model import Metric, MetricType
 
 
@@ -24,34 +26,6 @@ class Message(NamedTuple):
     properties: Mapping[str, str] = {}
     id: int = 0
     subscriptions: Sequence[int] = ()
-
-
-class DecodedReading(NamedTuple):
-    """One reading of a message. Without `time_ns` it gets the time at which the hub received the message.
-
-    With `type` None a number is a float, a bool a boolean and a str a string. A bare integer is a float, too, so that
-    the type of a metric does not change with its value. `historical` marks backfill.
-    """
-
-    device: str
-    metric: str
-    value: float | int | bool | str
-    time_ns: int | None = None
-    unit: str = ""
-    type: MetricType | None = None
-    historical: bool = False
-
-
-class DecodedRow(NamedTuple):
-    """Readings of one device with the same time, such as a flat JSON object.
-
-    `values` maps legal metric names to finite floats, bools and strings. A message with forty values costs a third of
-    the time of forty `DecodedReading` objects.
-    """
-
-    device: str
-    values: dict[str, float | bool | str]
-    time_ns: int | None = None
 
 
 class DevicePresence(NamedTuple):
@@ -79,18 +53,21 @@ class Publish(NamedTuple):
 
 
 class RejectedMessage(NamedTuple):
-    """Message that goes to quarantine, entirely or in part.
+    """Message that goes to quarantine. `Undecodable` rejects the current message, this value also an earlier one.
 
-    `Undecodable` rejects the whole current message. This value also rejects an earlier message, or a part of one.
+    `refusals` are its refused values. `is_partial`: its other values are stored.
     """
 
     message: Message
     code: str
     sentence: str
+    refusals: Sequence[RefusedInput] = ()
+    is_partial: bool = False
 
 
-Decoded = DecodedReading | DecodedRow | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
-"""Everything that a decoder can return for a message."""
+Decoded = DecodedRow | RefusedInput | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
+"""Everything that a decoder can return for a message: also the values that are refused, while their neighbours are
+stored."""
 
 
 class Undecodable(Exception):

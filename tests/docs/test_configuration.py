@@ -97,7 +97,10 @@ GIVEN = "{topic = 'a/{device}/{metric}'}"
         ),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{device'}]", "mqtt.0.subscribe.0: the level"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/+'}]", "mqtt.0.subscribe.0: .* needs {device}"),
-        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{b}', device = '{c}'}]", "'{c}' may contain only"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = 'a/{metric}', payload = 'value', device = '{c}'}]",
+            "'{c}' may contain only",
+        ),
         ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['zigbee']", "there is no preset 'zigbee': use zigbee2mqtt"),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', payload = 'value'}]", "needs {metric}: a bare"),
         ("[[mqtt]]\nurl = 'mqtt://b'\npublish = [{topic = 'a/{device}'}]", "needs {metric}: a bare value"),
@@ -122,10 +125,22 @@ GIVEN = "{topic = 'a/{device}/{metric}'}"
             "qos is not for Sparkplug",
         ),
         (
-            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{site}/#', device = '{site!r}'}]",
-            "device: '{site!r}' may contain only",
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{metric}', payload = 'value', device = '{metric!r}'}]",
+            "device: '{metric!r}' may contain only",
         ),
         ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{a}/#', device = '{{a}'}]", "a brace without its partner"),
+        ("zone = 'Berlin'", "zone: the zone 'Berlin' is unknown"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', zone = 'X'}]", "the zone 'X' is unknown"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', pattern = '('}]",
+            "pattern must be set together",
+        ),
+        ("[[mqtt]]\nurl = 'mqtt://b'\nsubscribe = [{topic = '{device}', time_format = 'soon'}]", "'soon' is unknown"),
+        ("[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\nrules = {zones = 'UTC'}", "unknown field `zones`"),
+        (
+            "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\nrules = {format = 'csv'}",
+            "a setting of each subscription",
+        ),
         (2 * "[[mqtt]]\nurl = 'mqtt://b'\npresets = ['tasmota']\n", "mqtt: two brokers are called 'mqtt'"),
     ],
 )

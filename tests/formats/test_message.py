@@ -159,6 +159,7 @@ def test_a_changed_type_ends_the_fast_way() -> None:
         ("auto", b"temp=21.5 hum=40", [(None, {"temp": 21.5, "hum": 40.0})]),
         ("auto", b'{\n "a": {"b": 1}\n}', [(None, {"a.b": 1.0})]),
         ("auto", b"\0 ", []),
+        ("json", '{"a": 1}'.encode("utf-16"), [(None, {"a": 1.0})]),
     ],
 )  # fmt: skip
 def test_a_message_may_contain_several_records(

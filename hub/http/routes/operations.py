@@ -56,6 +56,7 @@ INBOUND = [
     ("own_messages", "own", "Messages that this hub had published itself"),
     ("copies_messages", "copies", "Further copies of messages, by another subscription"),
     ("accepted_readings", "accepted", "Readings made durable"),
+    ("refused_readings", "refused", "Values put in quarantine while the others of their message were made durable"),
     ("duplicate_readings", "duplicates", "Readings that were durable already"),
 ]
 OUTBOUND = [

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from hub.mqtt.decoders.esphome import EspHomeDecoder
+from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext
 from hub.mqtt.decoders.home_assistant import HomeAssistantDecoder
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.decoders.shelly import ShellyDecoder
@@ -26,7 +27,7 @@ class Preset(NamedTuple):
     """
 
     base: str
-    decoder: Callable[[str], Decoder]
+    decoder: Callable[[str, DecoderContext], Decoder]
     reach: int = 0
 
 
@@ -49,11 +50,17 @@ class ConfiguredDecoder(NamedTuple):
 
 
 def configured_decoders(
-    mappings: Iterable[TopicMapping], presets: Iterable[str], *, host_id: str = "", share: str = ""
+    mappings: Iterable[TopicMapping],
+    presets: Iterable[str],
+    *,
+    host_id: str = "",
+    share: str = "",
+    context: DecoderContext = DEFAULT_CONTEXT,
 ) -> list[ConfiguredDecoder]:
     """Return all decoders in the order in which they are asked: the first that takes a topic gets its messages.
 
     `share` is the group of hubs that divide the messages among them, `host_id` the id as a Sparkplug host application.
+    `context` has what decoders get from the hub.
     Raises ValueError, and OSError for a file that cannot be read.
     """
     found = []
@@ -62,15 +69,15 @@ def configured_decoders(
         if mapping.payload == "sparkplug":
             groups.append(sparkplug_group(mapping.topic))
             continue
-        decoder = MappedDecoder(mapping)
+        decoder = MappedDecoder(mapping, context)
         found.append(ConfiguredDecoder(mapping.topic, decoder, _subscriptions(decoder, share, mapping.qos)))
     for name in presets_in_order(presets):
-        preset = preset_decoder(name)
+        preset = preset_decoder(name, context)
         # Descriptions of devices are retained and only kept in memory, so each connection needs them again.
         found.append(ConfiguredDecoder(f"preset {name}", preset, _subscriptions(preset, share, 1, always=True)))
     if host_id or groups:
         # The host id alone selects all groups, like the topic for all groups.
-        host = HostApplication(host_id, [] if "" in groups else groups)
+        host = HostApplication(host_id, [] if "" in groups else groups, context=context)
         found.append(ConfiguredDecoder("Sparkplug B", host, _subscriptions(host, share, 1)))
     return found
 
@@ -84,7 +91,7 @@ def presets_in_order(texts: Iterable[str]) -> list[str]:
     return sorted(texts, key=lambda text: PRESETS[text.partition("=")[0]].reach)
 
 
-def preset_decoder(text: str) -> Decoder:
+def preset_decoder(text: str, context: DecoderContext = DEFAULT_CONTEXT) -> Decoder:
     """Return the decoder of a preset in the form of the settings: "zigbee2mqtt", or "zigbee2mqtt=home/z2m".
 
     Raises ValueError with a sentence.
@@ -95,7 +102,7 @@ def preset_decoder(text: str) -> Decoder:
         raise ValueError(f"unknown preset {name!r}; use {', '.join(PRESETS)}")
     if is_given and not base.strip("/"):
         raise ValueError(f"the preset {text!r} has no base topic after '='")
-    decoder = preset.decoder(base.strip("/") or preset.base)
+    decoder = preset.decoder(base.strip("/") or preset.base, context)
     for filter in decoder.filters:
         TopicTemplate.parse(filter)
     return decoder

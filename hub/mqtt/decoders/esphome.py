@@ -8,8 +8,16 @@ a cover with positions, a fan with speeds) has one more level, which names the s
 from __future__ import annotations
 
 from formats.names import legal_device
-from hub.mqtt.decoders.formats import flatten, parse_object, single_value
-from hub.mqtt.decoders.record import Remembered, Scalar, parse_on_off, presence_of, readings_of, row_of
+from hub.mqtt.decoders.fields import (
+    DEFAULT_CONTEXT,
+    DecoderContext,
+    PresetFields,
+    Remembered,
+    flat,
+    parse_object,
+    presence_of,
+    text_of,
+)
 from hub.mqtt.message import Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
 from wire.model import MetricType
@@ -51,9 +59,6 @@ STATES: dict[str, dict[str, tuple[MetricType, str]]] = {
 }
 """Components with several states, and the types and units of these. All temperatures are in °C."""
 
-NO_NUMBER = b"None"
-"""Payload of a sensor without a reading, if the node is configured not to send "nan"."""
-
 FOREIGN = "homeassistant"
 """First level of Home Assistant's topics, which have the same form."""
 
@@ -66,7 +71,8 @@ class EspHomeDecoder(Decoder):
 
     retained = ("/status",)
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         text = base if "{device}" in base else f"{base}/{{device}}"
         self._state = TopicTemplate.parse(f"{text}/{{component}}/{{object}}/state")
         self._inner = TopicTemplate.parse(f"{text}/{{component}}/{{object}}/{{inner}}/state")
@@ -90,16 +96,17 @@ class EspHomeDecoder(Decoder):
             return []
         device = legal_device(names["device"])
         found = self._register(device)
-        name, metric_type, unit, payload = object_id, COMPONENTS.get(component), "", message.payload
+        if not message.payload:
+            return found
+        name, metric_type, unit = object_id, COMPONENTS.get(component), ""
         if "inner" in names:
             name = f"{object_id}.{names['inner']}"
             metric_type, unit = STATES[component][names["inner"]]
-        values: dict[str, Scalar] = {}
-        if metric_type is not None and not (metric_type == "float" and payload == NO_NUMBER):
-            values = single_value(name, payload, metric_type)
-        elif metric_type is None and payload:
-            values = {f"{name}.{key}": parse_on_off(value) for key, value in flatten(parse_object(payload)).items()}
-        return [*found, *(readings_of(device, values, lambda _: unit) if unit else row_of(device, values))]
+        if metric_type is None:
+            values = {f"{name}.{key}": value for key, value in flat(parse_object(message.payload)).items()}
+            return [*found, *self._fields.read(device, values, message)]
+        state = {name: text_of(message.payload)}
+        return [*found, *self._fields.read(device, state, message, units={name: unit}, types={name: metric_type})]
 
     def _names(self, topic: str) -> dict[str, str] | None:
         return self._state.match(topic) or self._inner.match(topic)

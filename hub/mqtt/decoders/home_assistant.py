@@ -6,19 +6,17 @@ with the metric `state`. Published attributes that are numbers or booleans are m
 
 from __future__ import annotations
 
-from formats.names import legal_device, legal_metric
-from hub.mqtt.decoders.formats import parse_json
-from hub.mqtt.decoders.record import TRUTHS, Remembered, Scalar, decode_text, parse_scalar, row_of
-from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message, Undecodable
+from formats.names import legal_device
+from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, Remembered, parse_json, text_of
+from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE, MAX_UNIT
-from wire.model import Metric
+from wire.model import Metric, MetricType
 
 STATE = "state"
 UNIT = "unit_of_measurement"
 NAME = "friendly_name"
 UNAVAILABLE = "unavailable"
-NO_STATES = frozenset(("unknown", "none", ""))
 TIMES = frozenset(("last_changed", "last_updated"))
 
 SWITCHES = frozenset(
@@ -35,7 +33,8 @@ class HomeAssistantDecoder(Decoder):
 
     retained = (f"/{UNIT}", f"/{NAME}")
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         self._topic = TopicTemplate.parse(f"{base}/{{domain}}/{{object}}/{{attribute}}")
         self.filters = [self._topic.filter]
         self._unavailable: Remembered[bool] = Remembered()
@@ -52,44 +51,36 @@ class HomeAssistantDecoder(Decoder):
             return []
         device, attribute = legal_device(f"{names['domain']}.{names['object']}"), names["attribute"]
         if attribute == STATE:
-            return self._state(device, names["domain"], _text(message.payload))
+            return self._state(device, names["domain"], message)
         if attribute in TIMES:
             return []
         value = parse_json(message.payload)
         if attribute == UNIT and isinstance(value, str):
-            return [DeviceDeclaration(device, (Metric(STATE, "float", value[:MAX_UNIT]),))]
+            # An entity with a unit has numbers.
+            return [self._fields.declare(device, {STATE: Metric(STATE, "float", value[:MAX_UNIT])}, {})]
         if attribute == NAME and isinstance(value, str) and value:
             return [DeviceDeclaration(device, (), {NAME: value[:MAX_TAG_VALUE]})]
         if attribute in (UNIT, NAME):
             return []
-        return row_of(device, {legal_metric(attribute): value}) if isinstance(value, int | float) else []
+        is_number = isinstance(value, int | float)
+        return self._fields.read(device, {attribute: value}, message) if is_number else []
 
-    def _state(self, device: str, domain: str, text: str) -> list[Decoded]:
+    def _state(self, device: str, domain: str, message: Message) -> list[Decoded]:
+        text = _text(message.payload)
         if text == UNAVAILABLE:
             self._unavailable[device] = True
             return [DevicePresence(device, False)]
         found: list[Decoded] = []
         if self._unavailable.pop(device, False):
             found.append(DevicePresence(device, True))
-        if text.lower() not in NO_STATES:
-            found.extend(row_of(device, {STATE: _value(domain, text)}))
-        return found
+        types: dict[str, MetricType] = {STATE: "boolean"} if domain in SWITCHES else {}
+        return [*found, *self._fields.read(device, {STATE: text}, message, types=types, truths={})]
 
 
 def _text(payload: bytes) -> str:
     """Return a state that was sent as plain text, or as a JSON string as the documentation says."""
-    text = decode_text(payload)
+    text = text_of(payload)
     if text.startswith('"'):
         content = parse_json(payload)
         return content if isinstance(content, str) else text
     return text
-
-
-def _value(domain: str, text: str) -> Scalar:
-    if domain in SWITCHES:
-        is_on = TRUTHS.get(text)
-        if is_on is None:
-            raise Undecodable("type", f"the state of a {domain} must be on or off, not {text[:80]!r}")
-        return is_on
-    value = parse_scalar(text)
-    return text if isinstance(value, bool) else value

@@ -1,8 +1,9 @@
 """Preset for Shelly. Follows its API documentation: for Gen1 "MQTT Support" and each device's "MQTT"; for Gen2 and
 later "MQTT", "Notifications" and the pages of the components.
 
-Gen1 publishes single values below shellies/<device>/. Later generations publish below <device>/ (or any prefix):
-changes in events/rpc, whole components in status/<component>, the presence in online.
+Gen1 publishes single values below shellies/<device>/. Later generations publish below their id or a prefix of their
+own, which is the device here: changes in events/rpc, whole components in status/<component>, the presence in online. A
+prefix that does not begin with "shelly" is recognised by a notification or by the status of a component.
 """
 
 from __future__ import annotations
@@ -11,9 +12,20 @@ import re
 from typing import Any
 
 from formats.names import legal_device
-from hub.mqtt.decoders.formats import flatten, object_at, parse_json, single_value
-from hub.mqtt.decoders.record import Remembered, Scalar, presence_of, readings_of, time_reader
+from hub.mqtt.decoders.fields import (
+    DEFAULT_CONTEXT,
+    WORDS,
+    DecoderContext,
+    PresetFields,
+    Remembered,
+    flat,
+    object_at,
+    parse_json,
+    presence_of,
+    text_of,
+)
 from hub.mqtt.message import Decoded, Decoder, Message, Undecodable
+from wire.model import MetricType
 
 UNITS = {
     **dict.fromkeys(("power", "apower", "act_power", "overpower_value"), "W"),
@@ -40,6 +52,9 @@ ENERGY = dict.fromkeys(("total_act", "total_act_ret", "total_act_energy", "total
 SENSOR_TEMPERATURE = "sensor.temperature"
 """Metric of Gen1 battery devices. Its unit is a setting of the device."""
 
+TEXTS: dict[str, MetricType] = {"sensor.gas": "string"}
+"""Metrics of Gen1 with words, of which "none" is one."""
+
 INVALID = {"ext_temperature": 999, "ext_temperature_f": 999, "ext_humidity": 999, "pos": -1, "concentration": -1}
 """Values that Gen1 devices send instead of a missing value, by the last part of a name that is not a number."""
 
@@ -61,20 +76,22 @@ _UNSTEADY = re.compile(
 """Fields that are not measurements, or that are not always present."""
 _PHASE = re.compile(r"([abcn]|total)_")
 """Prefix of a quantity of one phase, of the neutral conductor, or of all phases."""
-_read_time = time_reader("s")
 
 
 class ShellyDecoder(Decoder):
     """Decoder for devices of all generations, Gen1 below a base topic.
 
-    It remembers which devices send notifications, because their component status repeats the same values, and which
-    Gen1 devices measure in °F.
+    It remembers which devices send notifications, because their component status repeats the same values, which Gen1
+    devices measure in °F, which other prefixes belong to devices, and the presence of those that may be one.
     """
 
     retained = ("/online", "/info")
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         self._base = base
+        self._prefixes: Remembered[bool] = Remembered()
+        self._presences: Remembered[bytes] = Remembered()
         self.filters = [f"{base}/#", "+/status/+", "+/events/rpc", "+/online"]
         self._notifying: Remembered[bool] = Remembered()
         self._units: Remembered[str] = Remembered()
@@ -94,18 +111,21 @@ class ShellyDecoder(Decoder):
         name, _, rest = topic.partition("/")
         if not rest or not name or not message.payload:
             return []
-        if topic == message.topic and rest != "events/rpc" and not name.lower().startswith("shelly"):
-            return []
         device = legal_device(name)
         levels = rest.split("/")
+        is_own = topic != message.topic or name.lower().startswith("shelly")
         if rest == "online":
-            return presence_of(device, message.payload, "true", "false")
+            return self._presence(device, message.payload, is_known=is_own or device in self._prefixes)
         if rest == "events/rpc":
-            return self._notification(device, message.payload)
+            found = self._notification(device, message)
+            return found if is_own else [*self._register(device), *found]
         if levels[0] == "status" and len(levels) == 2 and _COMPONENT.fullmatch(levels[1]):
-            if device in self._notifying:
+            if not is_own and device not in self._prefixes and not _is_component(levels[1], message.payload):
                 return []
-            return readings_of(device, _component(levels[1], parse_json(message.payload)), _unit)
+            found = [] if is_own else self._register(device)
+            if device not in self._notifying:
+                found += self._read(device, _component(levels[1], parse_json(message.payload)), message)
+            return found
         if topic == message.topic or not HOUSEKEEPING.isdisjoint(levels) or levels[0] in TWICE:
             return []
         if rest == "info":
@@ -115,7 +135,27 @@ class ShellyDecoder(Decoder):
                 self._units[device] = measured["units"]
             return []
         values = _single(levels, message.payload)
-        return readings_of(device, values, lambda name: self._unit_gen1(device, name))
+        units = {name: self._unit_gen1(device, name) for name in values}
+        return self._fields.read(device, values, message, units=units, types=TEXTS, truths=WORDS)
+
+    def _read(self, device: str, values: dict[str, Any], message: Message, time: object = None) -> list[Decoded]:
+        units = {name: _unit(name) for name in values}
+        return self._fields.read(device, values, message, units=units, truths={}, time=time)
+
+    def _register(self, device: str) -> list[Decoded]:
+        """Remember a device with a prefix of its own, and return the presence that arrived before."""
+        if device in self._prefixes:
+            return []
+        self._prefixes[device] = True
+        return presence_of(device, self._presences.pop(device, b""), "true", "false")
+
+    def _presence(self, device: str, payload: bytes, *, is_known: bool) -> list[Decoded]:
+        """Return the presence of a known device. Other programs may publish such a topic, too."""
+        if is_known:
+            return presence_of(device, payload, "true", "false")
+        if payload in (b"true", b"false"):
+            self._presences[device] = payload
+        return []
 
     def _unit_gen1(self, device: str, name: str) -> str:
         if name == SENSOR_TEMPERATURE and self._units.get(device) == "F":
@@ -123,66 +163,66 @@ class ShellyDecoder(Decoder):
         last = _last(name)
         return ENERGY_GEN1.get(last) or UNITS.get(last, "")
 
-    def _notification(self, device: str, payload: bytes) -> list[Decoded]:
-        content: Any = parse_json(payload)
+    def _notification(self, device: str, message: Message) -> list[Decoded]:
+        content: Any = parse_json(message.payload)
         params = object_at(content, "params")
         if params is None:
             raise Undecodable("shape", "a notification must be an object with a method and params")
         self._notifying[device] = True
-        time_ns = _time(params)
+        time = params.get("ts")
         match content.get("method"):
             case "NotifyStatus" | "NotifyFullStatus":
-                values: dict[str, Scalar] = {}
+                values: dict[str, Any] = {}
                 for component, status in params.items():
                     if component != "ts":
                         values.update(_component(component, status))
-                return readings_of(device, values, _unit, time_ns)
+                return self._read(device, values, message, time)
             case "NotifyEvent":
-                return _events(device, params.get("events"), time_ns)
+                return self._events(device, params.get("events"), message, time)
         return []
 
+    def _events(self, device: str, events: object, message: Message, time: object) -> list[Decoded]:
+        """Return the events of each component. One message may contain the push and the release of a button."""
+        found: list[Decoded] = []
+        for event in events if isinstance(events, list) else []:
+            match event:
+                case {"component": str(component), "event": str(kind)}:
+                    happened = time if event.get("ts") is None else event["ts"]
+                    found += self._read(device, {f"{component}.event": kind}, message, happened)
+        return found
 
-def _component(name: str, status: object) -> dict[str, Scalar]:
+
+def _is_component(name: str, payload: bytes) -> bool:
+    """Return whether a payload is the status of a component with a number: other programs have no such object."""
+    kind, _, number = name.partition(":")
+    content = object_at(parse_json(payload)) if payload.lstrip().startswith(b"{") else None
+    return bool(kind and number) and content is not None and str(content.get("id")) == number
+
+
+def _component(name: str, status: object) -> dict[str, Any]:
     """Return the measurements of a component (Gen2 and later)."""
     if not isinstance(status, dict):
         return {}
     kept = KEPT.get(name, frozenset()) if name in OWN else None
     return {
         f"{name}.{field}": value
-        for field, value in flatten(status).items()
+        for field, value in flat(status).items()
         if (not _UNSTEADY.fullmatch(field) if kept is None else field in kept)
     }
 
 
-def _events(device: str, events: object, time_ns: int | None) -> list[Decoded]:
-    """Return the events of each component. One message may contain the push and the release of a button."""
-    found: list[Decoded] = []
-    for event in events if isinstance(events, list) else []:
-        match event:
-            case {"component": str(component), "event": str(kind)}:
-                happened_ns = _time(event)
-                values: dict[str, Scalar] = {f"{component}.event": kind}
-                found.extend(readings_of(device, values, _unit, time_ns if happened_ns is None else happened_ns))
-    return found
-
-
-def _time(content: dict[str, Any]) -> int | None:
-    return _read_time(content["ts"]) if content.get("ts") is not None else None
-
-
-def _single(levels: list[str], payload: bytes) -> dict[str, Scalar]:
+def _single(levels: list[str], payload: bytes) -> dict[str, Any]:
     """Return the values of a Gen1 message. The levels of its topic are the name."""
     name = ".".join(levels)
     if payload.lstrip().startswith(b"{"):
         content = parse_json(payload)
-        fields = flatten(content).items() if isinstance(content, dict) else ()
+        fields = flat(content).items() if isinstance(content, dict) else ()
         return {f"{name}.{field}": value for field, value in fields if not _UNSTEADY.fullmatch(field)}
-    values = single_value(name, payload)
-    if levels[0] == "relay" and len(levels) == 2 and not isinstance(values.get(name), bool):
+    text = text_of(payload).strip()
+    if levels[0] == "relay" and len(levels) == 2 and text not in WORDS:
         # "overpower" instead of on or off. The relay's metric is a boolean.
         return {}
-    last = _last(name)
-    return {} if last in INVALID and values.get(name) == INVALID[last] else values
+    return {} if text == str(INVALID.get(_last(name))) else {name: text}
 
 
 def _unit(name: str) -> str:

@@ -2,7 +2,8 @@
 
 Topics are tele/<topic>/SENSOR, /STATE and /LWT, and stat/<topic>/RESULT: a relay reports a switch there at once and in
 STATE only every few minutes. Times are those of a local clock, unless the device is configured to send an offset
-(SetOption52) or seconds since 1970 (Time 2 and 3). Local times are ignored; readings then have the hub's time.
+(SetOption52) or seconds since 1970 (Time 2 and 3). A local time is used if the settings of the bridge state its zone;
+otherwise readings have the hub's time.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import re
 from collections.abc import Mapping
 
 from formats.names import legal_device
-from hub.mqtt.decoders.formats import flatten, parse_object
-from hub.mqtt.decoders.record import Scalar, parse_on_off, presence_of, readings_of, time_reader
+from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, flat, parse_object, presence_of
 from hub.mqtt.message import Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
-from wire.timestamp import has_offset, looks_like_time
+from wire.timestamp import has_offset
 
 TELEMETRY, RESULTS = "tele", "stat"
 """Topic prefixes of measurements and of command results."""
@@ -57,7 +57,6 @@ UNITS = {
 
 _SAME_UNIT = {"DewPoint": "Temperature", "HeatIndex": "Temperature", "SeaPressure": "Pressure"}
 _RELAY = re.compile(r"POWER\d*")
-_read_time = time_reader()
 
 
 class TasmotaDecoder(Decoder):
@@ -68,7 +67,8 @@ class TasmotaDecoder(Decoder):
 
     retained = ("/LWT",)
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         text = base if "{device}" in base else f"{base}/{{device}}"
         levels = text.split("/")
         self._topics = [TopicTemplate.parse(f"{text}/{{kind}}")]
@@ -96,19 +96,22 @@ class TasmotaDecoder(Decoder):
         if "kind" not in names:
             # The topic has the results of all commands. Only those of relays are states of the device.
             content = {name: value for name, value in content.items() if _RELAY.fullmatch(name)}
-        values = flatten(content)
-        times = [_time(values.pop(name, None)) for name in TIMES]
+        values = flat(content)
+        times = [values.pop(name, None) for name in TIMES]
+        time = next((time for time in times if self._is_time(time)), None)
         units = dict(UNITS)
         for setting, quantity in UNIT_SETTINGS.items():
             unit = values.pop(setting, None)
             if isinstance(unit, str):
                 units[quantity] = f"°{unit}" if unit in ("C", "F") else unit
-        return readings_of(
-            device,
-            {name: parse_on_off(value) for name, value in values.items()},
-            lambda name: _unit(name, units),
-            next((time_ns for time_ns in times if time_ns is not None), None),
-        )
+        found = {name: _unit(name, units) for name in values}
+        return self._fields.read(device, values, message, units=found, time=time)
+
+    def _is_time(self, time: object) -> bool:
+        """Return whether it is a time with an offset, or a local time of a known zone."""
+        if isinstance(time, str):
+            return has_offset(time) or (self._fields.has_zone and ":" in time)
+        return isinstance(time, int) and not isinstance(time, bool)
 
     def _names(self, topic: str) -> dict[str, str] | None:
         found = (template.match(topic) for template in reversed(self._topics))
@@ -128,10 +131,3 @@ def _unit(name: str, units: Mapping[str, str]) -> str:
                 return unit
         parts.pop()
     return ""
-
-
-def _time(value: Scalar | None) -> int | None:
-    """Return the time, or None for a local time without an offset."""
-    if value is None or (isinstance(value, str) and not has_offset(value)) or not looks_like_time(value):
-        return None
-    return _read_time(value)

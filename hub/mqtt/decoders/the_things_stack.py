@@ -9,20 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 from formats.names import legal_device
-from hub.mqtt.decoders.formats import flatten, object_at, parse_object
-from hub.mqtt.decoders.record import DeclaredTags, Scalar, readings_of, time_reader
+from hub.mqtt.decoders.fields import (
+    DEFAULT_CONTEXT,
+    DeclaredTags,
+    DecoderContext,
+    PresetFields,
+    flat,
+    object_at,
+    parse_object,
+)
 from hub.mqtt.message import Decoded, Decoder, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE
 
 UNITS = {"lora.rssi": "dBm", "lora.snr": "dB"}
-_read_time = time_reader("iso8601")
 
 
 class TheThingsStackDecoder(Decoder):
     """Decoder for the end devices of all accessible applications. It remembers the tags declared for each device."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         self._topic = TopicTemplate.parse(f"{base}/{{application}}/devices/{{device}}/up")
         self.filters = [self._topic.filter]
         self._declared = DeclaredTags()
@@ -45,19 +52,18 @@ class TheThingsStackDecoder(Decoder):
             return []
         device = legal_device(names["device"])
         time = uplink.get("received_at", content.get("received_at"))
-        time_ns = None if time is None else _read_time(time)
-        values = {**flatten(object_at(uplink, "decoded_payload") or {}), **_reception(uplink)}
+        values = {**flat(object_at(uplink, "decoded_payload") or {}), **_reception(uplink)}
         tags = {"application": names["application"][:MAX_TAG_VALUE]}
         match content.get("end_device_ids"):
             case {"dev_eui": str(dev_eui)}:
                 tags["dev_eui"] = dev_eui[:MAX_TAG_VALUE]
-        readings = readings_of(device, values, lambda name: UNITS.get(name, ""), time_ns)
+        readings = self._fields.read(device, values, message, units=UNITS, truths={}, time=time)
         return [*self._declared.declare(device, tags), *readings]
 
 
-def _reception(uplink: dict[str, Any]) -> dict[str, Scalar]:
+def _reception(uplink: dict[str, Any]) -> dict[str, float]:
     """Return the reception at the best gateway. The Things Stack omits fields that are 0."""
-    values: dict[str, Scalar] = {}
+    values: dict[str, float] = {}
     metadata = uplink.get("rx_metadata")
     receptions = [entry for entry in metadata if isinstance(entry, dict)] if isinstance(metadata, list) else []
     strengths = [(entry["rssi"], entry.get("snr", 0)) for entry in receptions if _is_number(entry.get("rssi"))]

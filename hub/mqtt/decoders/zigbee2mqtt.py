@@ -9,9 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from formats.names import legal_device, legal_metric
-from hub.mqtt.decoders.formats import flatten, object_at, parse_json, parse_object, single_value
-from hub.mqtt.decoders.record import MAX_DEVICES, parse_on_off, presence_of, row_of, time_reader
-from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message, Undecodable
+from hub.mqtt.decoders.fields import (
+    DEFAULT_CONTEXT,
+    MAX_DEVICES,
+    WORDS,
+    DecoderContext,
+    PresetFields,
+    flat,
+    object_at,
+    parse_json,
+    parse_object,
+    presence_of,
+    text_of,
+)
+from hub.mqtt.message import Decoded, Decoder, DevicePresence, Message, Undecodable
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
 
@@ -24,13 +35,12 @@ PUBLISHED = 1
 MAX_FEATURES_DEPTH = 8
 """Levels of nested features. Devices have two."""
 
-_read_time = time_reader()
-
 
 class Zigbee2MqttDecoder(Decoder):
     """Decoder for devices below a base topic. It remembers their names: when the bridge stops, all are offline."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
+        self._fields = PresetFields(context)
         self.filters = [f"{base}/#"]
         self._prefix = f"{base}/"
         self._names: set[str] = set()
@@ -66,13 +76,13 @@ class Zigbee2MqttDecoder(Decoder):
             owner, _, attribute = name.rpartition("/")
             if owner in self._names:
                 # A value with its own topic, as Zigbee2MQTT publishes with `output` "attribute".
-                values = single_value(attribute, message.payload) if attribute != LAST_SEEN else {}
-                return row_of(legal_device(owner), values)
-        values = flatten(parse_object(message.payload))
+                values = {attribute: text_of(message.payload)} if attribute != LAST_SEEN else {}
+                return self._fields.read(legal_device(owner), values, message, truths=WORDS)
+        values = flat(parse_object(message.payload))
         if len(self._names) < MAX_DEVICES:
             self._names.add(name)
-        time_ns = _read_time(values.pop(LAST_SEEN)) if LAST_SEEN in values else None
-        return row_of(legal_device(name), {metric: parse_on_off(value) for metric, value in values.items()}, time_ns)
+        time = values.pop(LAST_SEEN, None)
+        return self._fields.read(legal_device(name), values, message, time=time)
 
     def _declare_devices(self, payload: bytes) -> list[Decoded]:
         content = parse_json(payload)
@@ -94,7 +104,8 @@ class Zigbee2MqttDecoder(Decoder):
                 if isinstance(value := described.get(key), str) and value
             }
             metrics = {metric.name: metric for metric in _exposed(definition.get("exposes"), "", 1)}
-            found.append(DeviceDeclaration(legal_device(name), list(metrics.values())[:MAX_METRICS], tags))
+            metrics = dict(list(metrics.items())[:MAX_METRICS])
+            found.append(self._fields.declare(legal_device(name), metrics, tags))
         self._names = names
         return found
 
@@ -139,7 +150,7 @@ def _exposed(exposes: object, before: str, depth: int) -> Iterator[Metric]:
 
 
 def _metric_type(expose: dict[str, object]) -> MetricType | None:
-    """Return the type of the values after `parse_on_off`, or None if it is not a single value."""
+    """Return the type of the values, or None if it is not a single value. An enumeration of ON and OFF is text."""
     match expose.get("type"):
         case "numeric":
             return "float"

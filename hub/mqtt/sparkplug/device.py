@@ -6,10 +6,20 @@ from collections import Counter
 from typing import NamedTuple
 
 from formats.names import legal_device, legal_metric
-from hub.mqtt.message import DecodedReading, DeviceDeclaration
-from hub.mqtt.sparkplug.payload import METRIC_TYPES, DataType, SparkplugMetric, SparkplugPayload, Unusable
+from formats.record import MAX_RAW_BYTES, RefusalCode, RefusedInput, shown
+from hub.mqtt.decoders.fields import PresetFields
+from hub.mqtt.message import Decoded, DeviceDeclaration, Message
+from hub.mqtt.sparkplug.payload import (
+    METRIC_TYPES,
+    DataType,
+    Reason,
+    Scalar,
+    SparkplugMetric,
+    SparkplugPayload,
+    Unusable,
+)
 from wire import model
-from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_TIME_NS, MAX_UNIT
+from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 
 BD_SEQ = "bdSeq"
 REBIRTH = "Node Control/Rebirth"
@@ -47,14 +57,15 @@ class SparkplugDevice:
     """Edge node or device of one. `born` means that its birth in the current session was received, `online` is its last
     reported presence."""
 
-    __slots__ = ("_counts", "_defined", "born", "id", "online", "tags")
+    __slots__ = ("_counts", "_defined", "_fields", "born", "id", "online", "tags")
 
-    def __init__(self, group: str, node: str, device: str, counts: Counter[str]) -> None:
+    def __init__(self, group: str, node: str, device: str, fields: PresetFields, counts: Counter[str]) -> None:
         self.id = hub_device(group, node, device)
         names = {"sparkplug_group": group, "sparkplug_node": node, "sparkplug_device": device}
         self.tags = {key: name[:MAX_TAG_VALUE] for key, name in names.items() if name}
         self.born = False
         self.online = False
+        self._fields = fields
         self._counts = counts
         # By name and by alias.
         self._defined: dict[str | int | None, MetricDefinition] = {}
@@ -62,7 +73,7 @@ class SparkplugDevice:
     def define(self, payload: SparkplugPayload) -> DeviceDeclaration:
         """Replace the metrics by those of a birth, and return their declaration."""
         self._defined = {}
-        declared: list[model.Metric] = []
+        declared: dict[str, model.Metric] = {}
         for metric in payload.metrics:
             if metric.name is None:
                 self._counts["no_name"] += 1
@@ -71,20 +82,25 @@ class SparkplugDevice:
             if not definition.excluded and metric.name not in self._defined:
                 description = metric.description[:MAX_DESCRIPTION]
                 kind = METRIC_TYPES[definition.datatype]
-                declared.append(model.Metric(definition.metric, kind, definition.unit, description))
+                metric_name = definition.metric
+                declared[metric_name] = model.Metric(metric_name, kind, definition.unit, description)
             self._defined[metric.name] = definition
             if metric.alias is not None:
                 self._defined[metric.alias] = definition
-        return DeviceDeclaration(self.id, declared, self.tags)
+        return self._fields.declare(self.id, declared, self.tags)
 
     def knows_by_name(self, payload: SparkplugPayload) -> bool:
         """Return whether every metric has its name and a birth defined it, so that none can be confused."""
         return all(metric.name in self._defined for metric in payload.metrics)
 
-    def readings(self, payload: SparkplugPayload) -> tuple[list[DecodedReading], list[str]]:
-        """Return the readings of a payload, and the metrics that no birth defined. Unusable values are counted."""
-        found: list[DecodedReading] = []
+    def readings(self, payload: SparkplugPayload, message: Message) -> tuple[list[Decoded], list[str]]:
+        """Return the readings of a payload, and the metrics that no birth defined.
+
+        Values that are not those of their type are counted and refused; others that are not stored are counted.
+        """
+        found: list[Decoded] = []
         unknown: list[str] = []
+        rows: dict[tuple[int | None, bool], dict[str, Scalar]] = {}
         for metric in payload.metrics:
             key = metric.name if metric.name is not None else metric.alias
             definition = self._defined.get(key)
@@ -94,22 +110,44 @@ class SparkplugDevice:
                 self._counts[reason] += 1
             elif not metric.is_null:
                 try:
-                    found.append(self._reading(metric, definition, payload.time_ms))
+                    value = metric.value(metric.datatype or definition.datatype)
                 except Unusable as unusable:
                     self._counts[unusable.reason] += 1
+                    if unusable.reason in _REFUSED:
+                        found.append(self._refusal(metric, definition, unusable.reason, message))
+                    continue
+                time_ms = payload.time_ms if metric.time_ms is None else metric.time_ms
+                values = rows.setdefault((time_ms, metric.is_historical), {})
+                if definition.metric in values:
+                    # A second value of the metric with the same time, as devices with a buffer send it.
+                    found += self._row(
+                        rows.pop((time_ms, metric.is_historical)), time_ms, message, historical=metric.is_historical
+                    )
+                    values = rows.setdefault((time_ms, metric.is_historical), {})
+                values[definition.metric] = value
+        for (time_ms, historical), values in rows.items():
+            found += self._row(values, time_ms, message, historical=historical)
         return found, unknown
 
-    def _reading(
-        self, metric: SparkplugMetric, definition: MetricDefinition, published_ms: int | None
-    ) -> DecodedReading:
-        datatype = metric.datatype or definition.datatype
-        value = metric.value(datatype)
-        time_ms = published_ms if metric.time_ms is None else metric.time_ms
-        time_ns = None if time_ms is None else time_ms * NS_PER_MS
-        if time_ns is not None and time_ns > MAX_TIME_NS:
-            raise Unusable("out_of_range")
-        kind = METRIC_TYPES[datatype]
-        return DecodedReading(self.id, definition.metric, value, time_ns, definition.unit, kind, metric.is_historical)
+    def _row(
+        self, values: dict[str, Scalar], time_ms: int | None, message: Message, *, historical: bool
+    ) -> list[Decoded]:
+        return self._fields.read(
+            self.id, values, message, truths={}, time=time_ms, time_format="ms", historical=historical
+        )
+
+    def _refusal(
+        self, metric: SparkplugMetric, definition: MetricDefinition, reason: Reason, message: Message
+    ) -> RefusedInput:
+        code, sentence = _REFUSED[reason]
+        raw = message.payload[:MAX_RAW_BYTES]
+        return RefusedInput(1, raw, code, sentence, definition.metric, shown(metric.raw), device=self.id)
+
+
+_REFUSED: dict[Reason, tuple[RefusalCode, str]] = {
+    "out_of_range": ("number", "the value is outside the range of its data type, or of what the hub stores"),
+    "wrong_type": ("type", "the value has not the data type that the birth declares"),
+}
 
 
 def hub_device(group: str, node: str, device: str = "") -> str:

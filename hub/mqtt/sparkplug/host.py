@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 
 import msgspec
 
-from hub.mqtt.decoders.formats import parse_json
+from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, parse_json
 from hub.mqtt.message import Decoded, Decoder, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
 from hub.mqtt.sparkplug.node import SEQS, EdgeNode, Kind, NodeMessage
@@ -56,7 +56,14 @@ class HostApplication(Decoder):
     Without `groups` it listens to all groups. Raises ValueError if `host_id` is not one level of a topic.
     """
 
-    def __init__(self, host_id: str = "", groups: Sequence[str] = (), *, reorder_ms: int = REORDER_MS) -> None:
+    def __init__(
+        self,
+        host_id: str = "",
+        groups: Sequence[str] = (),
+        *,
+        reorder_ms: int = REORDER_MS,
+        context: DecoderContext = DEFAULT_CONTEXT,
+    ) -> None:
         if any(character in host_id for character in "/+#\0"):
             raise ValueError(f"{host_id!r} is not a valid Sparkplug host id: it must not contain '/', '+' or '#'")
         self.state_topic = f"{SPARKPLUG}/STATE/{host_id}" if host_id else ""
@@ -70,6 +77,7 @@ class HostApplication(Decoder):
         if host_id:
             self.filters.append(self.state_topic)
         self.counts: Counter[str] = Counter()
+        self._fields = PresetFields(context)
         self._reorder_ns = reorder_ms * NS_PER_MS
         self._nodes: dict[tuple[str, str], EdgeNode] = {}
         self._connected_ms = 0
@@ -169,7 +177,7 @@ class HostApplication(Decoder):
                     sentence = f"the hub follows at most {MAX_NODES} edge nodes of a broker; subscribe to fewer groups"
                     raise Undecodable("too_many_nodes", sentence)
                 del self._nodes[dead]
-            node = self._nodes[key] = EdgeNode(topic.group, topic.node, self.counts, self._reorder_ns)
+            node = self._nodes[key] = EdgeNode(topic.group, topic.node, self._fields, self.counts, self._reorder_ns)
         return node
 
     def _update_due(self, due_ns: int | None) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from hub.mqtt.decoders.fields import PresetFields
 from hub.mqtt.message import Decoded, DevicePresence, Message, Publish, RejectedMessage
 from hub.mqtt.sparkplug.device import BD_SEQ, NS_PER_MS, REBIRTH, SparkplugDevice
 from hub.mqtt.sparkplug.payload import DataType, SparkplugPayload, encode, metric
@@ -51,12 +52,13 @@ class NodeMessage(NamedTuple):
 class EdgeNode:
     """One edge node. `counts` counts what was excluded, late or lost, by reason, over all nodes of a host."""
 
-    def __init__(self, group: str, name: str, counts: Counter[str], reorder_ns: int) -> None:
+    def __init__(self, group: str, name: str, fields: PresetFields, counts: Counter[str], reorder_ns: int) -> None:
         self._group = group
         self._name = name
+        self._fields = fields
         self._counts = counts
         self._reorder_ns = reorder_ns
-        self._self = SparkplugDevice(group, name, "", counts)
+        self._self = SparkplugDevice(group, name, "", fields, counts)
         self._devices: dict[str, SparkplugDevice] = {}
         self._in_order = False
         self._next = 0
@@ -166,7 +168,7 @@ class EdgeNode:
                 if len(self._devices) >= MAX_DEVICES:
                     sentence = f"{self._group}/{self._name} has more than {MAX_DEVICES} devices; use several edge nodes"
                     return [RejectedMessage(arrival.message, "too_many_devices", sentence)]
-                device = SparkplugDevice(self._group, self._name, arrival.device, self._counts)
+                device = SparkplugDevice(self._group, self._name, arrival.device, self._fields, self._counts)
                 self._devices[arrival.device] = device
             return self._apply_birth(device, arrival)
         if arrival.kind == "DDEATH":
@@ -184,7 +186,7 @@ class EdgeNode:
             self._rebirth.wanted = True
             sentence = f"{arrival.message.topic} has data, but its birth was not received; a rebirth is requested"
             return [RejectedMessage(arrival.message, "before_birth", sentence)]
-        readings, unknown = device.readings(arrival.payload)
+        readings, unknown = device.readings(arrival.payload, arrival.message)
         if not unknown:
             return [*readings]
         self._rebirth.wanted = True
@@ -197,7 +199,7 @@ class EdgeNode:
         if not device.online:
             found.append(DevicePresence(device.id, online=True))
         device.born = device.online = True
-        return [*found, *device.readings(birth.payload)[0]]
+        return [*found, *device.readings(birth.payload, birth.message)[0]]
 
     def _set_offline(self, devices: Iterable[SparkplugDevice]) -> list[Decoded]:
         found: list[Decoded] = []
@@ -261,7 +263,7 @@ class EdgeNode:
         """Return the content of a message out of order if its metrics have names; otherwise reject it."""
         device = self._device(arrival)
         if arrival.kind in ("NDATA", "DDATA") and device is not None and device.knows_by_name(arrival.payload):
-            return [*device.readings(arrival.payload)[0]]
+            return [*device.readings(arrival.payload, arrival.message)[0]]
         sentence = (
             f"message {arrival.seq} of {self._group}/{self._name} arrived out of order, so its metrics cannot be "
             "identified; the next births of the edge node contain their values"

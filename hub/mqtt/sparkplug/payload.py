@@ -19,9 +19,19 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessages
 
+from formats.container import inflated
+from formats.record import FrameRefused
 from hub.mqtt.message import PYTHON_TYPES, Undecodable
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES
 from wire.model import MetricType
+
+COMPRESSED = "SPBV1.0_COMPRESSED"
+"""UUID of a payload whose body is another payload, compressed with the algorithm that a metric names."""
+
+GZIP, DEFLATE = "GZIP", "DEFLATE"
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Content of a compressed payload: as large as the largest message that is accepted uncompressed."""
 
 Scalar = float | int | bool | str
 """Value that the hub can store."""
@@ -230,16 +240,48 @@ def metric(datatype: int, value: Scalar | None, *, name: str | None = None, **re
 
 
 def decode(data: bytes) -> SparkplugPayload:
-    """Return the decoded payload. Raises Undecodable."""
+    """Return the decoded payload, also of a compressed one. Raises Undecodable."""
+    message = _parsed(data)
+    if message.uuid != COMPRESSED:
+        return _payload_of(message)
+    algorithm = next((_metric(metric).raw for metric in message.metrics if metric.name == "algorithm"), GZIP)
+    inner = _payload_of(_parsed(_decompressed(message.body, str(algorithm).upper())))
+    # The envelope numbers the message, too; programs may omit that of the content.
+    outer = _payload_of(message)
+    seq = inner.seq if inner.seq is not None else outer.seq
+    return inner._replace(seq=seq, time_ms=outer.time_ms if inner.time_ms is None else inner.time_ms)
+
+
+def _parsed(data: bytes) -> Any:
     try:
-        message = PROTOBUF_PAYLOAD.FromString(data)
+        return PROTOBUF_PAYLOAD.FromString(data)
     except DecodeError:
         raise Undecodable(
             "bad_payload", "the payload is not valid Sparkplug B: it does not match the protobuf schema"
         ) from None
+
+
+def _payload_of(message: Any) -> SparkplugPayload:
     return SparkplugPayload(
         _optional(message, "timestamp"), _optional(message, "seq"), tuple(map(_metric, message.metrics))
     )
+
+
+def _decompressed(body: bytes, algorithm: str) -> bytes:
+    """Return the content of a compressed body. DEFLATE has the header of zlib in most programs, but not in all."""
+    if algorithm not in (GZIP, DEFLATE):
+        raise Undecodable("bad_payload", f"the payload is compressed with {algorithm[:40]!r}, not with GZIP or DEFLATE")
+    try:
+        if algorithm == GZIP:
+            return inflated(body, "gzip", MAX_BODY_BYTES)
+        try:
+            return inflated(body, "zlib", MAX_BODY_BYTES)
+        except FrameRefused as error:
+            if error.code == "size":
+                raise
+            return inflated(body, "deflate", MAX_BODY_BYTES)
+    except FrameRefused as error:
+        raise Undecodable(error.code, error.reason) from None
 
 
 def encode(payload: SparkplugPayload) -> bytes:

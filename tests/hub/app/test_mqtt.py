@@ -41,7 +41,7 @@ def test_settings_that_cannot_work_name_their_bridge(values: dict[str, Any], say
 def test_a_trial_has_a_client_id_of_its_own() -> None:
     """It must not end the connection of the bridge that runs."""
     settings = broker(subscribe=[VALUES], client_id="mine")
-    ids = {broker_check(settings)._options.client_id for _ in range(2)}
+    ids = {broker_check(settings, "UTC")._options.client_id for _ in range(2)}
     assert len(ids) == 2
     assert "mine" not in ids
 

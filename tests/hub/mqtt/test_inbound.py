@@ -79,7 +79,7 @@ class Bench:
         self.inbound = Inbound(
             self.devices,
             Directory(),
-            [MappedDecoder(TopicMapping("s/{device}/{metric}", "value"))],
+            [MappedDecoder(TopicMapping("s/{device}/{metric}", "value")), MappedDecoder(TopicMapping("j/{device}"))],
             name="home",
             hub="f" * 32,
             subscriptions=Subscriptions([]),
@@ -89,9 +89,16 @@ class Bench:
         )
 
     def arrive(
-        self, connection: FakeConnection, mid: int, payload: bytes = b"1", *, qos: int = 1, dup: bool = False
+        self,
+        connection: FakeConnection,
+        mid: int,
+        payload: bytes = b"1",
+        *,
+        qos: int = 1,
+        dup: bool = False,
+        topic: str = "s/d/level",
     ) -> None:
-        message = Message("s/d/level", payload, qos, dup=dup, received_ns=time.time_ns(), id=mid)
+        message = Message(topic, payload, qos, dup=dup, received_ns=time.time_ns(), id=mid)
         self.inbound.receive(cast("BrokerConnection", connection), [message])
 
     async def until(self, connection: FakeConnection, acked: list[int]) -> None:
@@ -219,6 +226,26 @@ async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypat
         assert (content["topic"], base64.b64decode(content["payload_base64"]), content["payload_bytes"]) == (
             "s/d/level", b"\xffgar", 8
         )  # fmt: skip
+
+
+async def test_refused_values_go_to_quarantine_and_their_neighbours_are_stored(tmp_path: Path) -> None:
+    """One entry for a message, of the device, with its topic and payload, and each value with its reason."""
+    async with running(tmp_path) as bench:
+        connection = FakeConnection()
+        bench.arrive(connection, 1, b'{"a": 1, "b": 2}', topic="j/boiler")
+        bench.arrive(connection, 2, b'{"a": "ERR", "b": 3, "c": true}', topic="j/boiler")
+        bench.arrive(connection, 3, b'{"a": "ERR"}', topic="j/boiler")
+        await bench.until(connection, [1, 2, 3])
+        assert bench.readings == [1.0, 2.0, 3.0, True]
+        counts = bench.inbound.counts
+        assert (counts.taken, counts.undecodable, counts.refused, counts.accepted) == (2, 1, 1, 4)
+        last, first = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
+        assert {last.device, first.device} == {"boiler"}
+        content = json.loads(first.payload)
+        assert base64.b64decode(content["payload_base64"]) == b'{"a": "ERR", "b": 3, "c": true}'
+        (refused,) = content["refused"]
+        assert (refused["metric"], refused["value"], refused["code"]) == ("a", "ERR", "type")
+        assert first.reason == ("type", 'a: ERR is not a number; to change it: types.a = "string"')
 
 
 def test_an_accepted_value_is_known() -> None:

@@ -88,6 +88,14 @@ function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates })
         value={inward.undecodable}
         wrong={inward.undecodable > 0}
       />
+      {inward.refused > 0 && (
+        <Counter
+          name={<a href={withBase("/quarantine")}>Values in quarantine</a>}
+          value={inward.refused}
+          hint="The other values of their messages are stored"
+          wrong
+        />
+      )}
       {Object.entries(sparkplug ?? {}).map(([reason, times]) => (
         <Counter key={reason} name={`Sparkplug: ${reason.replaceAll("_", " ")}`} value={times} />
       ))}

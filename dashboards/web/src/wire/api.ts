@@ -281,6 +281,8 @@ export interface components {
             copies: number;
             /** @description Readings that are durable. */
             accepted: number;
+            /** @description Values in quarantine whose neighbours in the message are durable. */
+            refused: number;
             /** @description Readings that were durable already: the broker redelivered them. */
             duplicates: number;
         };

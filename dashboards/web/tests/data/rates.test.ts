@@ -83,6 +83,7 @@ const IN = {
   own: 0,
   copies: 0,
   accepted: 0,
+  refused: 0,
   duplicates: 0,
 };
 const OUT = {

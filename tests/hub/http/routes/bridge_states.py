@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hub.model.bridge import BridgeState, InboundCounts, OutboundCounts
 
-INBOUND = InboundCounts(received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, accepted=40, duplicates=5)
+INBOUND = InboundCounts(
+    received=20, taken=11, undecodable=2, retained=3, own=4, copies=6, accepted=40, refused=7, duplicates=5
+)
 OUTBOUND = OutboundCounts(
     published=9, acknowledged=6, in_flight=3, passed_over=2, offset=70, lag=8, too_large=1, refused=4, missed=5
 )

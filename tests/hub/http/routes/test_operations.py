@@ -45,6 +45,7 @@ def test_prometheus_gets_each_count_labelled_with_its_bridge() -> None:
         "own_messages_total": 4,
         "copies_messages_total": 6,
         "accepted_readings_total": 40,
+        "refused_readings_total": 7,
         "duplicate_readings_total": 5,
         "published_messages_total": 9,
         "acknowledged_messages_total": 6,

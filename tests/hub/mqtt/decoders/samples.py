@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hub.mqtt.message import Decoded, DecodedReading, DecodedRow, DeviceDeclaration, DevicePresence, Message
+from formats.message import DecodedRow
+from hub.mqtt.message import DeviceDeclaration, DevicePresence, Message
+from wire.model import Metric
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 FILES = sorted(GOLDEN.rglob("*.json"))
@@ -42,22 +45,45 @@ def read_samples(path: Path) -> SampleFile:
     return SampleFile(content["preset"], content["source"], messages)
 
 
-def as_sample(found: Decoded) -> dict[str, Any]:
-    """Return a result in the form of the sample files."""
-    match found:
-        case DecodedRow(device, values, time_ns):
-            return _told("row", device, values=values, time_ns=time_ns)
-        case DecodedReading(device, metric, value, time_ns, unit):
-            return _told("sample", device, metric=metric, value=value, unit=unit, time_ns=time_ns)
-        case DevicePresence(device, online):
-            return _told("presence", device, online=online)
-        case DeviceDeclaration(device, metrics, tags):
-            return _told("declared", device, metrics=msgspec.to_builtins(list(metrics)), tags=dict(tags))
-    raise AssertionError(found)
+class Observer:
+    """Observer of results: of the decoders, and of the same in the form of the sample files.
 
+    `metrics` has the type, the unit and the description of each declared metric.
+    """
 
-def _told(kind: str, device: str, **said: Any) -> dict[str, Any]:
-    return {kind: device, **{name: value for name, value in said.items() if value not in (None, "", [], {})}}
+    def __init__(self) -> None:
+        self.metrics: dict[tuple[str, str], tuple[str, str, str]] = {}
+
+    def observe(self, found: Iterable[Any]) -> list[tuple[object, ...]]:
+        """Return each reading with its unit, each presence and each tag, in an order of their own."""
+        told: list[tuple[object, ...]] = []
+        for item in found:
+            match item:
+                case DecodedRow(device, values, time_ns) | {"row": device, "values": values, "time_ns": time_ns}:
+                    told += [self._reading(device, name, value, time_ns) for name, value in values.items()]
+                case {"row": device, "values": values}:
+                    told += [self._reading(device, name, value, None) for name, value in values.items()]
+                case {"sample": str(device), "metric": str(name), "value": value}:
+                    if item.get("unit"):
+                        self.metrics[device, name] = ("float", item["unit"], "")
+                    told.append(self._reading(device, name, value, item.get("time_ns")))
+                case DevicePresence(device, online) | {"presence": device, "online": online}:
+                    told.append(("presence", device, online))
+                case DeviceDeclaration(device, metrics, tags):
+                    self._declare(device, metrics)
+                    told += [("tag", device, *tag) for tag in tags.items()]
+                case {"declared": str(device)}:
+                    self._declare(device, msgspec.convert(item.get("metrics", []), list[Metric]))
+                    told += [("tag", device, *tag) for tag in item.get("tags", {}).items()]
+                case _:
+                    told.append((item,))
+        return sorted(told, key=repr)
+
+    def _declare(self, device: str, metrics: Iterable[Metric]) -> None:
+        self.metrics |= {(device, metric.name): (metric.type, metric.unit, metric.description) for metric in metrics}
+
+    def _reading(self, device: str, name: str, value: object, time_ns: int | None) -> tuple[object, ...]:
+        return device, name, value, self.metrics.get((device, name), ("", "", ""))[1], time_ns
 
 
 def _payload(payload: object) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from formats.message import DecodedRow
+from formats.record import RefusedInput
 from hub.mqtt.message import (
     Decoded,
-    DecodedReading,
     DeviceDeclaration,
     DevicePresence,
     Message,
@@ -90,12 +92,22 @@ class Edge:
         return self.now_ms
 
 
+class Reading(NamedTuple):
+    """One value of a row."""
+
+    device: str
+    metric: str
+    value: object
+    historical: bool
+
+
 @dataclass
 class HostObserver:
     """Observer of a host's results: the newest value of each metric, the devices online, and the rejections."""
 
     newest: dict[tuple[str, str], tuple[int, object]] = field(default_factory=dict)
-    samples: list[DecodedReading] = field(default_factory=list)
+    samples: list[Reading] = field(default_factory=list)
+    values_refused: list[RefusedInput] = field(default_factory=list)
     online: dict[str, bool] = field(default_factory=dict)
     declared: dict[str, DeviceDeclaration] = field(default_factory=dict)
     refused: list[RejectedMessage] = field(default_factory=list)
@@ -104,11 +116,14 @@ class HostObserver:
     def hear(self, found: Iterable[Decoded]) -> None:
         for word in found:
             match word:
-                case DecodedReading(device, name, value, time_ns):
-                    self.samples.append(word)
+                case DecodedRow(device, values, time_ns, historical):
                     assert time_ns is not None
-                    if time_ns >= self.newest.get((device, name), (0, None))[0]:
-                        self.newest[device, name] = time_ns, value
+                    self.samples += [Reading(device, name, value, historical) for name, value in values.items()]
+                    for name, value in values.items():
+                        if time_ns >= self.newest.get((device, name), (0, None))[0]:
+                            self.newest[device, name] = time_ns, value
+                case RefusedInput():
+                    self.values_refused.append(word)
                 case DevicePresence(device, online):
                     self.online[device] = online
                 case DeviceDeclaration(device):

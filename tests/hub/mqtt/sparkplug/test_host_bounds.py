@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from hub.mqtt.message import DecodedReading, DevicePresence, Message, Undecodable
+from formats.message import DecodedRow
+from formats.record import RefusedInput
+from hub.mqtt.decoders.fields import DecoderContext
+from hub.mqtt.message import DeviceDeclaration, DevicePresence, Message, Undecodable
 from hub.mqtt.sparkplug import host as host_module
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.node import MAX_DEVICES
@@ -34,7 +39,7 @@ def test_only_messages_of_edge_nodes_are_accepted(topic: str, taken: bool) -> No
 
 def test_units_types_and_descriptions_come_from_the_birth() -> None:
     """engUnit becomes the unit, and each data type a type of the hub."""
-    _, (declared, _, *samples) = of(
+    _, (declared, _, *rows) = of(
         [
             metric(DataType.FLOAT, 1.5, name="t", properties={"engUnit": "°C"}, description="outside", time_ms=7),
             metric(DataType.UINT16, 2, name="n", is_historical=True),
@@ -52,16 +57,16 @@ def test_units_types_and_descriptions_come_from_the_birth() -> None:
         ("d", "integer", "ms", ""),
         ("null", "integer", "", ""),
     ]
-    assert samples[:2] == [
-        DecodedReading("g.n", "t", 1.5, 7 * NS_PER_MS, "°C", "float"),
-        DecodedReading("g.n", "n", 2, 5 * NS_PER_MS, "", "integer", historical=True),
+    assert rows == [
+        DecodedRow("g.n", {"t": 1.5}, 7 * NS_PER_MS),
+        DecodedRow("g.n", {"n": 2}, 5 * NS_PER_MS, historical=True),
+        DecodedRow("g.n", {"b": True, "u": "x", "d": 1486144502122}, 5 * NS_PER_MS),
     ]
-    assert [sample.value for sample in samples[2:]] == [True, "x", 1486144502122]
 
 
 def test_excluded_metrics_are_counted_by_reason() -> None:
     """Commands, transient values, unsupported types and bad quality give no reading."""
-    host, (declared, _, *samples) = of(
+    host, (declared, _, fine, far) = of(
         [
             metric(DataType.INT64, 1, name="bdSeq"),
             metric(DataType.BOOLEAN, False, name="Node Control/Rebirth"),
@@ -74,18 +79,47 @@ def test_excluded_metrics_are_counted_by_reason() -> None:
         ]
     )
     assert [metric.name for metric in declared.metrics] == ["broken", "fine", "far"]
-    assert [sample.metric for sample in samples] == ["fine"]
-    assert host.counts == {
-        "control": 2, "transient": 1, "bad_quality": 1, "unsupported_type": 1, "out_of_range": 1, "no_name": 1
-    }  # fmt: skip
+    assert fine.values == {"fine": 1.0}
+    assert far.code == "time"
+    assert host.counts == {"control": 2, "transient": 1, "bad_quality": 1, "unsupported_type": 1, "no_name": 1}
+
+
+def test_a_value_that_is_not_of_its_type_is_refused_alone() -> None:
+    """It is counted, and goes to quarantine with the metric; its neighbours are stored."""
+    host, (_, _, *found) = of(
+        [
+            metric(DataType.INT8, 1, name="small")._replace(raw=300),
+            metric(DataType.DOUBLE, 2.0, name="text")._replace(field="string_value", raw="x"),
+            metric(DataType.DOUBLE, 21.5, name="fine"),
+            metric(DataType.DOUBLE, 1.0, name="gone")._replace(raw=math.nan),
+        ]
+    )
+    *refused, row = found
+    assert row == DecodedRow("g.n", {"fine": 21.5}, 5 * NS_PER_MS)
+    assert [(refusal.device, refusal.metric, refusal.code, refusal.value) for refusal in refused] == [
+        ("g.n", "small", "number", "300"),
+        ("g.n", "text", "type", "x"),
+    ]
+    assert host.counts == {"out_of_range": 1, "wrong_type": 1, "not_finite": 1}
+
+
+def test_the_type_in_the_hub_refuses_values_one_by_one() -> None:
+    """A metric that the hub knows with another type does not cost its neighbours."""
+    context = DecoderContext(known_type=lambda device, metric: "boolean" if metric == "a" else None)
+    metrics = (metric(DataType.DOUBLE, 2.5, name="a"), metric(DataType.DOUBLE, 3.5, name="b"))
+    birth = Message("spBv1.0/g/NBIRTH/n", encode(SparkplugPayload(5, 0, metrics)), received_ns=NS_PER_MS)
+    declared, _, row, refusal = HostApplication(context=context).decode(birth)
+    assert isinstance(declared, DeviceDeclaration)
+    assert isinstance(row, DecodedRow)
+    assert isinstance(refusal, RefusedInput)
+    assert [(metric.name, metric.type) for metric in declared.metrics] == [("a", "boolean"), ("b", "float")]
+    assert (row.values, refusal.metric) == ({"b": 3.5}, "a")
 
 
 def test_metrics_beyond_the_bound_of_a_device_are_left_out() -> None:
     """The first metrics are accepted."""
-    host, (declared, _, *samples) = of(
-        metric(DataType.INT32, 1, name=f"m{number}") for number in range(MAX_METRICS + 3)
-    )
-    assert len(declared.metrics) == len(samples) == MAX_METRICS
+    host, (declared, _, row) = of(metric(DataType.INT32, 1, name=f"m{number}") for number in range(MAX_METRICS + 3))
+    assert len(declared.metrics) == len(row.values) == MAX_METRICS
     assert host.counts["too_many_metrics"] == 3
 
 

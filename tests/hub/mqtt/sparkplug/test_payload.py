@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +14,10 @@ from hypothesis import strategies as st
 
 from hub.mqtt.message import Undecodable
 from hub.mqtt.sparkplug.payload import (
+    COMPRESSED,
+    MAX_BODY_BYTES,
     METRIC_TYPES,
+    PROTOBUF_PAYLOAD,
     DataType,
     Scalar,
     SparkplugMetric,
@@ -198,3 +204,44 @@ def test_a_data_set_is_not_parsed() -> None:
 def test_every_type_that_is_stored_has_values() -> None:
     """The strategies above cover every type."""
     assert set(VALUES) == set(METRIC_TYPES)
+
+
+def compressed(algorithm: str, body: bytes, *, seq: int | None = 7) -> bytes:
+    """Return a payload whose body is another one."""
+    envelope = PROTOBUF_PAYLOAD(uuid=COMPRESSED, seq=seq, body=body)
+    envelope.metrics.add(name="algorithm", datatype=DataType.STRING, string_value=algorithm)
+    data: bytes = envelope.SerializeToString()
+    return data
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Return deflated data without the header of zlib."""
+    return zlib.compress(data)[2:-4]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "compress"),
+    [("GZIP", gzip.compress), ("gzip", gzip.compress), ("DEFLATE", zlib.compress), ("DEFLATE", raw_deflate)],
+)
+def test_a_compressed_payload_is_opened(algorithm: str, compress: Callable[[bytes], bytes]) -> None:
+    """The number of the message is that of the content, or else that of the envelope."""
+    inner = SparkplugPayload(5, None, (metric(DataType.DOUBLE, 21.5, name="t"),))
+    assert decode(compressed(algorithm, compress(encode(inner)))) == inner._replace(seq=7)
+    assert decode(compressed(algorithm, compress(encode(inner._replace(seq=3))))).seq == 3
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "body", "code"),
+    [
+        ("LZ4", b"", "bad_payload"),
+        ("GZIP", gzip.compress(b"x")[:-9], "container"),
+        ("DEFLATE", b"\xff\xff", "container"),
+        ("GZIP", gzip.compress(bytes(MAX_BODY_BYTES + 1)), "size"),
+        ("GZIP", gzip.compress(b"\xff"), "bad_payload"),
+    ],
+)
+def test_a_compressed_payload_that_cannot_be_opened_is_undecodable(algorithm: str, body: bytes, code: str) -> None:
+    """Its content is bounded."""
+    with pytest.raises(Undecodable) as refused:
+        decode(compressed(algorithm, body))
+    assert refused.value.code == code
