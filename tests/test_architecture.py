@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("wire", "formats", "integrity", "hub", "agent_client", "importer", "device_agent", "device_sim")
 
-SIDES = "The hub imports no client, except that hub.cli imports the importer and the TLS settings of clients"
+SIDES = "The hub imports no client, except that hub.cli imports the importer and the options of clients"
 DEVICE_SIDE = "The clients and wire do not import the hub"
 DEVICE_LAYERS = (
     "Clients import downwards: device_sim, then device_agent and importer, then agent_client, then formats, then wire"
