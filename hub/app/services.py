@@ -34,8 +34,10 @@ from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
+from hub.http.routes.trial import TrialRoutes
 from hub.http.status import HubIdentity, Status
 from hub.http.tls import PortTls
+from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
@@ -392,6 +394,7 @@ def _resources(
         ),
         TokenRoutes(registry, authenticator, now_ns=devices.clock),
         QuarantineRoutes(core.journal, actions),
+        TrialRoutes(TrialRunner(lambda device: {name: s.type for name, s in _metrics(registry, device).items()})),
         StoreFilesRoutes(core.holds, store),
         DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), data / LIBRARIES, public_url=public_url),
     ]

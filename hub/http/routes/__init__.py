@@ -12,6 +12,7 @@ from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
+from hub.http.routes.trial import TrialRoutes
 
 RESOURCES = (
     HubRoutes,
@@ -21,6 +22,7 @@ RESOURCES = (
     StoreRoutes,
     TokenRoutes,
     QuarantineRoutes,
+    TrialRoutes,
     StoreFilesRoutes,
     DownloadRoutes,
     OperationsRoutes,

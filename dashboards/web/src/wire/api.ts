@@ -446,6 +446,31 @@ export interface components {
                 [key: string]: string;
             };
         };
+        /** @description One field: its first register and type. The value is the number × `scale` + `offset`. `bit` is the number of the bit for the type bit, `length` the registers of a string. `no_value` is the number, before the scale, by which the device says that it has none, such as 0x8000 in an i16. */
+        Register: {
+            address: number;
+            /** @enum {unknown} */
+            type: "bit" | "f32" | "f64" | "i16" | "i32" | "i64" | "string" | "u16" | "u32" | "u64";
+            scale: number;
+            offset: number;
+            unit: string;
+            bit: number;
+            length: number;
+            no_value: number | null;
+        };
+        /** @description Meaning of a block of registers, the first of which has the address `first`. A frame is a text with a number for each register, such as [215, 402] or 0x00D7 0x0192, or, with `frames = "bytes"`, the bytes of the registers as a response has them, the most significant byte first. */
+        RegisterMap: {
+            fields: {
+                [key: string]: components["schemas"]["Register"];
+            };
+            first: number;
+            /** @enum {unknown} */
+            frames: "bytes" | "text";
+            /** @enum {unknown} */
+            byte_order: "big" | "little";
+            /** @enum {unknown} */
+            word_order: "big" | "little";
+        };
         /** @description The batches to write to the store again: those since a time, or the next part of them. */
         ResendRequest: {
             /**
@@ -542,6 +567,41 @@ export interface components {
              * @default 9007199254740991
              */
             up_to?: number;
+        };
+        /** @description Settings of one input. An empty setting is decided by evidence in the data. `time` are the fields or columns with the time, joined by a space. `time_format` is one of TIME_WORDS, or a pattern of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them that exists. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the format modbus. */
+        Rules: {
+            /** @enum {unknown} */
+            format: "auto" | "csv" | "function" | "json" | "line" | "modbus" | "nmea" | "pairs" | "plotter" | "regex" | "rtl_433" | "senml" | "signalk" | "value";
+            encoding: string;
+            delimiter: string;
+            header: boolean | null;
+            pattern: string;
+            device: string;
+            metric: string;
+            metric_column: string;
+            value_column: string;
+            columns: {
+                [key: string]: string;
+            };
+            time: string[];
+            time_format: string;
+            zone: string;
+            /** @enum {unknown} */
+            ambiguous: "earlier" | "later" | "order" | "refuse";
+            no_value: string[];
+            /** @enum {unknown} */
+            decimal: "" | "," | ".";
+            /** @enum {unknown} */
+            thousands: "" | " " | "'" | "," | ".";
+            /** @enum {unknown} */
+            numbers: "auto" | "text";
+            types: {
+                [key: string]: "boolean" | "float" | "integer" | "string";
+            };
+            units: {
+                [key: string]: string;
+            };
+            modbus: components["schemas"]["RegisterMap"] | null;
         };
         /** @description The readings of one series, in order of time. */
         SeriesPoints: {
@@ -654,6 +714,96 @@ export interface components {
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
+        /** @description Content to read as every input of the hub would, and the rules; what they leave open is decided by evidence. */
+        TrialBody: {
+            /** @description A text, or bytes in base64, also compressed. */
+            content: string;
+            /**
+             * @description The content is in base64.
+             * @default false
+             */
+            base64?: boolean;
+            /**
+             * @description The settings of docs/formats.md.
+             * @default {}
+             */
+            rules?: components["schemas"]["Rules"];
+        };
+        /** @description The way in which content is read. Nothing was stored. */
+        TrialResult: {
+            /** @description gzip or zlib; empty if the content is not compressed. */
+            container: string;
+            /** @description null: no line has a known format. */
+            format: string | null;
+            /** @description The evidence for the format. */
+            reason: string | null;
+            lines: number;
+            rows: number;
+            readings: number;
+            /** @description Values that are words such as nan or unavailable: no readings. */
+            no_values: number;
+            odd_times: number;
+            /** @description Refusals by code. */
+            refused: {
+                [key: string]: number;
+            };
+            /** @description Up to 1,000. */
+            first_rows: components["schemas"]["TriedRow"][];
+            /** @description Up to 1,000. */
+            refusals: components["schemas"]["TriedRefusal"][];
+            metrics: components["schemas"]["TriedMetric"][];
+            /** @description Device ids that were repaired, and their names before. */
+            labels: {
+                [key: string]: string;
+            };
+            notes: components["schemas"]["TriedNote"][];
+            /** @description The rules with everything that was detected, in TOML. */
+            settings: string;
+        };
+        /** @description A metric that the content has. */
+        TriedMetric: {
+            device: string;
+            metric: string;
+            /** @enum {unknown} */
+            type: "boolean" | "float" | "integer" | "string";
+            unit: string;
+            /** @description The name before it was repaired; empty if it was not. */
+            label: string;
+        };
+        /** @description A rule that decided something. */
+        TriedNote: {
+            code: string;
+            sentence: string;
+            /** @description The line for the settings that fixes the decision; can be empty. */
+            setting: string;
+        };
+        /** @description A line or a value that is refused. */
+        TriedRefusal: {
+            line: number;
+            code: string;
+            reason: string;
+            /** @description Empty if the whole line is refused. */
+            metric: string;
+            value: string;
+            /** @description The setting that changes the decision; empty if there is none. */
+            setting: string;
+            /** @description The line, up to 4,096 bytes. */
+            raw: string;
+        };
+        /** @description The readings of one device at one time. */
+        TriedRow: {
+            /** @description Number of the line in the content, from 1. */
+            line: number;
+            /** @description Empty if the content names none: the input does. */
+            device: string;
+            /** @description null: the time of arrival. */
+            time_ns: number | null;
+            /** @description The time is before 1990 or more than a day ahead. */
+            odd_time: boolean;
+            values: {
+                [key: string]: number | boolean | string | null;
+            };
+        };
     };
     responses: never;
     parameters: never;
@@ -697,6 +847,8 @@ export type QuarantinePage = components['schemas']['QuarantinePage'];
 export type QuarantinedBatch = components['schemas']['QuarantinedBatch'];
 export type QuarantinedMessage = components['schemas']['QuarantinedMessage'];
 export type Readiness = components['schemas']['Readiness'];
+export type Register = components['schemas']['Register'];
+export type RegisterMap = components['schemas']['RegisterMap'];
 export type ResendRequest = components['schemas']['ResendRequest'];
 export type ResentReadings = components['schemas']['ResentReadings'];
 export type RetireRequest = components['schemas']['RetireRequest'];
@@ -704,6 +856,7 @@ export type RetireResult = components['schemas']['RetireResult'];
 export type RetriedBatch = components['schemas']['RetriedBatch'];
 export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
+export type Rules = components['schemas']['Rules'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SessionDetails = components['schemas']['SessionDetails'];
 export type SessionsPage = components['schemas']['SessionsPage'];
@@ -716,5 +869,11 @@ export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
 export type TokenRequest = components['schemas']['TokenRequest'];
 export type TokensPage = components['schemas']['TokensPage'];
+export type TrialBody = components['schemas']['TrialBody'];
+export type TrialResult = components['schemas']['TrialResult'];
+export type TriedMetric = components['schemas']['TriedMetric'];
+export type TriedNote = components['schemas']['TriedNote'];
+export type TriedRefusal = components['schemas']['TriedRefusal'];
+export type TriedRow = components['schemas']['TriedRow'];
 export type $defs = Record<string, never>;
 export type operations = Record<string, never>;
