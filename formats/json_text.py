@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import msgspec
 
 from formats.record import VALUE, Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of, shown
+from formats.values import LargeNumber
 
 MAX_DEPTH = 16
 """Levels of nested JSON. No known device nests deeper, and each level becomes a part of a metric name."""
@@ -80,11 +83,21 @@ def parse_lenient(raw: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeError):
         pass
     try:
-        return _decode(_NOT_JSON.sub(lambda word: word[0] if word[0].startswith('"') else "null", raw.decode()))
+        text = _NOT_JSON.sub(lambda word: word[0] if word[0].startswith('"') else "null", raw.decode())
+        try:
+            return _decode(text)
+        except msgspec.ValidationError:
+            # A number is too large: it costs itself. Only this slower parser gives its text.
+            return json.loads(text, parse_float=_finite)
     except RecursionError:
         raise _too_deep() from None
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise FrameRefused("syntax", f"the frame is not JSON: {error}") from None
+
+
+def _finite(text: str) -> float | LargeNumber:
+    number = float(text)
+    return number if math.isfinite(number) else LargeNumber(text)
 
 
 def split_documents(raw: bytes) -> list[bytes]:

@@ -24,7 +24,8 @@ _PLAIN_LINE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_.]*=[+-]?[0-9.]+(?: *[,;|] *| 
 _PLAIN_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=([+-]?[0-9.]+)")
 _TOKEN = re.compile(r'[^\s",;|]*"(?:[^"\\]|\\.)*"[^\s,;|]*|[^\s,;|]+|[,;|]')
 _MARK = re.compile(r"[=:]")
-_DIGITS = re.compile(r"[+-]?[0-9]+")
+_DIGITS = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:[.' ][0-9]{3})+)")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _FRACTION = re.compile(r"[0-9]+(?:\s*[^\s0-9=:]{1,8})?")
 _SEPARATORS = frozenset(",;|")
 _PARTS = re.compile(r"(?<!:)[,\t ]+")
@@ -109,6 +110,11 @@ def _pairs_of_tokens(text: str) -> list[tuple[str, str]]:
     return [(name, " ".join(value)) for name, value in pairs]
 
 
+def _unquoted(value: str) -> str:
+    found = _QUOTED.fullmatch(value) if value.startswith('"') else None
+    return value if found is None else re.sub(r"\\(.)", r"\1", found[1])
+
+
 def _plain_pairs(text: str) -> list[tuple[str, str]] | None:
     """Return the pairs of a line that has nothing but key=number; None for another line.
 
@@ -149,7 +155,7 @@ def _record(frame: TextFrame, pairs: list[tuple[str, str]], schema: Schema) -> I
     for name, value in pairs:
         if name in values:
             raise FrameRefused("ambiguous", f"two values have the name {name[:80]!r}")
-        values[name] = value
+        values[name] = _unquoted(value)
     return InputRecord(frame.line, frame.raw, values, schema)
 
 

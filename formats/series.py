@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from formats.record import Note, Schema, shown
 from formats.rules import toml_key
-from formats.values import INFINITE, Column, ValueRefused, cleaned, integer_of, truth_of, value_kind
+from formats.values import INFINITE, Column, LargeNumber, ValueRefused, cleaned, integer_of, truth_of, value_kind
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MIN_INTEGER
 from wire.model import MetricType, Value
 
@@ -71,6 +71,8 @@ class SeriesValues:
     def value(self, series: InputSeries, raw: object, schema: Schema) -> Value:
         """Return the value of a reading, None for no value. Raises ValueRefused."""
         if isinstance(raw, str):
+            if isinstance(raw, LargeNumber):
+                raise ValueRefused("number", f"{shown(raw)} is too large for a number")
             value = self._from_text(series, raw, schema)
         elif isinstance(raw, bool):
             value = raw
@@ -97,6 +99,9 @@ class SeriesValues:
         lowered = text.lower()
         if lowered in column.no_value or (lowered in INFINITE and column.kind != "text"):
             return None
+        if series.type is None and column.kind is None:
+            column.learn((raw,))
+            column.adopt(self.decimal)
         if series.type == "boolean" or (series.type is None and column.kind == "boolean"):
             truth = truth_of(text, declared=series.is_declared)
             if truth is None:
@@ -104,9 +109,6 @@ class SeriesValues:
                     return text == "1"
                 raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series.metric))
             return truth
-        if series.type is None:
-            column.learn((raw,))
-            column.adopt(self.decimal)
         if series.type == "string" or (series.type is None and column.kind == "text"):
             return raw.strip("\0\ufeff").strip()
         number = column.number(text)

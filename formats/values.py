@@ -87,6 +87,12 @@ class ValueRefused(Exception):
         self.setting = setting
 
 
+class LargeNumber(str):
+    """The text of a number that is too large for a float, in a format where texts are no numbers."""
+
+    __slots__ = ()
+
+
 class Written(NamedTuple):
     """A number as it is written. `decimal` and `thousands` are marks whose meaning is certain.
 

@@ -17,6 +17,7 @@ from tests.formats.reading_of import read
         ("a=1,b=2;c=3|d=4", [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]),
         ("a: 1 b: 2", [("a", "1"), ("b", "2")]),
         ("Outdoor temp: 21.5 °C, hum: 40 %", [("Outdoor temp", "21.5 °C"), ("hum", "40 %")]),
+        ("a=1.234,5 b=2", [("a", "1.234,5"), ("b", "2")]),
         ("a=21,5;b=2", [("a", "21,5"), ("b", "2")]),
         ('a="x y" b=2', [("a", '"x y"'), ("b", "2")]),
         ("time=2026-11-28T15:00:00Z t=1", [("time", "2026-11-28T15:00:00Z"), ("t", "1")]),
@@ -65,3 +66,16 @@ def test_a_line_of_plain_pairs_has_the_pairs_of_its_tokens(text: str) -> None:
 def test_plain_pairs_take_the_short_way(text: str) -> None:
     """Keys of letters and digits, numbers, and any separators."""
     assert _plain_pairs(text) == _pairs_of_tokens(text)
+
+
+def test_quotes_around_a_text_are_removed() -> None:
+    """Those within it are part of it."""
+    content = read(r'state="on hold" say="a \"b\" c" temp="21.5"' + "\n", format="pairs")
+    assert content.values == [{"state": "on hold", "say": 'a "b" c', "temp": 21.5}]
+
+
+@pytest.mark.parametrize(("word", "value"), [("on", True), ("closed", False), ("high", "high"), ("21,5", 21.5)])
+def test_the_first_value_of_a_stream_can_be_of_any_kind(word: str, value: object) -> None:
+    """It decides for itself as the first lines of a file do."""
+    content = read(f"a=1 b=2\na=3 c={word}\n", window=1, format="pairs")
+    assert (content.values[1], content.refusals) == ({"a": 3.0, "c": value}, [])
