@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from hub.ingest.device import Device, Devices, validate_batch
+from hub.ingest.device import Device, Devices, validate_batch, validate_values
+from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loosely
 from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
 from hub.model.batch import REPAIRED, Entry, EntryKind, Series
@@ -80,6 +81,7 @@ class AgentSession:
         "_directory",
         "_encode",
         "_format",
+        "_has_partial",
         "_has_status",
         "_hub",
         "_is_closed",
@@ -103,8 +105,10 @@ class AgentSession:
         hub: str,
         window: int,
         has_status: bool = False,
+        has_partial: bool = False,
     ) -> None:
-        """`has_status` says whether the agent reports its status: the protocol of its connection has this message."""
+        """`has_status` and `has_partial` say what the protocol of the connection has: the message status, and the
+        fields of a partial reject."""
         self._devices = devices
         self._journal = devices.journal
         self._directory = directory
@@ -117,6 +121,7 @@ class AgentSession:
         self._clock = devices.clock
         self._best_clock: tuple[int, int] | None = None
         self._has_status = has_status
+        self._has_partial = has_partial
         self._is_guest = False
         # The agent had acknowledgements up to here, which the hub has lost.
         self._lost_up_to = 0
@@ -137,11 +142,7 @@ class AgentSession:
             if error.seq is None or self.device is None:
                 self._devices.bad_messages += 1
                 raise
-            if self._session.receive_batches(error.seq, error.seq):
-                self._quarantine(self.device, error.seq, frame, error)
-            else:
-                self._acknowledge_duplicate(self.device)
-            return None
+            return self._receive_unreadable(self.device, error.seq, frame, error)
         if type(message) is messages.Data:
             return self._receive_data(message, frame)
         self._session.receive(message)
@@ -161,6 +162,10 @@ class AgentSession:
     def send(self, message: messages.HubMessage) -> None:
         """Send a message to the agent."""
         self._outlet.send(self._encode(message))
+
+    def reject(self, reject: messages.Reject) -> None:
+        """Report values that are durable in quarantine. An older agent gets the reason only."""
+        self.send(reject if self._has_partial else messages.Reject(reject.seq, reject.code, reject.message))
 
     def acknowledge(self, seq: int) -> None:
         """Acknowledge everything up to `seq`: it is durable."""
@@ -196,33 +201,14 @@ class AgentSession:
             if device is not None:
                 self._acknowledge_duplicate(device)
             return None
-        if self._known_up_to and seq > self._known_up_to:
-            self._known_up_to = 0
-            self._devices.restore_times(device)
+        if self._known_up_to:
+            self._pass_known(device, seq)
         try:
             valid = validate_batch(data, device.metrics, device.id)
         except WireError as error:
-            wider = metrics_to_widen(data.values, device.metrics)
-            if wider:
-                return partial(self._widen_and_receive, device, wider, data, frame)
-            self._quarantine(device, seq, frame, error)
-            return None
+            return self._receive_invalid(device, frame, error, loose(data))
         self._accept(device, seq, frame, valid)
         return None
-
-    async def _widen_and_receive(
-        self, device: Device, wider: Sequence[Metric], data: messages.Data, frame: bytes
-    ) -> None:
-        """Widen integer metrics to which a batch brings floats, durably, and then receive the batch."""
-        device.set_metrics(await self._directory.declare(device.id, wider), set())
-        if self._is_closed or device.session is not self:
-            return  # the agent sends it again
-        try:
-            valid = validate_batch(data, device.metrics, device.id)
-        except WireError as error:
-            self._quarantine(device, data.seq, frame, error)
-        else:
-            self._accept(device, data.seq, frame, valid)
 
     def _accept(self, device: Device, seq: int, frame: bytes, valid: ValidBatch) -> None:
         batch = valid.batch
@@ -237,17 +223,73 @@ class AgentSession:
             entry.reason = REPAIRED
         self._journal.submit(device, entry)
 
+    def _pass_known(self, device: Device, seq: int) -> None:
+        """Validate times again from the first batch on that the store cannot have."""
+        if self._known_up_to and seq > self._known_up_to:
+            self._known_up_to = 0
+            self._devices.restore_times(device)
+
     def _acknowledge_duplicate(self, device: Device) -> None:
         """Count a batch that is durable already, or submitted, and acknowledge what is durable."""
         device.duplicates += 1
         if self._session.acked:
             self._outlet.send_ack(self._encode(messages.Ack(self._session.acked)))
 
-    def _quarantine(self, device: Device, seq: int, frame: bytes, error: WireError) -> None:
-        now = self._clock()
-        device.count_quarantined(seq, now)
-        reason = (error.code.value, error.message)
-        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, self._format, frame, reason=reason)
+    def _receive_unreadable(self, device: Device, seq: int, frame: bytes, error: WireError) -> Step | None:
+        """Receive a batch that the codec rejects, for example because of one value that is an object."""
+        if not self._session.receive_batches(seq, seq):
+            self._acknowledge_duplicate(device)
+            return None
+        self._pass_known(device, seq)
+        batch = read_loosely(frame, self._format)
+        # Only the hub makes parts: the field is unknown in a batch.
+        return self._receive_invalid(device, frame, error, batch if batch is not None and batch.rows is None else None)
+
+    def _receive_invalid(self, device: Device, frame: bytes, error: WireError, batch: LooseBatch | None) -> Step | None:
+        """Accept the valid values of a batch, after the metrics are widened to which it brings floats."""
+        wider = metrics_to_widen(batch.values, device.metrics) if batch is not None else []
+        if wider:
+            return partial(self._widen_and_receive, device, wider, frame, error, batch)
+        self._separate(device, frame, error, batch)
+        return None
+
+    async def _widen_and_receive(
+        self, device: Device, wider: Sequence[Metric], frame: bytes, error: WireError, batch: LooseBatch | None
+    ) -> None:
+        """Widen integer metrics to which a batch brings floats, durably, and then receive the batch."""
+        device.set_metrics(await self._directory.declare(device.id, wider), set())
+        if self._is_closed or device.session is not self:
+            return  # the agent sends it again
+        self._separate(device, frame, error, batch)
+
+    def _separate(self, device: Device, frame: bytes, error: WireError, batch: LooseBatch | None) -> None:
+        """Accept the valid values of a batch. The others go to quarantine in the same commit, or all of it does."""
+        assert error.seq is not None
+        seq = error.seq
+        try:
+            valid, parts = validate_values(batch, self._format, device.metrics, device.id, error)
+        except WireError as whole:
+            self._quarantine(device, seq, frame, (whole.code.value, whole.message), count_readings(batch), ())
+            return
+        for part in parts:
+            reason = (part.code.value, part.message)
+            self._quarantine(device, seq, part.payload, reason, part.readings, part.columns)
+        self._accept(device, seq, AGENT_MESSAGES[self._format].encode(valid.data), valid)
+
+    def _quarantine(
+        self,
+        device: Device,
+        seq: int,
+        payload: bytes,
+        reason: tuple[str, str],
+        readings: int,
+        columns: Sequence[messages.RefusedColumn],
+    ) -> None:
+        device.received = seq
+        device.seen_ns = now = self._clock()
+        device.count_quarantined(readings)
+        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, self._format, payload, reason=reason)
+        entry.columns = columns
         self._journal.submit(device, entry)
 
     async def _receive_hello(self, hello: messages.Hello) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol
 
 import structlog
 
+from hub.ingest.partial_batch import LooseBatch, RefusedPart, separate
 from hub.ingest.source_report import EventBudget
 from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
@@ -16,6 +18,7 @@ from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFai
 from wire import device as messages
 from wire import limits
 from wire import live as live_messages
+from wire.codec import Format
 from wire.errors import Code, WireError
 from wire.model import DeviceId
 
@@ -41,8 +44,8 @@ class DeviceSession(Protocol):
     def epoch(self) -> str:
         """Return the epoch of the spool that the agent announced in its hello."""
 
-    def send(self, message: messages.HubMessage) -> None:
-        """Send a message to the agent."""
+    def reject(self, reject: messages.Reject) -> None:
+        """Report values that are durable in quarantine."""
 
     def acknowledge(self, seq: int) -> None:
         """Acknowledge everything up to `seq`: it is durable."""
@@ -89,6 +92,7 @@ class Device:
     moved: int = field(init=False)
     damaged: int = field(init=False)
     repaired: int = field(init=False)
+    quarantined_readings: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.roll_back()
@@ -100,6 +104,7 @@ class Device:
         self.batches, self.readings, self.moved = mark.batches, mark.readings, mark.moved
         self.duplicates, self.quarantined, self.lost = mark.duplicates, mark.quarantined, mark.lost
         self.damaged, self.repaired = mark.damaged, mark.repaired
+        self.quarantined_readings = mark.quarantined_readings
 
     def begin_epoch(self, epoch: str) -> None:
         """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
@@ -116,11 +121,10 @@ class Device:
         self.readings += batch.readings
         self.moved += moved
 
-    def count_quarantined(self, seq: int, now_ns: int) -> None:
-        """Count the batch `seq` as quarantined."""
-        self.received = seq
+    def count_quarantined(self, readings: int) -> None:
+        """Count a batch, or a part of one, with so many readings as quarantined."""
         self.quarantined += 1
-        self.seen_ns = now_ns
+        self.quarantined_readings += readings
 
     def count_gap(self, to: int) -> None:
         """Count the batches up to `to` as lost by the device."""
@@ -148,7 +152,7 @@ class Device:
         """Return the mark that becomes durable together with everything accepted so far."""
         return Mark(
             self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
-            self.lost, self.moved, self.earlier, self.damaged, self.repaired
+            self.lost, self.moved, self.earlier, self.damaged, self.repaired, self.quarantined_readings
         )  # fmt: skip
 
     @property
@@ -202,6 +206,30 @@ def validate_batch(data: messages.Data, metrics: Mapping[str, Series | WireError
         log.exception("batch could not be validated", device=device, seq=data.seq)
         message = "the hub could not validate the batch; its log contains the reason"
         raise WireError(Code.BAD_MESSAGE, message, seq=data.seq) from None
+
+
+def validate_values(
+    batch: LooseBatch | None,
+    format: Format,
+    metrics: Mapping[str, Series | WireError],
+    device: str,
+    error: WireError,
+) -> tuple[ValidBatch, list[RefusedPart]]:
+    """Validate the values of an invalid batch one by one; return the batch of the valid ones, and the others.
+
+    Raises WireError for a batch that is refused as a whole: `error`, or the reason of its first value.
+    """
+    try:
+        separated = None if batch is None else separate(batch, format, metrics)
+    except Exception:
+        log.exception("batch could not be separated", device=device, seq=error.seq)
+        separated = None
+    if separated is None:
+        raise error
+    if separated.data is None:
+        code, message, *_ = separated.parts[0]
+        raise WireError(code, message, seq=error.seq)
+    return validate_batch(separated.data, metrics, device), separated.parts
 
 
 class Devices:
@@ -315,9 +343,9 @@ class Devices:
         if not marks:
             return
         self.refusal = None
-        for entry in submitted:
-            if entry.kind is EntryKind.QUARANTINE and entry.reason is not None:
-                self._reject(entry, entry.reason)
+        quarantined = [entry for entry in submitted if entry.kind is EntryKind.QUARANTINE]
+        for _, parts in groupby(quarantined, _batch_of):
+            self._reject(list(parts))
         # By the id in the mark: every source is one of these devices, and another one must not pass unnoticed.
         acknowledged = [self._devices[mark.device] for mark in marks.values()]
         for device, mark in zip(acknowledged, marks.values(), strict=True):
@@ -365,8 +393,25 @@ class Devices:
             device.retired = False
             self.changed(device)
 
-    def _reject(self, entry: Entry, reason: tuple[str, str]) -> None:
-        code, message = reason
+    def _reject(self, parts: Sequence[Entry]) -> None:
+        """Reject a batch, or the parts of it that are in quarantine."""
+        entry = parts[0]
         session = self._devices[entry.device].session
-        if session is not None and session.epoch == entry.epoch:
-            session.send(messages.Reject(entry.seq, Code(code), message))
+        if session is None or session.epoch != entry.epoch or entry.reason is None:
+            return
+        code, message = entry.reason
+        columns = [column for part in parts for column in part.columns]
+        session.reject(
+            messages.Reject(
+                entry.seq,
+                Code(code),
+                message,
+                partial=bool(columns),
+                readings=sum(column.readings for column in columns),
+                columns=columns[: limits.MAX_REFUSED_COLUMNS],
+            )
+        )
+
+
+def _batch_of(entry: Entry) -> tuple[str, str, int]:
+    return entry.device, entry.epoch, entry.seq

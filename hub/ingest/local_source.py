@@ -109,22 +109,26 @@ class LocalSource:
         self._devices.journal.submit(device, entry)
         return valid.batch.readings
 
-    def quarantine(self, payload: bytes, reason: tuple[str, str]) -> None:
+    def quarantine(self, payload: bytes, reason: tuple[str, str], readings: int = 0) -> None:
         """Put a message that cannot be accepted, as JSON, into quarantine with its reason (code, sentence).
+
+        `readings` is how many readings it contains, 0 if nobody can tell.
 
         Do not call it for a device that is taken: its agent assigns the numbers.
         """
         device = self.device
         device.begin_epoch(self.epoch)
         seq, now = device.received + 1, self._devices.clock()
-        device.count_quarantined(seq, now)
+        device.received = seq
         device.next_seq = seq + 1
+        device.seen_ns = now
+        device.count_quarantined(readings)
         reason = (reason[0], reason[1][: limits.MAX_MESSAGE])
         entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, "json", payload, reason=reason)
         self._devices.journal.submit(device, entry)
 
-    def send(self, message: messages.HubMessage) -> None:
-        """Do nothing: there is no agent to receive it."""
+    def reject(self, reject: messages.Reject) -> None:
+        """Do nothing: the source knows what it put in quarantine."""
 
     def acknowledge(self, seq: int) -> None:
         """Do nothing: the source learns from the journal when its batches are durable."""

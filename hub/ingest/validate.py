@@ -1,6 +1,6 @@
 """Validate batches and convert them to the hub's columnar form. Pure; the hot path.
 
-A batch is accepted or rejected whole: a half batch would be a loss that nobody notices.
+A batch is valid as a whole or not at all. hub.ingest.partial_batch separates the valid values of one that is not.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def validate(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Va
     rejected.
     """
     try:
-        times, rising = _times(data.time)
+        times, rising = read_times(data.time)
         columns, readings = _columns(data.values, len(times), metrics)
     except WireError as refusal:
         raise WireError(refusal.code, refusal.message, seq=data.seq) from None
@@ -94,7 +94,7 @@ def decode(data: device.Data, metrics: Mapping[str, Series | WireError]) -> Batc
         # Accepted times are valid. Checking them again would be a fifth of the work.
         times: list[int] | NDArray[np.int64] = np.frombuffer(data.time, INT64)
     else:
-        times, _ = _times(data.time)
+        times, _ = read_times(data.time)
     rows = len(times)
     try:
         columns, readings = _columns(data.values, rows, metrics)
@@ -153,8 +153,8 @@ def decode_entry(entry: Entry, metrics: Mapping[str, Series | WireError]) -> Bat
     return decode(message, metrics)
 
 
-def _times(times: device.Times) -> tuple[list[int] | NDArray[np.int64], bool]:
-    """Return few times as a list, more as an array, and whether they rise from row to row."""
+def read_times(times: device.Times) -> tuple[list[int] | NDArray[np.int64], bool]:
+    """Return few times as a list, more as an array, and whether they rise from row to row. Raises WireError."""
     if isinstance(times, list):
         # The codec has validated each of them.
         rows = len(times)
@@ -209,7 +209,7 @@ def _columns(
         if type(series) is not Series:
             raise series if isinstance(series, WireError) else _unknown(name)
         if series.names:
-            _check_name(name, series, values)
+            check_name(name, series, values)
         if isinstance(column, list):
             if len(column) != rows:
                 raise WireError(Code.LENGTH_MISMATCH, f"{name} has {len(column)} values for {rows} times")
@@ -228,7 +228,7 @@ def _columns(
     return columns, readings
 
 
-def _check_name(name: str, series: Series, values: Mapping[str, object]) -> None:
+def check_name(name: str, series: Series, values: Mapping[str, object]) -> None:
     """Raise WireError for an earlier name of a metric that the batch also has under its current or another name."""
     preferred = next(known for known in (series.metric, *series.names) if known in values)
     if name != preferred:
@@ -252,7 +252,7 @@ def _packed_matrix(
         if type(column) is not bytes or len(column) != size or type(series) is not Series or series.type != "float":
             return None
         if series.names:
-            _check_name(name, series, values)
+            check_name(name, series, values)
         found.append(series)
     if not found:
         return None

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from hub.ingest.partial_batch import count_readings as count_loose_readings
+from hub.ingest.partial_batch import read_loosely
 from hub.ingest.validate import count_readings
 from hub.model.batch import Entry, EntryKind, Mark
 from wire.codec import Format
@@ -130,7 +132,10 @@ def marks_after(marks: Mapping[str, Mark], entries: Iterable[Entry]) -> list[Mar
         if entry.kind is EntryKind.GAP:
             mark = mark._replace(lost=mark.lost + max(0, entry.seq - mark.seq))
         elif entry.kind is EntryKind.QUARANTINE:
-            mark = mark._replace(quarantined=mark.quarantined + 1)
+            readings = count_loose_readings(read_loosely(entry.payload, entry.format))
+            mark = mark._replace(
+                quarantined=mark.quarantined + 1, quarantined_readings=mark.quarantined_readings + readings
+            )
         else:
             mark = mark._replace(batches=mark.batches + 1, readings=mark.readings + count_readings(entry))
         if entry.epoch == mark.epoch:

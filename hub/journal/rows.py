@@ -16,7 +16,7 @@ import msgspec
 from hub.model.batch import Mark
 from integrity.checksum import Cell, row_checksum
 
-MARK_COLUMNS = (*Mark._fields[:10], "offset", "damaged", "repaired")
+MARK_COLUMNS = (*Mark._fields[:10], "offset", *Mark._fields[10:])
 """The columns of the mark table before its checksum."""
 
 CHECKED_TABLES: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ KEPT_ROW_BYTES = 1024 * 1024
 WRITE_FACT = "INSERT OR REPLACE INTO fact VALUES (?, ?, ?)"
 # One statement for any number of rows: after each statement a busy event loop may keep the thread waiting.
 WRITE_MARKS = f"""
-INSERT OR REPLACE INTO mark
+INSERT OR REPLACE INTO mark ({", ".join(MARK_COLUMNS)}, checksum)
 SELECT {", ".join(f"value ->> {column}" for column in range(len(MARK_COLUMNS) + 1))} FROM json_each(?)"""
 _CHECKED_ROWS = "SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?)"
 WRITE_CONSUMERS = f"INSERT OR REPLACE INTO consumer {_CHECKED_ROWS}"
@@ -69,14 +69,14 @@ def checked(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     return (*cells, row_checksum(cells))
 
 
-def checked_rows(rows: Iterable[tuple[str, int]]) -> str:
-    """Return the argument of WRITE_CONSUMERS or WRITE_QUARANTINE_TOTALS."""
+def checked_rows(rows: Iterable[Sequence[Cell]]) -> str:
+    """Return the argument of WRITE_CONSUMERS, WRITE_QUARANTINE_TOTALS or WRITE_MARKS for rows without checksums."""
     return _json([checked(row) for row in rows])
 
 
 def mark_rows(marks: Iterable[Mark], offset: int) -> str:
     """Return the argument of WRITE_MARKS: marks that are valid up to this offset."""
-    return _json([checked((*mark[:9], _json(mark.earlier), offset, mark.damaged, mark.repaired)) for mark in marks])
+    return _json([checked((*mark[:9], _json(mark.earlier), offset, *mark[10:])) for mark in marks])
 
 
 def write_fact(name: str, value: int | str) -> tuple[str, tuple[Cell, ...]]:
@@ -86,13 +86,17 @@ def write_fact(name: str, value: int | str) -> tuple[str, tuple[Cell, ...]]:
 
 def mark_of(row: Sequence[Any]) -> tuple[Mark, int]:
     """Return the mark in a row, and the offset up to which it is valid."""
-    earlier, offset, damaged, repaired = row[9:]
-    return Mark._make([*row[:9], _decode_earlier(earlier), damaged, repaired]), offset
+    earlier, offset, *later = row[9:]
+    return Mark._make([*row[:9], _decode_earlier(earlier), *later]), offset
 
 
 def read_rows(connection: apsw.Connection, table: str) -> Iterator[tuple[Any, ...] | DamagedRow]:
-    """Yield the rows of a table, in the order of their keys, without their checksums. Raises apsw.Error."""
-    columns = CHECKED_TABLES[table]
+    """Yield the rows of a table, in the order of their keys, without their checksums. Raises apsw.Error.
+
+    A column that an older version does not have is 0.
+    """
+    present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    columns = tuple(column for column in CHECKED_TABLES[table] if column in present)
     after: list[Any] = []
     try:
         for row in connection.execute(f"SELECT {', '.join(columns)}, checksum FROM {table} ORDER BY {columns[0]}"):
@@ -120,7 +124,9 @@ def keep_row(place: str, cells: Sequence[Any]) -> tuple[str, tuple[Cell, ...]]:
 
 def _verified(table: str, row: Sequence[Any]) -> tuple[Any, ...] | DamagedRow:
     cells = tuple(row[:-1])
-    return cells if row_checksum(cells) == row[-1] else DamagedRow(table, cells)
+    if row_checksum(cells) != row[-1]:
+        return DamagedRow(table, cells)
+    return (*cells, *[0] * (len(CHECKED_TABLES[table]) - len(cells)))
 
 
 def _read_bytes(

@@ -18,7 +18,10 @@ import apsw
 from hub.journal.block import BlockDamaged, BlockRow, marks_after
 from hub.journal.rows import (
     CHECKED_TABLES,
+    MARK_COLUMNS,
+    WRITE_MARKS,
     DamagedRow,
+    checked_rows,
     keep_row,
     mark_of,
     read_rows,
@@ -50,10 +53,13 @@ second it returns the space that an outage of the store had made it grow to."""
 APPLICATION_ID = 0x54484A4C
 """Marks the file as a journal ("THJL")."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 UNCHECKED_VERSION = 2
 """The version before the small tables had checksums. Such a file gets them when it is opened."""
+
+BATCHES_VERSION = 3
+"""The version before marks counted the readings in quarantine. They count from the opening on."""
 
 CHECKED_BYTES = 512 * 1024 * 1024
 """A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
@@ -66,19 +72,7 @@ seen more than is known. It is what 100,000 entries/s use in the minutes between
 MAX_NAMED = 5
 """Damaged rows that a report names."""
 
-_SCHEMA = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-
-CREATE TABLE block (
-  first_offset INTEGER PRIMARY KEY,
-  count INTEGER NOT NULL,
-  end_bytes INTEGER NOT NULL,
-  received_ns INTEGER NOT NULL,
-  checksum INTEGER NOT NULL,
-  marks BLOB NOT NULL,
-  entries BLOB NOT NULL
-) STRICT;
-
+_MARK = """\
 CREATE TABLE mark (
   device TEXT PRIMARY KEY,
   epoch TEXT NOT NULL,
@@ -93,8 +87,24 @@ CREATE TABLE mark (
   offset INTEGER NOT NULL,
   damaged INTEGER NOT NULL,
   repaired INTEGER NOT NULL,
+  quarantined_readings INTEGER NOT NULL,
   checksum INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;"""
+
+_SCHEMA = f"""
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE block (
+  first_offset INTEGER PRIMARY KEY,
+  count INTEGER NOT NULL,
+  end_bytes INTEGER NOT NULL,
+  received_ns INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  marks BLOB NOT NULL,
+  entries BLOB NOT NULL
+) STRICT;
+
+{_MARK}
 
 CREATE TABLE consumer (
   name TEXT PRIMARY KEY,
@@ -141,14 +151,16 @@ CREATE TABLE damaged (
 ) STRICT;
 """
 
+_COUNT_READINGS = "ALTER TABLE mark ADD COLUMN quarantined_readings INTEGER NOT NULL DEFAULT 0"
+
 _FROM_VERSION_2 = [
     "ALTER TABLE mark ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE mark ADD COLUMN repaired INTEGER NOT NULL DEFAULT 0",
+    _COUNT_READINGS,
     *(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in CHECKED_TABLES),
     *(f"UPDATE {table} SET checksum = row_checksum({', '.join(columns)})" for table, columns in CHECKED_TABLES.items()),
     _DAMAGE,
 ]
-
 INSERT_BLOCK = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
 DELETE_BLOCKS = "DELETE FROM block WHERE first_offset < ?"
 HIGHEST_SERIES = "highest_series"
@@ -352,11 +364,26 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             for statement in _FROM_VERSION_2:
                 connection.execute(statement)
             connection.pragma("user_version", SCHEMA_VERSION)
+    elif connection.pragma("user_version") == BATCHES_VERSION:
+        with connection:
+            _count_quarantined_readings(connection)
+            connection.pragma("user_version", SCHEMA_VERSION)
     page_count, free_count = connection.pragma("page_count"), connection.pragma("freelist_count")
     if free_count * PAGE_BYTES > RECLAIM_BYTES > (page_count - free_count) * PAGE_BYTES:
         # Without room for the copy the file stays as it is; its free pages are used again.
         with suppress(apsw.FullError):
             connection.execute("VACUUM")
+
+
+def _count_quarantined_readings(connection: apsw.Connection) -> None:
+    """Add the column to the table of version 3. A damaged row keeps a wrong checksum, and is set aside afterwards."""
+    marks = [row for row in read_rows(connection, "mark") if not isinstance(row, DamagedRow)]
+    old = ", ".join([*MARK_COLUMNS[:-1], "checksum"])
+    connection.execute("ALTER TABLE mark RENAME TO mark_3")
+    connection.execute(_MARK)
+    connection.execute(f"INSERT INTO mark ({old}, quarantined_readings) SELECT {old}, 0 FROM mark_3")
+    connection.execute("DROP TABLE mark_3")
+    connection.execute(WRITE_MARKS, (checked_rows(marks),))
 
 
 def has_wrong_bit(connection: apsw.Connection) -> bool:
@@ -377,9 +404,9 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
     version = connection.pragma("user_version")
-    if version not in (SCHEMA_VERSION, UNCHECKED_VERSION):
+    if version not in (SCHEMA_VERSION, BATCHES_VERSION, UNCHECKED_VERSION):
         raise JournalError(
-            f"{path} has format {version}, and this version of the hub reads {UNCHECKED_VERSION} and {SCHEMA_VERSION}; "
+            f"{path} has format {version}, and this version of the hub reads {UNCHECKED_VERSION} to {SCHEMA_VERSION}; "
             "the file is unchanged. Install the version that wrote it, or choose another data directory to begin a new "
             "journal. If no other version wrote it, the header is damaged: restore a backup"
         )

@@ -9,7 +9,14 @@ import apsw
 
 from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
-from hub.journal.schema import APPLICATION_ID, SCHEMA_VERSION, UNCHECKED_VERSION, has_wrong_bit, read_record
+from hub.journal.schema import (
+    APPLICATION_ID,
+    BATCHES_VERSION,
+    SCHEMA_VERSION,
+    UNCHECKED_VERSION,
+    has_wrong_bit,
+    read_record,
+)
 from hub.journal.stored_blocks import READ_BLOCKS
 from hub.model.journal import JournalPosition
 from integrity.database import DatabaseSnapshot, ReportBytes
@@ -57,14 +64,14 @@ def verify_snapshot(
         if connection.pragma("application_id") != APPLICATION_ID:
             return [Finding(name, False, "the file is no journal", *_FOREIGN)], None
         version = connection.pragma("user_version")
-        if version not in (SCHEMA_VERSION, UNCHECKED_VERSION):
+        if version not in (SCHEMA_VERSION, BATCHES_VERSION, UNCHECKED_VERSION):
             return [Finding(name, None, f"the file has format {version}, this version reads {SCHEMA_VERSION}")], None
         findings = [
             Finding(name, False, f"SQLite's own check: {problem}", *_DAMAGED_FILE)
             for problem in snapshot.structure_problems()
         ]
         declared = []
-        if version == SCHEMA_VERSION:
+        if version != UNCHECKED_VERSION:
             findings += [
                 Finding(name, False, f"the checksum of {row} is wrong", *_DAMAGED_FILE)
                 for row in _damaged_rows(connection)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from msgspec import Struct
 
 from wire.codec import Format
+from wire.device import RefusedColumn
 from wire.model import MetricType, Value
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class EntryKind(IntEnum):
     GAP = 2
     """Some seqs that the device declared as lost. The payload is the gap message."""
     QUARANTINE = 3
-    """A batch that cannot be accepted. The payload is the frame; the quarantine table has the reason."""
+    """A batch that cannot be accepted, or the values of one that cannot be accepted for one reason, while the others
+    are in a BATCH with the same seq. The payload is the frame, or a message with these values; the quarantine table has
+    the reason."""
 
 
 REPAIRED = ("repaired", "")
@@ -121,7 +124,8 @@ class Entry(Struct, eq=False, gc=False):
     """One entry of the journal. `offset` is set by the append; `seq` is the last one that the entry covers.
 
     `payload` is the message, in `format`. `batch` is its decoded content (BATCH only), None in an entry that was read
-    from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED.
+    from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED. `columns` are the refused values of a part
+    of a batch, for its agent; they are not written to disk.
     """
 
     kind: EntryKind
@@ -134,6 +138,7 @@ class Entry(Struct, eq=False, gc=False):
     batch: Batch | None = None
     reason: tuple[str, str] | None = None
     offset: int = 0
+    columns: Sequence[RefusedColumn] = ()
 
 
 class Mark(NamedTuple):
@@ -141,9 +146,11 @@ class Mark(NamedTuple):
     count.
 
     `batches` and `readings` count what was accepted, `duplicates` batches that were received again, `quarantined`
-    batches in quarantine, `lost` batches in declared gaps, `moved` readings whose time was taken already. `earlier` has
-    the highest seq of each epoch before this one, the newest first. `damaged` counts accepted readings whose entries
-    the journal's disk lost before they were stored, `repaired` batches that the hub had lost and an agent sent again.
+    batches in quarantine and parts of batches, `lost` batches in declared gaps, `moved` readings whose time was taken
+    already. `earlier` has the highest seq of each epoch before this one, the newest first. `damaged` counts accepted
+    readings whose entries the journal's disk lost before they were stored, `repaired` batches that the hub had lost and
+    an agent sent again. `quarantined_readings` counts readings that went to quarantine instead of being accepted,
+    without those that a retry has accepted since.
     """
 
     device: str
@@ -158,3 +165,4 @@ class Mark(NamedTuple):
     earlier: tuple[tuple[str, int], ...] = ()
     damaged: int = 0
     repaired: int = 0
+    quarantined_readings: int = 0

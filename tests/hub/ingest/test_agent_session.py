@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ from hub.ingest.agent_session import CLOCK_SAMPLES_KEPT_NS, AgentSession
 from hub.ingest.device import Devices
 from hub.ingest.source_report import EVENT_BURST
 from hub.journal.journal import Journal
-from hub.model.batch import REPAIRED, Entry, Series
+from hub.model.batch import REPAIRED, Entry, EntryKind, Series
+from hub.model.journal import JournalFull
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
 from wire.errors import Code, WireError
@@ -86,15 +88,22 @@ class Hub:
         if self.defect is not None:
             raise self.defect
 
-    def session(self, *, has_status: bool = False) -> tuple[AgentSession, Outlet]:
+    def session(self, *, has_status: bool = False, has_partial: bool = True) -> tuple[AgentSession, Outlet]:
         outlet = Outlet()
         session = AgentSession(
-            self.devices, self.registry, outlet, format="json", hub="h", window=100, has_status=has_status
+            self.devices,
+            self.registry,
+            outlet,
+            format="json",
+            hub="h",
+            window=100,
+            has_status=has_status,
+            has_partial=has_partial,
         )
         return session, outlet
 
-    async def connect(self, epoch: str, next_seq: int) -> tuple[AgentSession, Outlet]:
-        session, outlet = self.session()
+    async def connect(self, epoch: str, next_seq: int, *, has_partial: bool = True) -> tuple[AgentSession, Outlet]:
+        session, outlet = self.session(has_partial=has_partial)
         await receive(session, messages.Hello("d", epoch, next_seq, True, 0, metrics=[Metric("level", "float")]))
         return session, outlet
 
@@ -255,6 +264,92 @@ async def test_a_batch_that_cannot_be_read_is_kept_and_rejected_under_its_number
         assert rejects == [(1, Code.BAD_MESSAGE)]
         (entry,) = await hub.journal.quarantine.page()
         assert (entry.seq, entry.payload) == (1, broken)
+
+
+BROKEN = (
+    b'{"type":"data","seq":1,"time":[10,20,30,40],'
+    b'"values":{"level":[1.5,"high",NaN,2.5],"speed":[7,null,8,9],"open":"yes"}}'
+)
+"""Two values are valid. The codec cannot read the frame at all: NaN is no JSON, and a column is no list."""
+
+
+async def test_the_valid_values_of_a_batch_are_accepted_and_the_others_kept(tmp_path: Path) -> None:
+    """In one commit, with one reject that names them; readings are counted, and a repetition changes nothing."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        sent = len(outlet.sent)
+        for _ in range(2):
+            session.receive(BROKEN)
+            await hub.journal.drain()
+        assert isinstance(reject := outlet.sent[sent], messages.Reject)
+        assert (reject.seq, reject.code, reject.partial, reject.readings) == (1, Code.WRONG_TYPE, True, 6)
+        assert [(c.metric, c.code, c.readings, c.rows) for c in reject.columns] == [
+            ("level", Code.WRONG_TYPE, 1, [[1, 1]]),
+            ("level", Code.NOT_FINITE, 1, [[2, 2]]),
+            ("speed", Code.UNKNOWN_METRIC, 3, [[0, 0], [2, 3]]),
+            ("open", Code.BAD_MESSAGE, 1, []),
+        ]
+        assert reject.message == "level is declared float but has str (row 1: high)"
+        assert outlet.sent[sent + 1 :] == [messages.Ack(1), messages.Ack(1)]
+        mark = hub.devices.device("d").durable
+        assert (mark.seq, mark.batches, mark.readings, mark.duplicates) == (1, 1, 2, 0)
+        assert (mark.quarantined, mark.quarantined_readings) == (4, 6)
+        assert hub.devices.device("d").duplicates == 1
+        entries = await hub.journal.read(0)
+        assert {(entry.epoch, entry.seq) for entry in entries} == {(FIRST, 1)}
+        (accepted,) = [entry for entry in entries if entry.kind is EntryKind.BATCH]
+        assert accepted.batch is not None
+        assert [(s.metric, list(values)) for s, values in accepted.batch.columns] == [("level", [1.5, None, None, 2.5])]
+        kept = {entry.reason: json.loads(entry.payload) for entry in await hub.journal.quarantine.page()}
+        speed = kept["unknown_metric", "speed was not declared (rows 0, 2 to 3, first 7)"]
+        assert speed == {
+            "type": "data",
+            "seq": 1,
+            "time": [10, 30, 40],
+            "values": {"speed": [7, 8, 9]},
+            "rows": [0, 2, 3],
+        }
+        codes = ("wrong_type", "not_finite", "unknown_metric", "bad_message")
+        assert hub.journal.quarantine.totals == dict.fromkeys(codes, 1)
+    async with Journal(tmp_path / "journal.db", keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
+        assert journal.marks()["d"] == mark
+
+
+async def test_an_older_agent_gets_the_reason_of_a_partial_reject_only(tmp_path: Path) -> None:
+    """It would take an unknown field for an error. What is accepted is the same."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1, has_partial=False)
+        sent = len(outlet.sent)
+        session.receive(BROKEN)
+        await hub.journal.drain()
+        reject = messages.Reject(1, Code.WRONG_TYPE, "level is declared float but has str (row 1: high)")
+        assert outlet.sent[sent:] == [reject, messages.Ack(1)]
+        assert hub.devices.device("d").durable.readings == 2
+
+
+async def test_a_commit_that_fails_takes_back_the_values_and_the_refusals_of_a_batch(tmp_path: Path) -> None:
+    """Nothing is counted, rejected or acknowledged, and the batch is accepted when it is sent again."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        device = hub.devices.device("d")
+        sent = len(outlet.sent)
+        session.receive(BROKEN)
+        assert (device.readings, device.quarantined_readings) == (2, 6)
+        hub.devices.commit_failed({device}, JournalFull("there is no room"))
+        assert (device.received, device.readings, device.quarantined, device.quarantined_readings) == (0, 0, 0, 0)
+        assert (outlet.sent[sent:], outlet.ended) == ([], [Code.STORAGE_FULL])
+
+
+async def test_the_field_of_a_part_is_unknown_in_a_batch(tmp_path: Path) -> None:
+    """Only the hub writes it, so a batch with it is rejected as a whole, like one with any unknown field."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        session.receive(b'{"type":"data","seq":1,"time":[1],"values":{"level":[1.0]},"rows":[5]}')
+        await hub.journal.drain()
+        assert [(m.code, m.partial) for m in outlet.sent if isinstance(m, messages.Reject)] == [
+            (Code.BAD_MESSAGE, False)
+        ]
+        assert hub.devices.device("d").durable.readings == 0
 
 
 async def test_a_rejected_batch_is_reported_when_it_is_durable(tmp_path: Path) -> None:

@@ -117,8 +117,8 @@ class Session:
         self.acknowledged: list[int] = []
         self.ended: list[Code] = []
 
-    def send(self, message: messages.HubMessage) -> None:
-        raise AssertionError(message)
+    def reject(self, reject: messages.Reject) -> None:
+        raise AssertionError(reject.message)
 
     def acknowledge(self, seq: int) -> None:
         self.acknowledged.append(seq)

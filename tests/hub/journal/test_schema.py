@@ -76,14 +76,14 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
         open_once(path)
 
 
-@pytest.mark.parametrize("version", [schema.SCHEMA_VERSION + 1, 0])
+@pytest.mark.parametrize("version", [schema.SCHEMA_VERSION + 3, 1])
 def test_another_versions_journal_is_not_touched(path: Path, version: int) -> None:
     """A file of another format says so instead of being misread."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     connection.pragma("user_version", version)
     connection.close()
     content = path.read_bytes()
-    with pytest.raises(JournalError, match=rf"has format {version}, and this version of the hub reads 2 and 3"):
+    with pytest.raises(JournalError, match=rf"has format {version}, and this version of the hub reads 2 to 4"):
         open_once(path)
     assert path.read_bytes() == content
 
@@ -214,6 +214,26 @@ def test_a_journal_of_version_2_gets_checksums(path: Path) -> None:
     assert found.quarantine == [QuarantinedEntry(1, "boiler", "code", 5, 2)]
     assert found.quarantine_totals == {"code": 3}
     assert open_once(path) == found
+
+
+def test_a_journal_of_version_3_counts_readings_from_now_on(path: Path) -> None:
+    """Its marks stay, and a row that was damaged before is found and not made valid by the change."""
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    definition = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'mark'").get
+    connection.execute(schema.INSERT_BLOCK, sealed_block(2))
+    connection.execute("DROP TABLE mark")
+    connection.execute(definition.replace("  quarantined_readings INTEGER NOT NULL,\n", ""))
+    for seq, checksum in ((7, None), (8, 1)):
+        cells = (f"pump-{seq}", "e", seq, 1, 2, 3, 4, 5, 6, "[]", 1, 7, 8)
+        connection.execute(f"INSERT INTO mark VALUES ({', '.join('?' * 14)})", (*cells, checksum or checked(cells)[-1]))
+    connection.pragma("user_version", 3)
+    connection.close()
+    found = open_once(path)
+    assert found.marks == {"pump-7": Mark("pump-7", "e", 7, 1, 2, 3, 4, 5, 6, (), 7, 8, 0)}
+    assert found.incidents == ["damaged rows were found: mark 'pump-8'"]
+    assert open_once(path) == found._replace(incidents=[])
+    connection = apsw.Connection(str(path))
+    assert connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'mark'").get == definition
 
 
 @pytest.mark.parametrize(

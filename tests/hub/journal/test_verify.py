@@ -85,7 +85,7 @@ async def test_a_declared_loss_is_no_finding(path: Path) -> None:
 
 async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
     """The hub replaces such a file by a new one with everything that it contains."""
-    change(path, "PRAGMA user_version = 1")
+    change(path, "PRAGMA user_version = 5")
     (finding,), facts = verified(path)
     assert (finding.intact, facts) == (False, None)
     assert "in the header" in finding.what
