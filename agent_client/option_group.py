@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -19,7 +19,12 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
         group, options = parameter.annotation, [parameter]
         if is_dataclass(group):
             assert isinstance(group, type)
-            options = list(inspect.signature(group, eval_str=True).parameters.values())
+            # The annotations of an inherited option belong to the module of its class.
+            annotations = get_type_hints(group, include_extras=True)
+            options = [
+                option.replace(annotation=annotations[option.name])
+                for option in inspect.signature(group).parameters.values()
+            ]
             groups[name] = group, [option.name for option in options]
         parameters += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
 

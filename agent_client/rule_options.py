@@ -15,9 +15,13 @@ from typer import Option
 
 from formats.custom import FunctionError, UserFunction, load_function
 from formats.rules import Format, Rules, RulesError, rules_of
+from wire.model import MetricType
 
 _PAIRS = {"type": "types", "unit": "units", "column": "columns"}
 """Options whose values are NAME=VALUE, and the rules that they set."""
+
+_LISTS = {"measurement": "measurements"}
+"""Options that can be repeated, and the rules that they set, if these have another name."""
 
 Device = Annotated[str | None, Option(metavar="TEMPLATE", help="Device: an id, or like {model}-{id}.")]
 
@@ -62,6 +66,9 @@ class RuleOptions:
         list[str] | None,
         Option(metavar="FIELD[=METRIC]", help="Field or column to store, and its metric (repeatable). Default: all."),
     ] = None
+    measurement: Annotated[
+        list[str] | None, Option(metavar="NAME", help="line: refuse lines of other measurements (repeatable).")
+    ] = None
     encoding: Annotated[str | None, Option(metavar="NAME", help="Encoding, for example cp1252 or utf-16.")] = None
     pattern: Annotated[str | None, Option(metavar="REGEX", help="regex: with named groups, (?P<temp>[0-9.]+).")] = None
     function: Annotated[
@@ -76,6 +83,14 @@ class RuleOptions:
 
         Raises RulesError.
         """
+        rules = rules_of({**self.fields(), **fixed})
+        zone_of(rules.zone)
+        if rules.format == "function" and self.function is None:
+            raise RulesError('format = "function" needs --function FILE')
+        return rules
+
+    def fields(self) -> dict[str, Any]:
+        """Return the settings in the file and these options, which win. Raises RulesError."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         path = given.pop("rules", None)
         fields = {} if path is None else _fields_in(path)
@@ -84,17 +99,17 @@ class RuleOptions:
             pairs = dict(_pair(option, text) for text in given.pop(option, ()))
             if pairs:
                 fields[name] = {**fields.get(name, {}), **pairs}
+        given = {_LISTS.get(name, name): value for name, value in given.items()}
         if given.get("delimiter") in ("\\t", "tab"):
             given["delimiter"] = "\t"
         if "pattern" in given:
             given.setdefault("format", "regex")
         if self.function is not None:
             given.setdefault("format", "function")
-        rules = rules_of({**fields, **given, **fixed})
-        zone_of(rules.zone)
-        if rules.format == "function" and self.function is None:
-            raise RulesError('format = "function" needs --function FILE')
-        return rules
+        for kind in fields.get("types", {}).values():
+            if kind not in get_args(MetricType):
+                raise RulesError(f"{kind!r} is not a type: use {', '.join(get_args(MetricType))}")
+        return {**fields, **given}
 
     def load_function(self) -> UserFunction | None:
         """Return the function of the user's Python file, which runs with all rights of this command; None without one.
@@ -124,7 +139,7 @@ class InputOptions(RuleOptions):
 def options_text(rules: Rules) -> str:
     """Return the options that set these rules, for a shell. Tables, which have no option, need a file of rules."""
     words = []
-    by_rule = {name: option for option, name in _PAIRS.items()}
+    by_rule = {name: option for option, name in (_PAIRS | _LISTS).items()}
     for name, value in msgspec.to_builtins(rules).items():
         if name == "modbus":
             words += ["--rules", "FILE"]

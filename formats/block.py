@@ -5,7 +5,7 @@ A block gives exactly the rows that its lines give one by one; any other line ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,42 +15,70 @@ from formats.record import Row
 _decode = msgspec.json.Decoder(list[float]).decode
 _NUMBER_BYTES = b"0123456789.+-eE"
 
+ReadTimes = Callable[[list[bytes], int], "list[int] | None"]
+"""Return the times in nanoseconds at a time of arrival; None if one of them has to be read on its own."""
+
 
 class Block(NamedTuple):
-    """Readings of one device without times of their own: a list of values for each metric, one value a line."""
+    """Readings of one device: a list of values for each metric, one value a line.
+
+    Without `times` the readings have the time of their arrival.
+    """
 
     line: int
     raw: bytes
     device: str
     columns: dict[str, list[float]]
+    times: list[int] | None = None
+
+    @property
+    def readings(self) -> int:
+        """The number of values."""
+        return self.raw.count(b"\n") * len(self.columns)
 
     def rows(self) -> list[Row]:
         """Return the rows of the lines."""
         metrics = list(self.columns)
         lines = self.raw.split(b"\n")
+        times: Sequence[int | None] = self.times or [None] * len(lines)
         return [
-            Row(self.line + number, lines[number], self.device, None, dict(zip(metrics, values, strict=True)))
+            Row(self.line + number, lines[number], self.device, times[number], dict(zip(metrics, values, strict=True)))
             for number, values in enumerate(zip(*self.columns.values(), strict=True))
         ]
 
 
 class BlockReader:
-    """Reader of blocks for one layout: `metrics` has the metric of each column, None for one that is not stored."""
+    """Reader of blocks for one layout: `metrics` has the metric of each column, None for one that is not stored.
 
-    def __init__(self, delimiter: str, device: str, metrics: Sequence[str | None]) -> None:
+    With `read_times`, a column of times is before these columns.
+    """
+
+    def __init__(
+        self, delimiter: str, device: str, metrics: Sequence[str | None], read_times: ReadTimes | None = None
+    ) -> None:
         self._delimiter = delimiter.encode()
+        self._read_times = read_times
         self._device = device
         self._metrics = metrics
         self._structure = self._delimiter * (len(metrics) - 1) + b"\n"
 
-    def read(self, raw: bytes, line: int, max_line_bytes: int) -> Block | None:
+    def read(self, raw: bytes, line: int, max_line_bytes: int, now_ns: int = 0) -> Block | None:
         """Return the block of some complete lines, the first of which has this number; None if it is not one."""
         raw = raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw
+        if len(raw) > max_line_bytes and max(map(len, raw.split(b"\n"))) > max_line_bytes:
+            return None
+        if self._read_times is None:
+            columns = self._columns(raw)
+            return None if columns is None else Block(line, raw, self._device, columns)
+        parts = [text.partition(self._delimiter) for text in raw[:-1].split(b"\n")]
+        columns = self._columns(b"\n".join([rest for _, _, rest in parts]) + b"\n")
+        times = None if columns is None else self._read_times([time for time, _, _ in parts], now_ns)
+        return None if columns is None or times is None else Block(line, raw, self._device, columns, times)
+
+    def _columns(self, raw: bytes) -> dict[str, list[float]] | None:
         count = raw.count(b"\n")
         # A line with more cells, a blank one, a text or an empty file has another structure.
         if not count or raw.translate(None, _NUMBER_BYTES) != self._structure * count:
-            return None
-        if len(raw) > max_line_bytes and max(map(len, raw.split(b"\n"))) > max_line_bytes:
             return None
         body = raw[:-1].replace(b"\n", b",")
         if self._delimiter != b",":
@@ -61,5 +89,4 @@ class BlockReader:
         except msgspec.DecodeError:
             return None
         width = len(self._metrics)
-        columns = {metric: values[place::width] for place, metric in enumerate(self._metrics) if metric is not None}
-        return Block(line, raw, self._device, columns)
+        return {metric: values[place::width] for place, metric in enumerate(self._metrics) if metric is not None}

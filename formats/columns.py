@@ -35,7 +35,7 @@ ANNOTATIONS = ("#group", "#datatype", "#default", "#constant")
 
 
 def cells_of(text: str, delimiter: str) -> list[str]:
-    """Return the cells of a line. Raises FrameRefused for a quote that is not closed."""
+    """Return the cells of a line. Raises FrameRefused for a quote that is not closed, or is followed by text."""
     if '"' not in text:
         return text.split(delimiter)
     cells: list[str] = []
@@ -70,7 +70,8 @@ def _quoted(text: str, start: int, delimiter: str) -> tuple[str, int]:
         start = end + 2
     after = text.find(delimiter, end + 1)
     after = len(text) if after < 0 else after
-    parts.append(text[end + 1 : after].rstrip(" "))
+    if text[end + 1 : after].strip(" \r"):
+        raise FrameRefused("syntax", "text follows the closing quote of a cell")
     return "".join(parts), after
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 from formats.record import MAX_RAW_BYTES, RefusedInput, TextFrame
 
@@ -169,7 +170,10 @@ class RecordJoiner:
 
     def _append(self, frame: TextFrame) -> Iterator[TextFrame]:
         self._pending.append(frame)
-        joined = b"\n".join(line.raw for line in self._pending)
+        joined = self._pending[0].raw
+        for before, line in pairwise(self._pending):
+            # Blank lines are no frames, and are a part of the text here.
+            joined += b"\n" * (line.line - before.line) + line.raw
         if not self._is_open(joined):
             first = self._pending[0].line
             self._pending = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from formats.line_protocol import MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
@@ -19,6 +20,7 @@ from formats.record import (
     RefusedInput,
     Row,
     Schema,
+    lines_of,
     shown,
 )
 from formats.rules import Rules
@@ -38,6 +40,9 @@ from wire.model import MetricType, Value
 MAX_DEVICES = 100_000
 """Devices of one input, the bound of one hub. An input with more has something else in the field of the device."""
 
+MAX_PLACES = 10_000
+"""Combinations of names whose device and metrics are remembered: 5 MB. When it is full, all are dropped."""
+
 MAX_CANDIDATES = 20
 """Names that a sentence proposes."""
 
@@ -47,6 +52,11 @@ TIME_FIELDS = ("time", "timestamp", "ts", "datetime", "Time", "Timestamp", "_tim
 _TIME_NAMES = frozenset(TIME_FIELDS)
 _NONE: frozenset[str] = frozenset()
 _UPTIME_FIELD = "uptime_ms"
+
+_NO_FIELDS: dict[str, Any] = {}
+_NO_NUMBER = math.nan
+_EXACT = 2.0**53
+"""Integers up to this size are in the range of 64 bits. Larger numbers are rare, and are read the whole way."""
 
 KnownType = Callable[[str, str], MetricType | None]
 """Return the type that a metric of a device has in the hub, None for a metric that the hub does not know."""
@@ -65,7 +75,8 @@ class Interpreter:
 
     `zone` is that of times without an offset. `device` is the device of records that name none, and `names` are names
     from outside of the records. `known_type` returns the types that the hub has already: they win over every guess.
-    `metrics` has the series by device and metric, `labels` the original name of each device that was repaired.
+    `metrics` has the series by device and metric, `labels` the original name of each device that was repaired, and
+    `device_candidates` names of the first record without a device that can name it.
     """
 
     def __init__(
@@ -79,6 +90,7 @@ class Interpreter:
     ) -> None:
         self.metrics: dict[str, dict[str, InputSeries]] = {}
         self.labels: dict[str, str] = {}
+        self.device_candidates: list[str] = []
         self.series = SeriesValues(rules.decimal)
         self.notes = self.series.notes
         self.no_values = 0
@@ -92,7 +104,8 @@ class Interpreter:
         self._metric = Template(rules.metric) if rules.metric else None
         self._templates: dict[str, Template] = {}
         self._no_value = NO_VALUE | {word.strip().lower() for word in rules.no_value}
-        self._by_field: dict[str, dict[tuple[str, str], InputSeries]] = {}
+        self._by_field: dict[str, dict[str, dict[str, InputSeries]]] = {}
+        self._places: dict[str, tuple[str, frozenset[str], str]] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
         """Decide from these records what the rules leave open: number marks, kinds, units, order of day and month."""
@@ -114,7 +127,7 @@ class Interpreter:
                 if name in TIME_FIELDS or name in self._rules.time:
                     times.append(raw)
                 try:
-                    series = self._series_of(device, prefix, name, record.schema)
+                    series = self._series_of(device, prefix, name, raw, record.schema)
                 except ValueRefused:
                     continue
                 if series is not None and series.type != "string":
@@ -128,21 +141,26 @@ class Interpreter:
         for series, _ in columns.values():
             series.column.adopt(self.series.decimal)
 
-    def plain_metrics(self, names: Sequence[str], schema: Schema) -> tuple[str, list[str | None]] | None:
+    def plain_metrics(
+        self, names: Sequence[str], schema: Schema, *, has_time: bool = False
+    ) -> tuple[str, list[str | None]] | None:
         """Return the device and the metrics of fields that are all plain numbers; None if one is not.
 
-        None is also the answer if a field has another meaning: a time, or a part of a name.
+        None is also the answer if a field has another meaning: a part of a name, or the time, unless the format has
+        found that elsewhere (`has_time`).
         """
         rules = self._rules
         templates = (self._device, self._metric)
-        if rules.time or schema.identity or schema.metric or self._outside.names or not _TIME_NAMES.isdisjoint(names):
+        if not has_time and (rules.time or not _TIME_NAMES.isdisjoint(names)):
+            return None
+        if schema.identity or schema.metric or self._outside.names:
             return None
         if any(template is not None and template.fields for template in templates):
             return None
         device = legal_device(rules.device or schema.device or self._default_device or "-")
         device = device if rules.device or schema.device or self._default_device else ""
-        fields = self._by_field.get(device, {})
-        found = [fields.get(("{field}", name)) for name in names]
+        fields = self._by_field.get(device, {}).get("{field}", {})
+        found = [fields.get(name) for name in names]
         if not all(
             name not in rules.columns if series is None else series.is_plain
             for name, series in zip(names, found, strict=True)
@@ -172,8 +190,8 @@ class Interpreter:
         if len(times) > 1:
             return None
         prefix = self._prefix(record, _NONE)
-        known = self._by_field.get(device, {})
-        series = [known.get((prefix, name)) for name in values if name not in times]
+        known = self._by_field.get(device, {}).get(prefix, {})
+        series = [known.get(name) for name in values if name not in times]
         columns = self._rules.columns
         names = [name for name in values if name not in times]
         metrics = [found.metric for found in series if found is not None]
@@ -209,7 +227,14 @@ class Interpreter:
             except _RowRefused as error:
                 refusals.append(
                     RefusedInput(
-                        entry.line, entry.raw[:MAX_RAW_BYTES], error.code, error.reason, "", error.value, error.setting
+                        entry.line,
+                        entry.raw[:MAX_RAW_BYTES],
+                        error.code,
+                        error.reason,
+                        "",
+                        error.value,
+                        error.setting,
+                        lines=lines_of(entry.raw),
                     )
                 )
                 continue
@@ -219,25 +244,40 @@ class Interpreter:
         return rows, refusals
 
     def _row(self, record: InputRecord, now_ns: int, refusals: list[RefusedInput]) -> Row:
-        device, used = self._identify(record)
-        time_ns, is_odd, time_fields = self._time(record, device, now_ns)
-        prefix = self._prefix(record, used)
-        known = self._by_field.get(device, {})
+        place = self._places.get(record.key) if record.key and self._origin is self._outside else None
+        if place is None or not (self._device is not None or record.values.keys().isdisjoint(record.schema.identity)):
+            device, used = self._identify(record)
+            time_ns, is_odd, time_fields = self._time(record, device, now_ns)
+            prefix = self._prefix(record, used)
+            if record.key and place is None:
+                self._remember_place(record, device, used, prefix)
+        else:
+            device, used, prefix = place
+            time_ns, is_odd, time_fields = self._time(record, device, now_ns)
+        known = self._by_field.get(device, _NO_FIELDS).get(prefix, _NO_FIELDS)
+        skipped = used | time_fields if time_fields else used
         values: dict[str, Value] = {}
         for name, raw in record.values.items():
-            if name in used or name in time_fields:
+            if name in skipped:
                 continue
-            series = known.get((prefix, name))
-            if series is not None and series.is_plain and type(raw) is str and PLAIN(raw):
-                # Most cells of tables are such numbers; the whole way below costs five times as much.
-                number = float(raw)
-                if number - number == 0.0 and series.metric not in values:
+            series = known.get(name)
+            if series is not None and series.metric not in values:
+                # Most values are such numbers; the whole way below costs five times as much.
+                number = _NO_NUMBER
+                if series.type == "float":
+                    if type(raw) is float:
+                        number = raw
+                    elif type(raw) is str and series.is_plain and PLAIN(raw):
+                        number = float(raw)
+                elif series.type == "integer" and type(raw) is int:
+                    number = raw
+                if -_EXACT <= number <= _EXACT:
                     values[series.metric] = number
                     continue
             metric = name
             try:
                 if series is None:
-                    series = self._series_of(device, prefix, name, record.schema)
+                    series = self._series_of(device, prefix, name, raw, record.schema)
                 if series is None:
                     continue
                 metric = series.metric
@@ -260,9 +300,21 @@ class Interpreter:
                         shown(raw),
                         error.setting,
                         device,
+                        lines_of(record.raw),
                     )
                 )
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
+
+    def _remember_place(self, record: InputRecord, device: str, used: frozenset[str], prefix: str) -> None:
+        """Remember the device and the beginning of the metrics for the next record with these names."""
+        names = record.names.keys() | {"field"}
+        templates = (self._device, self._metric)
+        if self._origin is not self._outside or not device or record.schema.metric or not used <= names:
+            return
+        if all(template is None or template.fields <= names for template in templates):
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            self._places[record.key] = device, used, prefix
 
     # Identity and names.
 
@@ -314,7 +366,7 @@ class Interpreter:
             return
         self.metrics.setdefault("", {})
         texts = (name for name, value in record.values.items() if isinstance(value, str) and _is_name(value))
-        candidates = [*names, *texts][:MAX_CANDIDATES]
+        candidates = self.device_candidates = [*names, *texts][:MAX_CANDIDATES]
         sentence = 'no column, tag or field names the device: set device = "ID" for one device'
         if candidates:
             names_text = ", ".join(candidates)
@@ -346,10 +398,10 @@ class Interpreter:
             parts += [record.names[MEASUREMENT], *tags]
         return ".".join([*parts, "{field}"]) if parts else "{field}"
 
-    def _series_of(self, device: str, prefix: str, name: str, schema: Schema) -> InputSeries | None:
+    def _series_of(self, device: str, prefix: str, name: str, raw: object, schema: Schema) -> InputSeries | None:
         """Return the series of a field, None for a field that is not stored. Raises ValueRefused."""
-        fields = self._by_field.setdefault(device, {})
-        found = fields.get((prefix, name))
+        fields = self._by_field.setdefault(device, {}).setdefault(prefix, {})
+        found = fields.get(name)
         if found is not None:
             return found
         rules = self._rules
@@ -364,8 +416,9 @@ class Interpreter:
         if series is None:
             if len(known) >= MAX_METRICS:
                 raise ValueRefused("limit", f"the device has more than {MAX_METRICS:,} metrics", "columns")
-            series = self._new_series(device, wanted, schema.types.get(name), schema.units.get(name, ""), schema.words)
-        fields[prefix, name] = series
+            declared = schema.types.get(name) or ("integer" if schema.integers and type(raw) is int else None)
+            series = self._new_series(device, wanted, declared, schema.units.get(name, ""), schema.words)
+        fields[name] = series
         return series
 
     def _new_series(
@@ -432,6 +485,8 @@ class Interpreter:
         fields: Sequence[str] = ()
         raw = record.time
         form = schema.time_format
+        if type(raw) is int and form == "ns" and self.times.is_plain_ns(raw, now_ns):
+            return raw, False, _NONE
         if raw is None and self._rules.time:
             fields = self._rules.time
             texts = [values.get(name) for name in fields]

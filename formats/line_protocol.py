@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from formats.framing import RecordJoiner, decode_text
+from formats.framing import RecordJoiner
 from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
-from wire.model import MetricType
 
 MEASUREMENT = "measurement"
 """Name of the measurement in a record; tags keep their names."""
@@ -34,13 +33,19 @@ def looks_like_line(text: str) -> bool:
     return all(_NUMBER.fullmatch(value) or _NAN.fullmatch(value) for value in _FIELD_VALUE.findall(fields))
 
 
+MAX_KNOWN = 10_000
+"""Combinations of tags that are remembered: 5 MB. When it is full, all are dropped and learned again."""
+
 Parse = Callable[[str], dict[str, Any] | None]
 
 
 class LineProtocolReader:
-    """Reader of lines; lines that belong to one quoted text are joined. `precision` is s, ms, us or ns."""
+    """Reader of lines; lines that belong to one quoted text are joined. `precision` is s, ms, us or ns.
 
-    def __init__(self, precision: str = "") -> None:
+    Lines of other `measurements` than the given ones are refused.
+    """
+
+    def __init__(self, precision: str = "", measurements: Collection[str] = ()) -> None:
         # The parser is a library of the hub. An agent that reads another format starts without it.
         from line_protocol_parser import LineFormatError, parse_line
 
@@ -52,7 +57,9 @@ class LineProtocolReader:
                 raise FrameRefused("syntax", f"the line is not line protocol: {error}") from None
 
         self._parse = parse
-        self._schema = Schema(typed=True, identity=IDENTITY, time_format=precision or "ns")
+        self._names: dict[str, Mapping[str, str]] = {}
+        self._measurements = frozenset(measurements)
+        self._schema = Schema(typed=True, integers=True, identity=IDENTITY, time_format=precision or "ns")
         self._joiner = RecordJoiner(_is_open, lambda raw: _is_record(raw, parse))
 
     def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
@@ -66,42 +73,58 @@ class LineProtocolReader:
     def _read(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         for frame in frames:
             try:
-                record = _record(frame, self._parse, self._schema)
+                record = self._record(frame)
             except FrameRefused as error:
                 yield refusal_of(frame, error)
             else:
-                if record is not None:
+                if record is None:
+                    continue
+                if self._measurements and record.names[MEASUREMENT] not in self._measurements:
+                    yield refusal_of(frame, _other_measurement(record.names[MEASUREMENT], self._measurements))
+                else:
                     yield record
 
-
-def _record(frame: TextFrame, parse: Parse, schema: Schema) -> InputRecord | None:
-    text = decode_text(frame.raw)
-    if text is None:
-        raise FrameRefused("encoding", "the line is not UTF-8")
-    text = text.strip()
-    if not text or text.startswith("#"):
-        return None
-    missing: list[str] = []
-    try:
-        point = parse(text)
-    except FrameRefused:
-        text, missing = _without_nan(text)
-        if not missing:
-            raise
-        if not text:
+    def _record(self, frame: TextFrame) -> InputRecord | None:
+        try:
+            text = frame.raw.decode().strip("\0\ufeff\r\n").strip()
+        except UnicodeDecodeError:
+            raise FrameRefused("encoding", "the line is not UTF-8") from None
+        if not text or text.startswith("#"):
             return None
-        point = parse(text)
-    if point is None:
-        return None
-    fields = point["fields"]
-    # The parser returns the last field first.
-    values: dict[str, object] = {name: fields[name] for name in reversed(fields)}
-    values.update(dict.fromkeys(missing))
-    types: dict[str, MetricType] = {name: "integer" for name, value in values.items() if type(value) is int}
-    if types:
-        schema = schema._replace(types=types)
-    names = {**point["tags"], MEASUREMENT: point["measurement"]}
-    return InputRecord(frame.line, frame.raw, values, schema, point["time"], names)
+        missing: list[str] = []
+        try:
+            point = self._parse(text)
+        except FrameRefused:
+            text, missing = _without_nan(text)
+            if not missing:
+                raise
+            if not text:
+                return None
+            point = self._parse(text)
+        if point is None:
+            return None
+        fields = point["fields"]
+        # The parser returns the last field first.
+        values: dict[str, object] = dict(reversed(fields.items()))
+        if missing:
+            values.update(dict.fromkeys(missing))
+        key = text[: text.index(" ")] if "\\" not in text else ""
+        names = self._names.get(key)
+        if names is None:
+            names = {**point["tags"], MEASUREMENT: point["measurement"]}
+            if key:
+                if len(self._names) >= MAX_KNOWN:
+                    self._names.clear()
+                self._names[key] = names
+        return InputRecord(frame.line, frame.raw, values, self._schema, point["time"], names, key)
+
+
+def _other_measurement(found: str, wanted: Collection[str]) -> FrameRefused:
+    return FrameRefused(
+        "metric",
+        f"the measurement {found} is not one of {', '.join(sorted(wanted))}",
+        'metric = "{measurement}.{field}", without `measurements`, keeps fields of different measurements apart',
+    )
 
 
 def _without_nan(text: str) -> tuple[str, list[str]]:
@@ -119,7 +142,7 @@ def _without_nan(text: str) -> tuple[str, list[str]]:
 
 
 def _is_open(raw: bytes) -> bool:
-    return bool((raw.count(b'"') - raw.count(b'\\"')) % 2)
+    return b'"' in raw and bool((raw.count(b'"') - raw.count(b'\\"')) % 2)
 
 
 def _is_record(raw: bytes, parse: Parse) -> bool:

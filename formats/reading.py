@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -27,6 +27,7 @@ from formats.rtl_433 import read_rtl_433
 from formats.rules import Rules
 from formats.signalk import SignalkReader
 from formats.table import TableReader
+from formats.time_column import TimeColumn
 from wire.text import plural
 from wire.timestamp import NS_PER_UNIT
 
@@ -121,8 +122,8 @@ class Reading:
         max_line_bytes: int = MAX_LINE_BYTES,
         device: str = "",
         names: Mapping[str, str] | None = None,
-        function: UserFunction | None = None,
         known_type: KnownType | None = None,
+        function: UserFunction | None = None,
     ) -> None:
         self.rules = rules
         self.detection: Detection | None = None
@@ -133,6 +134,7 @@ class Reading:
         self._window = window
         self._function = function
         self._head: list[TextFrame] = []
+        self._zone = zone
         self._reader: Reader | None = None
         self._block_reader: BlockReader | None = None
         self._max_line_bytes = max_line_bytes
@@ -148,7 +150,7 @@ class Reading:
 
     def _feed(self, data: bytes, now_ns: int) -> Result:
         data = self._transcoder.feed(data)
-        if self._block_reader is not None and (block := self._read_block(data)) is not None:
+        if self._block_reader is not None and (block := self._read_block(data, now_ns)) is not None:
             return Result([], [], [block])
         return self._read(self._framing.feed(data), now_ns, final=False)
 
@@ -180,6 +182,11 @@ class Reading:
         rows, refusals = self.interpreter.interpret(entries, now_ns)
         self.refused += len(refusals)
         return Result(rows, refusals)
+
+    @property
+    def table(self) -> TableReader | None:
+        """The reader of the table; None before it is known, and for other formats."""
+        return self._reader if isinstance(self._reader, TableReader) else None
 
     @property
     def notes(self) -> list[Note]:
@@ -233,6 +240,10 @@ class Reading:
 
     def _read(self, frames: Sequence[TextFrame | RefusedInput], now_ns: int, *, final: bool) -> Result:
         entries: list[Entry] = []
+        if self._reader is not None and frames and not any(type(frame) is RefusedInput for frame in frames):
+            self.lines = max(self.lines, frames[-1].line)
+            entries += self._reader.feed(cast("Sequence[TextFrame]", frames))
+            frames = ()
         for frame in frames:
             self.lines = max(self.lines, frame.line)
             if isinstance(frame, RefusedInput):
@@ -262,17 +273,23 @@ class Reading:
     def _new_block_reader(self) -> BlockReader | None:
         """Return the reader of blocks if all columns of a table are plain numbers by now."""
         layout = self._reader.plain_layout if isinstance(self._reader, TableReader) else None
-        found = None if layout is None else self.interpreter.plain_metrics(layout.names, layout.schema)
-        if found is None or not isinstance(self._reader, TableReader):
+        if layout is None or not isinstance(self._reader, TableReader):
             return None
-        return BlockReader(self._reader.delimiter, *found)
+        names = layout.names[len(layout.time) :]
+        found = self.interpreter.plain_metrics(names, layout.schema, has_time=bool(layout.time))
+        if found is None or layout.schema.zone is not None:
+            return None
+        if not layout.time:
+            return BlockReader(self._reader.delimiter, *found)
+        times = TimeColumn(self.interpreter.times, self._zone, found[0], names)
+        return BlockReader(self._reader.delimiter, *found, times.read)
 
-    def _read_block(self, data: bytes) -> Block | None:
+    def _read_block(self, data: bytes, now_ns: int) -> Block | None:
         """Return the complete lines as a block; None if they are not one, and nothing is taken then."""
         line, lines = self._framing.complete_lines(data)
         if self._block_reader is None or not isinstance(self._reader, TableReader) or self._reader.plain_layout is None:
             return None
-        block = self._block_reader.read(lines, line, self._max_line_bytes)
+        block = self._block_reader.read(lines, line, self._max_line_bytes, now_ns)
         if block is not None:
             self._framing.skip(data, lines)
             count = lines.count(b"\n")
@@ -321,7 +338,7 @@ def reader_of(
         case "rtl_433":
             return FrameReader(read_rtl_433)
         case "line":
-            return LineProtocolReader(rules.time_format if rules.time_format in NS_PER_UNIT else "")
+            return LineProtocolReader(rules.time_format if rules.time_format in NS_PER_UNIT else "", rules.measurements)
         case "csv":
             return TableReader(rules, head)
         case "pairs":

@@ -62,7 +62,7 @@ class RefusedInput(NamedTuple):
     """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
 
     `setting` is the setting that changes the decision, in the form of the settings file; it can be empty. `device` is
-    known if `metric` is.
+    known if `metric` is. `lines` is the number of lines of the frame.
     """
 
     line: int
@@ -73,6 +73,7 @@ class RefusedInput(NamedTuple):
     value: str = ""
     setting: str = ""
     device: str = ""
+    lines: int = 1
 
 
 class Note(NamedTuple):
@@ -87,6 +88,7 @@ class Schema(NamedTuple):
     """Facts that a format declares about its records.
 
     `metrics` are the metrics of fields with another name. `typed`: texts are texts, and no number is read from them.
+    `integers`: a metric whose first value is an integer is one of integers.
     `words`: the format has no types, so a word such as `on` can be a boolean. `truths` are the booleans of other words,
     where no type is declared. `identity` are the names that identify
     the device by default, and `device` is a device that the format names itself. `metric` is a template of metric
@@ -96,6 +98,7 @@ class Schema(NamedTuple):
     units: Mapping[str, str] = {}
     types: Mapping[str, MetricType] = {}
     typed: bool = False
+    integers: bool = False
     words: bool = False
     truths: Mapping[str, bool] = {}
     metrics: Mapping[str, str] = {}
@@ -111,7 +114,8 @@ class InputRecord(NamedTuple):
     """The fields of one record as the format has them; interpretation converts them.
 
     `values` maps a field to a text, a number, a boolean or None. `names` are texts beside the values: tags, a
-    measurement, columns. `time` is the time as it was sent; None: the fields may contain it.
+    measurement, columns. `time` is the time as it was sent; None: the fields may contain it. Records with one `key`
+    have the same names; "" says nothing.
     """
 
     line: int
@@ -120,6 +124,7 @@ class InputRecord(NamedTuple):
     schema: Schema
     time: object = None
     names: Mapping[str, str] = {}
+    key: str = ""
 
 
 class Row(NamedTuple):
@@ -154,7 +159,19 @@ Entry: TypeAlias = InputRecord | RefusedInput
 
 def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:
     """Return the refusal of a whole frame."""
-    return RefusedInput(frame.line, frame.raw[:MAX_RAW_BYTES], error.code, error.reason, setting=error.setting)
+    return RefusedInput(
+        frame.line,
+        frame.raw[:MAX_RAW_BYTES],
+        error.code,
+        error.reason,
+        setting=error.setting,
+        lines=lines_of(frame.raw),
+    )
+
+
+def lines_of(raw: bytes) -> int:
+    """Return the number of lines of a frame."""
+    return raw.count(b"\n") + 1
 
 
 def shown(value: object) -> str:

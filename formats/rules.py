@@ -44,9 +44,9 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     `time` are the fields or columns with the time, joined by a space. `time_format` is one of TIME_WORDS, or a pattern
     of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and
     `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them
-    that exists. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words
-    extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the
-    format modbus.
+    that exists. With `measurements`, lines of others in line protocol are refused. `columns` are the columns or fields
+    that are stored, with their metrics; empty: all. `no_value` words extend the built-in list. `numbers = "text"` keeps
+    a number in a text of JSON as text. `modbus` is the map of the format modbus.
     """
 
     format: Format = "auto"
@@ -56,6 +56,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     pattern: Annotated[str, Meta(max_length=MAX_PATTERN)] = ""
     device: str = ""
     metric: str = ""
+    measurements: tuple[str, ...] = ()
     metric_column: str = ""
     value_column: str = ""
     columns: dict[str, str] = {}

@@ -31,12 +31,13 @@ from formats.columns import (
 )
 from formats.framing import RecordJoiner, decode_text
 from formats.line_protocol import MEASUREMENT
+from formats.names import Template
 from formats.pairs import DECORATION
 from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, InputRecord, Note, Schema, TextFrame, refusal_of
 from formats.rules import Rules, toml_value
 from formats.times import offset_of
 from formats.values import UNIT_SYMBOLS
-from wire.limits import MAX_UNIT
+from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType
 from wire.text import plural
 
@@ -89,10 +90,14 @@ class ColumnLayout:
 
 
 class TableReader:
-    """Reader of the lines of a table, in their order. `head` are its first lines, which decide what no rule says."""
+    """Reader of the lines of a table, in their order. `head` are its first lines, which decide what no rule says.
+
+    `header_lines` are the numbers of the lines before the data of a table that is not annotated.
+    """
 
     def __init__(self, rules: Rules, head: Sequence[TextFrame]) -> None:
         self.notes: list[Note] = []
+        self.header_lines: list[int] = []
         self._rules = rules
         self._layout: ColumnLayout | None = None
         self._units: list[str] = []
@@ -128,7 +133,7 @@ class TableReader:
         layout = self._layout
         if layout is None or self.kind != "plain" or self._skipped < self._data or self._joiner.is_waiting:
             return None
-        return None if layout.time or layout.hidden or layout.long is not None else layout
+        return None if layout.time not in ((), (0,)) or layout.hidden or layout.long is not None else layout
 
     @property
     def time(self) -> tuple[str, ...]:
@@ -145,13 +150,23 @@ class TableReader:
         """The names of the columns."""
         return [] if self._layout is None else self._layout.names
 
+    @property
+    def value_columns(self) -> dict[str, str]:
+        """The columns with values and their metrics, if every metric has a column of its own."""
+        layout = self._layout
+        if layout is None or self.kind != "plain" or layout.long is not None:
+            return {}
+        used = Template(self._rules.device).fields if self._rules.device else layout.schema.identity
+        found = {name: layout.schema.metrics.get(name, name) for name, _ in layout.kept if name not in used}
+        return found if len(found) <= MAX_METRICS else {}
+
     def _is_open(self, raw: bytes) -> bool:
         if b'"' not in raw:
             return False
         try:
             cells_of(decode_text(raw, FALLBACK_ENCODING) or "", self.delimiter)
-        except FrameRefused:
-            return True
+        except FrameRefused as error:
+            return error.code == "quote"
         return False
 
     def _is_record(self, raw: bytes) -> bool:
@@ -196,6 +211,7 @@ class TableReader:
             if self._is_comment(cells):
                 return None
             self._skipped += 1
+            self.header_lines.append(frame.line)
             return None
         if not any(cells) or self._is_comment(cells) or cells == self._header_cells:
             return None

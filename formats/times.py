@@ -153,6 +153,10 @@ class TimeReader:
         self.odd += is_odd
         return Moment(time_ns, is_odd)
 
+    def is_plain_ns(self, count: int, now_ns: int) -> bool:
+        """Return whether `read` would return a declared count of nanoseconds as it is."""
+        return self.time_format in ("auto", "ns") and EARLIEST_NS <= count <= now_ns + AHEAD_NS <= MAX_TIME_NS
+
     def read_plain(self, value: object, now_ns: int) -> int | None:
         """Return what `read` returns for a count, or a date with an offset, that is not odd; None for others.
 

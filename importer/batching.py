@@ -6,11 +6,13 @@ the memory. A file that mixes the rows of many devices only gets smaller batches
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from operator import attrgetter
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
-from importer.records import FileRow
+from formats.block import Block
+from formats.record import Row, lines_of
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES
@@ -37,28 +39,51 @@ _HEAD_BYTES = 10
 """Most bytes of the headers of a column and of its name."""
 _TEXT_HEAD_BYTES = 5
 
+Item: TypeAlias = Row | Block
+"""A part of a file: one row, or many of one device at once. Its rows have a time, a device and values."""
+
+
+class BlockPart(NamedTuple):
+    """Rows of a block: the numbers of their lines, their times, and a list of values for each metric."""
+
+    line_numbers: Sequence[int]
+    times: list[int]
+    columns: dict[str, list[float]]
+
+    @property
+    def readings(self) -> int:
+        """The number of values."""
+        return len(self.times) * len(self.columns)
+
 
 class FileBatch(NamedTuple):
     """Rows of one device that are sent as batch `seq`."""
 
     device: str
     seq: int
-    rows: list[FileRow]
+    rows: list[Row] | BlockPart
 
     @property
     def readings(self) -> int:
         """The number of values."""
-        return sum(len(row.values) for row in self.rows)
+        return self.rows.readings if isinstance(self.rows, BlockPart) else sum(len(row.values) for row in self.rows)
+
+    @property
+    def lines(self) -> list[tuple[int, int]]:
+        """The lines of the file: first lines of records, and how many each has."""
+        if isinstance(self.rows, BlockPart):
+            return [(line, 1) for line in self.rows.line_numbers]
+        return [(row.line, lines_of(row.raw)) for row in self.rows]
 
 
-def slices(rows: Iterable[FileRow]) -> Iterator[list[FileRow]]:
+def slices(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield the rows in portions that fit into memory."""
-    portion: list[FileRow] = []
+    portion: list[Item] = []
     size = readings = 0
-    for row in rows:
-        portion.append(row)
-        size += len(row.raw)
-        readings += len(row.values)
+    for item in items:
+        portion.append(item)
+        size += len(item.raw)
+        readings += len(item.values) if type(item) is Row else item.readings  # type: ignore[union-attr]
         if size >= SLICE_BYTES or readings >= SLICE_READINGS:
             yield portion
             portion, size, readings = [], 0, 0
@@ -72,48 +97,88 @@ class Numbering:
     def __init__(self) -> None:
         self.batches: dict[str, int] = {}
 
-    def cut(self, portion: Iterable[FileRow]) -> list[list[FileBatch]]:
+    def cut(self, portion: Iterable[Item]) -> list[list[FileBatch]]:
         """Return the batches of the next slice, a list for each device."""
-        devices: dict[str, dict[str, list[FileRow]]] = {}
-        for row in portion:
-            devices.setdefault(row.device, {}).setdefault(row.group, []).append(row)
+        devices: dict[str, dict[str, list[Row]]] = {}
+        blocks: dict[str, list[Block]] = {}
+        for item in portion:
+            if type(item) is Row:
+                # Rows of one kind begin with the same metric.
+                group = next(iter(item.values))
+                devices.setdefault(item.device, {}).setdefault(group, []).append(item)
+            else:
+                devices.setdefault(item.device, {})
+                blocks.setdefault(item.device, []).append(cast("Block", item))
         batches: list[list[FileBatch]] = []
         for device, groups in devices.items():
-            parts = (part for group in groups.values() for part in _cut(group))
+            parts: list[list[Row] | BlockPart] = [part for group in groups.values() for part in _cut(group)]
+            parts += [part for block in blocks.get(device, ()) for part in _cut_block(block)]
             first = self.batches.get(device, 0) + 1
             batches.append([FileBatch(device, seq, part) for seq, part in enumerate(parts, first)])
             self.batches[device] = batches[-1][-1].seq
         return batches
 
 
-def _cut(rows: list[FileRow]) -> Iterator[list[FileRow]]:
+def _cut(rows: list[Row]) -> Iterator[list[Row]]:
     """Yield the rows of one group in batches of BATCH_BYTES, in order of time; every frame fits the hub's limit."""
     rows.sort(key=attrgetter("time_ns"))
-    batch: list[FileRow] = []
+    batch: list[Row] = []
     names: dict[str, int] = {}
     heads = texts = 0
-    for row in rows:
-        new = {name: _head_bytes(name) for name in row.values if name not in names}
-        more_heads, more_texts = sum(new.values()), _text_bytes(row)
-        size = heads + more_heads + texts + more_texts
-        size += _ITEM_BYTES * (len(batch) + 1) * (1 + len(names) + len(new))
+    for row in _spread(rows):
+        values = row.values
+        more_heads = 0
+        if not values.keys() <= names.keys():
+            more_heads = sum(_head_bytes(name) for name in values if name not in names)
+            names.update((name, 0) for name in values)
+        more_texts = _text_bytes(row)
+        size = heads + more_heads + texts + more_texts + _ITEM_BYTES * (len(batch) + 1) * (1 + len(names))
         if batch and (size > BATCH_BYTES or len(batch) >= limits.MAX_TIMES):
             yield batch
-            batch, names, heads, texts = [], {}, 0, 0
-            new = {name: _head_bytes(name) for name in row.values}
-            more_heads = sum(new.values())
-        if not batch and more_heads + more_texts + _ITEM_BYTES * (1 + len(new)) > BATCH_BYTES:
+            batch, heads, texts = [], 0, 0
+            names = dict.fromkeys(values, 0)
+            more_heads = sum(map(_head_bytes, values))
+        if not batch and more_heads + more_texts + _ITEM_BYTES * (1 + len(names)) > BATCH_BYTES:
             yield from ([part] for part in _split(row))
+            names = {}
             continue
         batch.append(row)
-        names.update(new)
         heads += more_heads
         texts += more_texts
     if batch:
         yield batch
 
 
-def _split(row: FileRow) -> Iterator[FileRow]:
+def _spread(rows: list[Row]) -> Iterator[Row]:
+    """Yield the rows; of rows with one time, each value in the first row that has no other value of its metric.
+
+    The hub moves a row whose time is taken, with all its values. Only the second reading of a series may move.
+    """
+    waiting: list[Row] = []
+    for row in rows:
+        if waiting and row.time_ns != waiting[0].time_ns:
+            yield from _distinct(waiting) if len(waiting) > 1 else waiting
+            waiting = []
+        waiting.append(row)
+    yield from _distinct(waiting) if len(waiting) > 1 else waiting
+
+
+def _distinct(rows: list[Row]) -> list[Row]:
+    found: list[dict[str, Value]] = [dict(rows[0].values)]
+    counts = dict.fromkeys(rows[0].values, 1)
+    for row in rows[1:]:
+        for name, value in row.values.items():
+            place = counts.get(name, 0)
+            counts[name] = place + 1
+            if place == len(found):
+                found.append({})
+            found[place][name] = value
+    # A row without a value stays: its line belongs to the batch.
+    found += [{} for _ in rows[len(found) :]]
+    return [row._replace(values=values) for row, values in zip(rows, found, strict=True)]
+
+
+def _split(row: Row) -> Iterator[Row]:
     """Yield a large row in parts, each with some of its values."""
     values: dict[str, Value] = {}
     size = 0
@@ -127,24 +192,47 @@ def _split(row: FileRow) -> Iterator[FileRow]:
     yield row._replace(values=values)
 
 
+def _cut_block(block: Block) -> Iterator[BlockPart]:
+    """Yield a block in batches of BATCH_BYTES, in order of time."""
+    times, columns = block.times or [], block.columns
+    numbers: Sequence[int] = range(block.line, block.line + len(times))
+    if not all(first <= second for first, second in pairwise(times)):
+        order = sorted(range(len(times)), key=times.__getitem__)
+        numbers = [numbers[place] for place in order]
+        times = [times[place] for place in order]
+        columns = {name: [column[place] for place in order] for name, column in columns.items()}
+    heads = sum(map(_head_bytes, columns))
+    rows = max(1, min((BATCH_BYTES - heads) // (_ITEM_BYTES * (1 + len(columns))), limits.MAX_TIMES))
+    for start in range(0, len(times), rows):
+        part = slice(start, start + rows)
+        yield BlockPart(numbers[part], times[part], {name: column[part] for name, column in columns.items()})
+
+
 def _head_bytes(name: str) -> int:
     return len(name.encode()) + _HEAD_BYTES
 
 
-def _text_bytes(row: FileRow) -> int:
-    return sum(len(value.encode()) + _TEXT_HEAD_BYTES for value in row.values.values() if isinstance(value, str))
+def _text_bytes(row: Row) -> int:
+    return sum(len(value.encode()) + _TEXT_HEAD_BYTES for value in row.values.values() if type(value) is str)
 
 
 def encode(batch: FileBatch, types: Mapping[str, MetricType]) -> bytes:
     """Encode a batch as a historical data message in msgpack; `types` are the types of the device's metrics."""
     rows = batch.rows
-    packed = len(rows) >= PACK_FROM_ROWS
-    times = [row.time_ns for row in rows]
-    names = dict.fromkeys(name for row in rows for name in row.values)
-    values: dict[str, messages.Column] = {}
-    for name in names:
-        column = [row.values.get(name) for row in rows]
-        values[name] = pack_floats(cast("list[float | None]", column)) if packed and types[name] == "float" else column
+    times: list[int]
+    columns: dict[str, list[Value]]
+    if isinstance(rows, BlockPart):
+        times, columns = rows.times, cast("dict[str, list[Value]]", rows.columns)
+    else:
+        rows = [row for row in rows if row.values]
+        times = [row.time_ns or 0 for row in rows]
+        names = dict.fromkeys(name for row in rows for name in row.values)
+        columns = {name: [row.values.get(name) for row in rows] for name in names}
+    packed = len(times) >= PACK_FROM_ROWS
+    values: dict[str, messages.Column] = {
+        name: pack_floats(cast("list[float | None]", column)) if packed and types[name] == "float" else column
+        for name, column in columns.items()
+    }
     return AGENT_MESSAGES["msgpack"].encode(
         messages.Data(batch.seq, pack_times(times) if packed else times, values, historical=True)
     )

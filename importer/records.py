@@ -1,4 +1,4 @@
-"""The parts of a file: lines, rows of readings and rejected records; the errors of the importer."""
+"""A file in pieces, its rejected lines, and the errors of the importer."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, NamedTuple
 
-from wire.model import Value
+from formats.record import RefusedInput
 
-MAX_LINE_BYTES = 1 << 20
-"""A longer line is not a record. It arrives in pieces of this size, each of which is rejected."""
+PIECE_BYTES = 1 << 20
+"""Bytes that are read at a time: the lines of one piece can become one block."""
 
 HEAD_BYTES = 1 << 18
-"""Bytes at the beginning of a file from which its mapping is detected."""
+"""Bytes at the beginning of a file that decide what its lines have in common."""
 
-HEAD_LINES = 2000
-
-BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 
 
@@ -39,55 +36,34 @@ class UploadError(ImportingError):
     """The hub rejects the batches, and sending them again would not help."""
 
 
-class FileRow(NamedTuple):
-    """The readings of one device at one time, from one record of the file.
+class RejectedLines(NamedTuple):
+    """Lines of the file, or a value in them, that are not imported.
 
-    `line` is the number of the record's first line, counted from 1; `raw` is the record as it is in the file, with its
-    line breaks. Rows of one `group` mostly have the same metrics and are sent together. `values` contains no None.
+    `line` is the number of the first line, counted from 1. `why` is the code of the reason: one of `formats`, "cut off"
+    for the end of an incomplete file, or "hub" for readings that the hub put in quarantine.
     """
 
     line: int
-    raw: bytes
-    device: str
-    group: str
-    time_ns: int
-    values: dict[str, Value]
-
-
-RejectReason = Literal["encoding", "syntax", "time", "device", "metric", "value", "type", "limit", "cut off", "hub"]
-"""The kind of problem of a record, for counting. "hub": the hub put it in quarantine."""
-
-
-class RecordProblem(Exception):
-    """A record cannot be imported; the reason becomes a RejectedRecord."""
-
-    def __init__(self, why: RejectReason, message: str) -> None:
-        super().__init__(message)
-        self.why = why
-        self.message = message
-
-
-class RejectedRecord(NamedTuple):
-    """A record that is not imported. It is rejected as a whole, so that the corrected line can be imported once."""
-
-    line: int
-    raw: bytes
-    why: RejectReason
+    lines: int
+    why: str
     message: str
 
 
-class Line(NamedTuple):
-    """A line with its line break, and its number, counted from 1."""
-
-    number: int
-    raw: bytes
+def rejected(refusal: RefusedInput) -> RejectedLines:
+    """Return what a refusal means for the file, in one sentence."""
+    metric = f"{refusal.metric}: " if refusal.metric else ""
+    setting = "; or ".join(refusal.setting.splitlines())
+    return RejectedLines(
+        refusal.line, refusal.lines, refusal.code, f"{metric}{refusal.reason}{f'; set {setting}' if setting else ''}"
+    )
 
 
 class TextFile:
     """A plain or gzip file that can be read from the beginning several times, in bounded memory.
 
     `position` is how far the last pass has read, in bytes on the disk (of `size_bytes`). `digest` is the SHA-256 of the
-    uncompressed content. `cut_off` says that a compressed file ends too early.
+    uncompressed content. `cut_off` says that a compressed file ends too early, `is_open` that the last line has no line
+    end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,6 +71,7 @@ class TextFile:
         self.path = path
         self.position = 0
         self.cut_off = False
+        self.is_open = False
         self._hash = hashlib.sha256()
         try:
             with path.open("rb") as file:
@@ -108,43 +85,43 @@ class TextFile:
         """SHA-256 of the content that was read."""
         return self._hash.digest()
 
-    def head(self) -> list[Line]:
-        """Return the first complete lines, or the only line. Raises FileError."""
-        lines: list[Line] = []
-        size = 0
-        for line in self.lines():
-            lines.append(line)
-            size += len(line.raw)
-            if size > HEAD_BYTES or len(lines) >= HEAD_LINES:
-                break
-        return lines
+    def head(self) -> bytes:
+        """Return the complete lines at the beginning, or the only line. Raises FileError."""
+        head = next(self.pieces(HEAD_BYTES), b"")
+        if len(head) < HEAD_BYTES:
+            return head
+        return head[: head.rfind(b"\n") + 1] or head
 
-    def lines(self) -> Iterator[Line]:
-        """Yield all lines, without the byte order mark. Raises FileError."""
+    def pieces(self, size_bytes: int = 0) -> Iterator[bytes]:
+        """Yield the whole content in pieces of this size, by default PIECE_BYTES; only the last one is smaller.
+
+        Raises FileError.
+        """
+        size_bytes = size_bytes or PIECE_BYTES
         self.position = 0
-        self.cut_off = False
+        self.cut_off = self.is_open = False
         self._hash = hashlib.sha256()
-        number = 0
-        is_whole = True
         try:
             with self.path.open("rb") as file:
                 content: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=file) if self._is_gzip else file
-                while raw := self._read_line(content):
-                    self._hash.update(raw)
-                    if is_whole:
-                        number += 1
-                    is_whole = raw.endswith(b"\n")
-                    if number & 0xFF == 0 or not is_whole:
-                        self.position = file.tell()
-                    yield Line(number, raw.removeprefix(BOM) if number == 1 else raw)
+                while piece := self._read_piece(content, size_bytes):
+                    self._hash.update(piece)
+                    self.position = file.tell()
+                    self.is_open = not piece.endswith((b"\n", b"\r", b"\0"))
+                    yield piece
         except (OSError, zlib.error) as error:
             raise FileError(f"{self.path} cannot be read: {error}") from error
         self.position = self.size_bytes
 
-    def _read_line(self, content: IO[bytes] | gzip.GzipFile) -> bytes:
-        """Return the next line; b"" at the end, also when a gzip file is incomplete."""
+    def _read_piece(self, content: IO[bytes] | gzip.GzipFile, size_bytes: int) -> bytes:
+        """Return the next bytes; b"" at the end, also when a gzip file is incomplete."""
+        parts: list[bytes] = []
+        missing = size_bytes
         try:
-            return content.readline(MAX_LINE_BYTES)
+            while missing and (part := content.read1(missing) if self._is_gzip else content.read(missing)):  # type: ignore[union-attr]
+                parts.append(part)
+                missing -= len(part)
         except EOFError:
+            # What was read before the end is content.
             self.cut_off = True
-            return b""
+        return b"".join(parts)

@@ -1,33 +1,32 @@
-"""The first pass over a file: its devices, metrics and types, its rejected records, and the hash of its content.
+"""The two passes over a file: the first finds its devices, metrics and rejected lines, the second makes its batches.
 
-Batches are made in a second pass, because they need the types, the number of batches, and the epoch, which is made of
-the hash. This costs one more parse of the file.
+Batches need the types, their number, and the epoch, which the first pass finds out. Both passes are the same code with
+the same rules, so they have the same rows.
 """
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from collections.abc import Mapping as Fields
+from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import msgspec
 
-from importer.batching import FileBatch, Numbering, slices
-from importer.guess import guess
-from importer.line_protocol import read_line_protocol
-from importer.mapping import LineMapping, Mapping, TableMapping, check_mapping, epoch_of
-from importer.records import FileError, FileRow, Line, MappingError, RecordProblem, RejectedRecord, TextFile
-from importer.table import Table, records
-from wire import limits
-from wire.model import Metric, MetricName, MetricType, Value, device_id_problem
-
-MAX_DEVICES = 100_000
-"""Most devices of one hub. A file with more has something else in its device column."""
-
-_KIND: dict[type, MetricType] = {bool: "boolean", int: "integer", float: "float", str: "string"}
-_SMALL = -(2**53)
-"""Integers up to this size need no check of their range; nearly all are."""
+from formats.block import Block
+from formats.interpretation import KnownType
+from formats.names import Template
+from formats.reading import Reading, Result
+from formats.record import Note, RefusedInput, Row, lines_of
+from formats.rules import Rules
+from importer.batching import FileBatch, Item, Numbering, slices
+from importer.guess import guessed
+from importer.mapping import epoch_of
+from importer.records import FileError, MappingError, RejectedLines, TextFile, rejected
+from wire.limits import MAX_DESCRIPTION
+from wire.model import Metric, MetricType
 
 FIRST_ROWS = 5
 """Rows that are kept for display."""
@@ -35,195 +34,211 @@ FIRST_ROWS = 5
 Notice = Callable[[int], None]
 """Called from time to time with the position in the file, in bytes on the disk."""
 
-_NOTICE_ROWS = 1024
+_SET_DEVICE = "set --device ID for one device, or --device '{NAME}' for a column or tag with the device"
 
-
-class Catalogue:
-    """The devices and metrics of a file, and the validation of its rows.
-
-    The first value of a metric sets its type; an integer metric that has other numbers as well becomes float. `types`
-    are types from the mapping, which values must have. The second pass, with the catalogue closed, gives the same
-    results for every row.
-    """
-
-    def __init__(self, types: Fields[str, MetricType], units: Fields[str, str]) -> None:
-        self.devices: dict[str, dict[str, MetricType]] = {}
-        self._types = types
-        self._units = units
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Accept no new device or metric from now on."""
-        self._is_closed = True
-
-    def metrics(self, device: str) -> list[Metric]:
-        """Return the metrics of a device."""
-        return [Metric(name, type, self._units.get(name, "")) for name, type in self.devices[device].items()]
-
-    def validate(self, row: FileRow | RejectedRecord) -> FileRow | RejectedRecord:
-        """Return the row, and add its metrics; an invalid row is returned as rejected. Raises FileError."""
-        try:
-            if isinstance(row, FileRow):
-                self._admit(row)
-        except RecordProblem as problem:
-            return RejectedRecord(row.line, row.raw, problem.why, problem.message)
-        return row
-
-    def _admit(self, row: FileRow) -> None:
-        known = self.devices.get(row.device)
-        if known is None:
-            if (problem := device_id_problem(row.device)) is not None:
-                raise RecordProblem("device", problem)
-            if len(self.devices) >= MAX_DEVICES:
-                raise FileError(
-                    f"the file has more than {MAX_DEVICES:,} devices: is {row.device!r} (line {row.line}) a device?"
-                )
-            known = {}
-        new: dict[str, MetricType] = {}
-        for name, value in row.values.items():
-            kind = _KIND[type(value)]
-            expected = known.get(name)
-            if expected == kind or (expected == "float" and kind == "integer"):
-                if kind == "string" or (kind == "integer" and not _SMALL <= value <= -_SMALL):  # type: ignore[operator]
-                    _check_value(name, value)
-            elif expected is None:
-                self._check_new(row.device, name, kind)
-                _check_value(name, value)
-                new[name] = self._types.get(name, kind)
-            elif expected == "integer" and kind == "float" and name not in self._types:
-                new[name] = "float"
-            else:
-                raise RecordProblem("type", f"{name} is {expected} in this file, but {kind} here")
-        if new:
-            if len(known | new) > limits.MAX_METRICS or (self._is_closed and not known):
-                raise _too_many(row.device)
-            known.update(new)
-        self.devices[row.device] = known
-
-    def _check_new(self, device: str, name: str, kind: MetricType) -> None:
-        if self._is_closed:
-            raise _too_many(device)
-        given = self._types.get(name)
-        if given is not None and given != kind and not (given == "float" and kind == "integer"):
-            raise RecordProblem("type", f"{name} is {given} in the mapping, but {kind} here")
-        try:
-            msgspec.convert(name, MetricName)
-        except msgspec.ValidationError:
-            raise RecordProblem(
-                "metric",
-                f"{name[:80]!r} is not a valid metric name: 1 to {limits.MAX_METRIC_NAME} characters without control "
-                "characters, and no space at the beginning or the end",
-            ) from None
-
-
-def _too_many(device: str) -> RecordProblem:
-    return RecordProblem("limit", f"{device} has more than {limits.MAX_METRICS} metrics; import it as several devices")
-
-
-def _check_value(name: str, value: Value) -> None:
-    if isinstance(value, str):
-        if len(value) * 4 > limits.MAX_STRING_VALUE_BYTES and len(value.encode()) > limits.MAX_STRING_VALUE_BYTES:
-            raise RecordProblem("value", f"{name} has a string of over {limits.MAX_STRING_VALUE_BYTES} bytes")
-    elif isinstance(value, int) and not limits.MIN_INTEGER <= value <= limits.MAX_INTEGER:
-        raise RecordProblem("value", f"{name} has an integer outside signed 64 bits")
+_LAST_TIME = re.compile(rb"[ ](-?[0-9]+)\s*\Z")
 
 
 class FileSurvey:
-    """The contents of one file, filled by `read`."""
+    """The contents of one file, filled by `read`.
 
-    def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        """Read the beginning to detect what `options` do not describe. Raises FileError and MappingError."""
+    `known_type` returns the types that metrics have in the hub: a file does not change them. `settings` are the rules
+    with all that was detected, to be saved as a mapping file. `metrics` are those of each device that has readings.
+    """
+
+    def __init__(
+        self, path: Path, rules: Rules, zone: tzinfo | None = None, known_type: KnownType | None = None
+    ) -> None:
+        """Read the beginning to decide what only a file can. `zone` is that of the rules. Raises FileError."""
         self.file = TextFile(path)
-        self.mapping: Mapping = guess(self.file.head(), options)
-        self.catalogue = Catalogue(self.mapping.types, self.mapping.units)
+        self.rules = guessed(rules, self.file.head())
+        self._zone = zone or UTC
+        self.settings = self.rules
         self.numbering = Numbering()
-        self.readings = 0
-        self.lines = 0
-        self.first_rows: list[FileRow] = []
+        self.readings = self.lines = self.no_values = self.odd_times = self.local_times = self.ambiguous_times = 0
+        self.first_rows: list[Row] = []
         self.earliest_ns: int | None = None
         self.latest_ns: int | None = None
-        self.ambiguous_times = 0
-        self.local_times = 0
+        self.metrics: dict[str, list[Metric]] = {}
+        self.notes: list[Note] = []
         self.digest = b""
-        self.last_line_is_open = False
+        self.epoch = ""
+        self.header_lines: list[int] = []
+        self.is_annotated = False
+        self._known_type = known_type
+        self._now_ns = time.time_ns()
+
+    def types(self, device: str) -> dict[str, MetricType]:
+        """Return the types of the metrics of a device."""
+        return {metric.name: metric.type for metric in self.metrics[device]}
 
     @property
-    def epoch(self) -> str:
-        """The epoch of all batches of this file."""
-        return epoch_of(self.digest, self.mapping)
+    def needs_zone(self) -> bool:
+        """Return whether times have no offset and the rules have no zone."""
+        return bool(self.local_times and not self.rules.zone)
 
-    @property
-    def header(self) -> bytes:
-        """The record with the names of the columns; empty if there is none."""
-        mapping = self.mapping
-        if isinstance(mapping, LineMapping) or not mapping.header:
-            return b""
-        found = records(self.file.head(), delimiter=mapping.delimiter, encoding=mapping.encoding)
-        return next((record.raw for record in found if not record.problem), b"")
+    def check(self, *, zone: bool = True) -> None:
+        """Raise MappingError if the beginning shows that an option has to be set before the import.
 
-    def check(self) -> None:
-        """Raise MappingError if the beginning shows that an option has to be set before the import."""
-        check_mapping(self.mapping)
-        for _ in self._rows(self.file.head()):
-            pass
-        self.check_zone()
+        A missing zone is no error here without `zone`.
+        """
+        reading = self._new_reading()
+        rows: list[Row] = []
+        refusals: list[RefusedInput] = []
+        for result in self._results(reading):
+            rows += result.all_rows
+            refusals += result.refusals
+            if reading.detection is not None:
+                break
+        if not reading.lines or not (rows or refusals or reading.detection):
+            raise MappingError(f"{self.file.path.name} is empty")
+        check_names(reading)
+        # A value of another type than in the hub, for example, is no matter of the options.
+        unread = [refusal for refusal in refusals if not refusal.metric or refusal.code == "ambiguous"]
+        if not rows and unread:
+            first = rejected(unread[0])
+            raise MappingError(f"no line at the beginning can be read. Line {first.line}: {first.message}")
+        if rows:
+            check_rows(reading, rows)
+        self.local_times = reading.interpreter.times.local
+        if zone:
+            self.check_zone()
 
     def check_zone(self) -> None:
-        """Raise MappingError if times have no offset and the mapping has no zone."""
-        if isinstance(self.mapping, TableMapping) and self.local_times and not self.mapping.zone:
+        """Raise MappingError if times have no offset and the rules have no zone."""
+        if self.needs_zone:
             raise MappingError(
                 f"the times in {self.file.path.name} have no time zone: set --zone Europe/Berlin, or --zone UTC"
             )
 
-    def read(self, on_refused: Callable[[RejectedRecord], None], notice: Notice) -> None:
-        """Read the whole file. Raises FileError and MappingError."""
-        for portion in slices(self._admitted(on_refused, notice)):
+    def read(self, on_rejected: Callable[[RejectedLines], None], notice: Notice) -> None:
+        """Read the whole file. Raises FileError."""
+        reading = self._new_reading()
+        for portion in slices(self._counted(self._items(reading, on_rejected, notice))):
             self.numbering.cut(portion)
         self.digest = self.file.digest
-        self.catalogue.close()
+        times, known = reading.interpreter.times, reading.interpreter.metrics
+        self.local_times, self.ambiguous_times, self.odd_times = times.local, times.ambiguous, times.odd
+        self.lines, self.no_values, self.notes = reading.lines, reading.interpreter.no_values, reading.notes
+        self.metrics = {
+            device: [
+                Metric(series.metric, series.type, series.unit, series.label[:MAX_DESCRIPTION])
+                for series in known[device].values()
+                if series.type is not None
+            ]
+            for device in self.numbering.batches
+        }
+        self.settings = _settings(reading)
+        if reading.table is not None:
+            self.header_lines, self.is_annotated = reading.table.header_lines, reading.table.kind == "annotated"
+        types = {device: self.types(device) for device in self.metrics}
+        self.epoch = epoch_of(self.digest, self.settings, [types, self.numbering.batches, self.readings])
 
     def batches(self) -> Generator[list[list[FileBatch]], None, None]:
         """Yield the batches by slice, in a list for each device. Raises FileError if the file changed since `read`."""
         numbering = Numbering()
-        rows = map(self.catalogue.validate, self._rows(self.file.lines()))
-        for portion in slices(row for row in rows if isinstance(row, FileRow)):
+        items = self._items(self._new_reading(), lambda lines: None, lambda position: None)
+        for portion in slices(items):
             yield numbering.cut(portion)
         if self.file.digest != self.digest:
             raise FileError(f"{self.file.path} changed while it was imported: import it again")
 
-    def _rows(
-        self, lines: Iterable[Line], notice: Notice = lambda position: None
-    ) -> Iterator[FileRow | RejectedRecord]:
-        mapping = self.mapping
-        table = None if isinstance(mapping, LineMapping) else Table(mapping)
-        rows = table.rows(lines) if table is not None else read_line_protocol(lines, mapping)  # type: ignore[arg-type]
-        for count, row in enumerate(rows):
-            if count % _NOTICE_ROWS == 0:
-                notice(self.file.position)
-            yield row
-        if table is not None:
-            self.ambiguous_times, self.local_times = table.times.ambiguous, table.times.local
-        notice(self.file.position)
+    def _new_reading(self) -> Reading:
+        return Reading(self.rules, self._zone, known_type=self._known_type)
 
-    def _admitted(self, on_refused: Callable[[RejectedRecord], None], notice: Notice) -> Iterator[FileRow]:
-        for row in map(self.catalogue.validate, self._rows(self._counted(), notice)):
-            if isinstance(row, RejectedRecord):
-                on_refused(row)
-                continue
-            if len(self.first_rows) < FIRST_ROWS:
-                self.first_rows.append(row)
-            self.readings += len(row.values)
-            self.earliest_ns = min(row.time_ns, row.time_ns if self.earliest_ns is None else self.earliest_ns)
-            self.latest_ns = max(row.time_ns, row.time_ns if self.latest_ns is None else self.latest_ns)
-            yield row
+    def _results(self, reading: Reading, notice: Notice = lambda position: None) -> Iterator[Result]:
+        for piece in self.file.pieces():
+            notice(self.file.position)
+            yield reading.feed(piece, self._now_ns)
+        notice(self.file.position)
+        yield reading.finish(self._now_ns)
+
+    def _items(self, reading: Reading, on_rejected: Callable[[RejectedLines], None], notice: Notice) -> Iterator[Item]:
+        """Yield the rows and blocks that history can have."""
+        before: Row | None = None
+        for result in self._results(reading, notice):
+            for refusal in result.refusals:
+                on_rejected(rejected(refusal))
+            is_open = self.file.is_open
+            for row in result.rows:
+                problem = None if row.device and row.time_ns is not None else _problem(row)
+                if is_open and before is not None and row.line == reading.lines:
+                    problem = problem or self._cut_off(row, before)
+                before = row
+                if problem is None:
+                    yield row
+                else:
+                    on_rejected(problem)
+            yield from result.blocks
         if self.file.cut_off:
             message = "the compressed file is incomplete; the rest is missing"
-            on_refused(RejectedRecord(self.lines, b"", "cut off", message))
+            on_rejected(RejectedLines(reading.lines, 0, "cut off", message))
 
-    def _counted(self) -> Iterator[Line]:
-        """Yield the lines, count them, and record whether the last one has no line break."""
-        line = Line(0, b"\n")
-        for line in self.file.lines():
-            yield line
-        self.lines = line.number
-        self.last_line_is_open = not line.raw.endswith(b"\n")
+    def _cut_off(self, row: Row, before: Row) -> RejectedLines | None:
+        """Return the refusal of the last line of a file if its time has fewer digits than the time before it."""
+        times = [found[1] for found in map(_LAST_TIME.search, (before.raw, row.raw)) if found]
+        if self.rules.format == "line" and len(times) == 2 and len(times[1]) < len(times[0]):
+            message = "the file ends in the middle of this line: its time is too short"
+            return RejectedLines(row.line, lines_of(row.raw), "cut off", message)
+        return None
+
+    def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            if type(item) is Row:
+                readings = len(item.values)
+                earliest = latest = item.time_ns or 0
+            else:
+                block = cast("Block", item)
+                readings, times = block.readings, block.times or [0]
+                earliest, latest = min(times), max(times)
+            if len(self.first_rows) < FIRST_ROWS:
+                rows = [item] if isinstance(item, Row) else item.rows()
+                self.first_rows += rows[: FIRST_ROWS - len(self.first_rows)]
+            self.readings += readings
+            self.earliest_ns = earliest if self.earliest_ns is None else min(earliest, self.earliest_ns)
+            self.latest_ns = latest if self.latest_ns is None else max(latest, self.latest_ns)
+            yield item
+
+
+def _settings(reading: Reading) -> Rules:
+    # A zone that nobody has set is no setting: the file does not show it.
+    settings, table = msgspec.structs.replace(reading.settings(), zone=reading.rules.zone), reading.table
+    if table is None or settings.columns or not (columns := table.value_columns):
+        return settings
+    return msgspec.structs.replace(settings, columns=columns)
+
+
+def _problem(row: Row) -> RejectedLines | None:
+    """Return why history cannot have a row."""
+    if not row.device:
+        return RejectedLines(row.line, lines_of(row.raw), "device", f"the line does not name a device; {_SET_DEVICE}")
+    if row.time_ns is None:
+        return RejectedLines(row.line, lines_of(row.raw), "time", "the line has no time, which history needs")
+    return None
+
+
+def check_names(reading: Reading) -> None:
+    """Raise MappingError if the rules name a column that the table does not have."""
+    table, rules = reading.table, reading.rules
+    if table is None or table.kind == "annotated":
+        return
+    wanted = [*rules.time, *rules.columns, *filter(None, (rules.metric_column, rules.value_column))]
+    if rules.device:
+        wanted += [name for name in Template(rules.device).fields if "|" not in rules.device]
+    missing = next((name for name in wanted if name not in table.columns), None)
+    if missing is not None:
+        raise MappingError(f"there is no column {missing!r}; the columns are {', '.join(table.columns)}")
+
+
+def check_rows(reading: Reading, rows: list[Row]) -> None:
+    """Raise MappingError if no row has a device, or none has a time."""
+    if not any(row.device for row in rows):
+        names = reading.interpreter.device_candidates
+        option = "--device-tag TAG" if reading.table is None else "--device-column COLUMN"
+        choice = f", or {option} for a device for each value of one of: {', '.join(names)}" if names else ""
+        raise MappingError(f"no column, tag or field names the device: set --device ID for one device{choice}")
+    if all(row.time_ns is None for row in rows):
+        columns = "" if reading.table is None else f"; the columns are {', '.join(reading.table.columns)}"
+        raise MappingError(
+            f"no column or field has the time: set --time COLUMN (two columns: --time DATE --time TIME){columns}"
+        )

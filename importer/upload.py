@@ -71,10 +71,10 @@ class DeviceUpload:
     def __init__(self, target: UploadTarget, survey: FileSurvey, device: str, events: UploadEvents) -> None:
         self.acked: int | None = None
         self.acked_before = 0
-        self.metrics: Mapping[str, Metric] = {metric.name: metric for metric in survey.catalogue.metrics(device)}
+        self.metrics: Mapping[str, Metric] = {metric.name: metric for metric in survey.metrics[device]}
         self._target = target
         self._device = device
-        self._types = survey.catalogue.devices[device]
+        self._types = survey.types(device)
         self._hello = messages.Hello(
             device, survey.epoch, survey.numbering.batches[device] + 1, True, 0, agent=target.name, guest=True
         )

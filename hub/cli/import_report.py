@@ -6,26 +6,27 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from hub.cli.command import MISUSE, fail, plain_table, progress_bar, stdout_console, time_text
+from formats.rules import rules_text
+from hub.cli.command import MISUSE, fail, plain_table, printable, progress_bar, stdout_console, time_text
 from importer.batching import FileBatch
-from importer.mapping import TableMapping, mapping_text
-from importer.records import RejectedRecord
+from importer.records import RejectedLines
+from importer.rejects import LineNumbers, copy_lines
 from importer.survey import FileSurvey
 from wire import device as messages
 from wire.text import plural
 
 MAX_REFUSALS = 1000
-"""RequestRefusals of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
+"""Rejections of a file that JSON lists; further ones are counted. The --rejects file contains all lines."""
 
 MAX_SHOWN = 10
-"""RequestRefusals of a file that the terminal shows."""
+"""Rejections of a file that the terminal shows."""
 
 MAX_DEVICES_SHOWN = 20
 
@@ -73,35 +74,29 @@ class _Readings(ProgressColumn):
 
 
 class RejectsFile:
-    """File of rejected lines, created with the first one. Without a path nothing is written."""
+    """File of rejected lines, which exists only if there are some. Without a path nothing is written."""
 
     def __init__(self, path: Path | None, source: Path) -> None:
-        self.header = b""
         self._path = path
-        self._file: IO[bytes] | None = None
         if path is not None and path.exists() and source.exists() and path.samefile(source):
             fail("hub import", f"--rejects would overwrite {source}: name another file", MISUSE)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def write(self, raw: bytes) -> None:
-        """Append one record with its line break. Raises OSError."""
-        if self._path is None or not raw:
-            return
-        if self._file is None:
-            self._file = self._path.open("wb")
-            self._file.write(self.header)
-        self._file.write(raw if raw.endswith(b"\n") else raw + b"\n")
+    def write(self, survey: FileSurvey, rejected: LineNumbers) -> None:
+        """Copy the rejected lines, below the header of the file. Raises FileError and OSError."""
+        if self._path is not None and rejected:
+            copy_lines(
+                survey.file,
+                self._path,
+                rejected,
+                header=survey.header_lines,
+                annotated=survey.is_annotated,
+                encoding=survey.rules.encoding,
+            )
 
 
 @dataclass(slots=True, eq=False)
 class FileResult:
-    """Counters and refusals of one file."""
+    """Counters and rejections of one file."""
 
     survey: FileSurvey
     stored: int = 0
@@ -110,20 +105,24 @@ class FileResult:
     complete: bool = False
     refusals: list[tuple[int, int, str, str]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    rejected: LineNumbers = field(default_factory=LineNumbers)
 
     @property
     def acknowledged(self) -> int:
         """Number of readings on the disk of the hub, including those in quarantine."""
         return self.stored + self.before
 
-    def refuse(self, refusal: RejectedRecord) -> None:
-        """Record a line that cannot be imported."""
+    def refuse(self, refusal: RejectedLines) -> None:
+        """Record a line, or a value in it, that cannot be imported."""
+        self.rejected.add(refusal.line, refusal.lines)
         self._add(refusal.line, refusal.line, refusal.why, refusal.message, 1)
 
     def reject(self, batch: FileBatch, reject: messages.Reject) -> None:
         """Record a batch that the hub put in quarantine."""
         self.quarantined += batch.readings
-        lines = [row.line for row in batch.rows]
+        lines = [first for first, _ in batch.lines]
+        for first, count in batch.lines:
+            self.rejected.add(first, count)
         message = f"{batch.device}: {reject.message} ({reject.code}); in the quarantine of the hub"
         self._add(min(lines), max(lines), "hub", message, len(lines))
 
@@ -145,8 +144,8 @@ class FileResult:
         survey = self.survey
         return {
             "file": str(survey.file.path),
-            "format": "csv" if isinstance(survey.mapping, TableMapping) else "line",
-            "mapping": msgspec.to_builtins(survey.mapping),
+            "format": survey.settings.format,
+            "mapping": msgspec.to_builtins(survey.settings),
             "epoch": survey.epoch,
             "lines": survey.lines,
             "devices": len(survey.numbering.batches),
@@ -157,6 +156,8 @@ class FileResult:
             "stored": self.stored - self.quarantined,
             "stored_before": self.before,
             "quarantined": self.quarantined,
+            "no_values": survey.no_values,
+            "odd_times": survey.odd_times,
             "ambiguous_times": survey.ambiguous_times,
             "complete": self.complete,
             "refused": dict(self.refused),
@@ -208,28 +209,31 @@ class ImportReport:
                 where = f"line {first}" if first == last else f"lines {first} to {last}"
                 _print_line(self.console, f"{name}, {where}: {message} [{why}]")
             counts = ", ".join(f"{count:,} {why}" for why, count in result.refused.most_common())
+            total = result.refused.total()
             _print_line(
-                self.console, f"{name}: {plural(result.refused.total(), 'line was', 'lines were')} rejected: {counts}"
+                self.console, f"{name}: {plural(total, 'line or value was', 'lines or values were')} rejected: {counts}"
             )
 
 
-def show_survey(survey: FileSurvey) -> None:
-    """Print the preview of an import: the mapping as a file, the first rows, the devices, and warnings."""
+def show_survey(survey: FileSurvey, note: str = "") -> None:
+    """Print the preview of an import: the mapping as a file, the first rows, the devices, and what decided.
+
+    `note` says why the types of the hub are not known.
+    """
     console = stdout_console()
     print(f"# {survey.file.path}: detected mapping; save it to a file and use it with --mapping FILE")
-    print(mapping_text(survey.mapping))
+    print(printable(rules_text(survey.settings)))
     rows = plain_table("line", "time (UTC)", "device", "metric", "value")
     for row in survey.first_rows:
         for metric, value in row.values.items():
             cells = (str(row.line), _time(row.time_ns) or "", row.device, metric, json.dumps(value, ensure_ascii=False))
-            rows.add_row(*map(Text, cells))
+            rows.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(rows)
     devices = plain_table("device", "batches", "metrics")
     for device in list(survey.numbering.batches)[:MAX_DEVICES_SHOWN]:
-        metrics = ", ".join(
-            f"{m.name} ({m.type}{' ' + m.unit if m.unit else ''})" for m in survey.catalogue.metrics(device)
-        )
-        devices.add_row(*map(Text, (device, f"{survey.numbering.batches[device]:,}", metrics)))
+        metrics = ", ".join(f"{m.name} ({m.type}{' ' + m.unit if m.unit else ''})" for m in survey.metrics[device])
+        batches = f"{survey.numbering.batches[device]:,}"
+        devices.add_row(*(Text(printable(cell)) for cell in (device, batches, metrics)))
     console.print()
     console.print(devices)
     if (more := len(survey.numbering.batches) - MAX_DEVICES_SHOWN) > 0:
@@ -239,8 +243,12 @@ def show_survey(survey: FileSurvey) -> None:
         f"{plural(survey.lines, 'line')}, "
         f"{_time(survey.earliest_ns) or 'no time'} to {_time(survey.latest_ns) or 'no time'}"
     )
-    for sentence in _notes(survey):
-        print(sentence)
+    for sentence in filter(None, (*_notes(survey), note)):
+        print(printable(sentence))
+    if survey.notes:
+        print("\ndecided by")
+        for decision in survey.notes:
+            print(printable(f"  {decision.code:<9} {decision.sentence}"))
 
 
 def _print_line(console: Console, text: str) -> None:
@@ -249,15 +257,15 @@ def _print_line(console: Console, text: str) -> None:
 
 
 def _notes(survey: FileSurvey) -> list[str]:
-    mapping = survey.mapping
     notes = []
-    if isinstance(mapping, TableMapping):
-        if survey.local_times and not mapping.zone:
-            notes.append("the times have no time zone and are shown as UTC: set --zone for the import")
-        if survey.ambiguous_times:
-            ambiguous = plural(survey.ambiguous_times, "local time occurs", "local times occur")
-            notes.append(f"{ambiguous} twice, when clocks were put back: resolved by --ambiguous {mapping.ambiguous}")
-    if survey.last_line_is_open:
+    if survey.needs_zone:
+        notes.append("the times have no time zone and are shown as UTC: set --zone for the import")
+    if survey.ambiguous_times:
+        ambiguous = plural(survey.ambiguous_times, "local time occurs", "local times occur")
+        notes.append(f"{ambiguous} twice, when clocks were put back: resolved by --ambiguous {survey.rules.ambiguous}")
+    if survey.odd_times:
+        notes.append(f"{plural(survey.odd_times, 'time is', 'times are')} before 1990 or more than a day ahead")
+    if survey.file.is_open:
         notes.append("the last line has no line break: check that the file is complete")
     return notes
 

@@ -25,7 +25,7 @@ def test_each_rule_has_an_option() -> None:
     """The names are those of the rules, in the singular for an option that can be repeated."""
     options = {field.name for field in fields(InputOptions)}
     rules = {field.name for field in msgspec.structs.fields(Rules)} - BY_FILE
-    singular = {"types": "type", "units": "unit", "columns": "column"}
+    singular = {"types": "type", "units": "unit", "columns": "column", "measurements": "measurement"}
     assert {singular.get(name, name) for name in rules} == options - {"rules", "function"}
 
 

@@ -53,9 +53,10 @@ def test_numbers_behind_the_first_lines_are_a_block() -> None:
     assert (rest.blocks, [row.values for row in rest.rows]) == ((), [{"a": 7.5, "b": 8.0}, {"a": 9.0}])
 
 
-@pytest.mark.parametrize("head", ["time,a\n1795878000,1.5\n", "a,b\n1,2\n", "device,a\nx,1.5\n", "a,b\nidle,2.5\n"])
+@pytest.mark.parametrize("head", ["a,time\n1.5,1795878000\n", "a,b\n1,2\n", "device,a\nx,1.5\n", "a,b\nidle,2.5\n"])
 def test_a_table_with_other_columns_has_no_blocks(head: str) -> None:
-    """Times, devices and texts are read line by line, and so are numbers without a decimal mark before them."""
+    """Devices, texts and times behind a value are read line by line, and so are numbers without a decimal mark before
+    them."""
     reading = Reading(rules_of({"format": "csv"}), UTC, window=2)
     reading.feed(head.encode(), NOW_NS)
     assert reading.feed(b"1795878001,2.5\n", NOW_NS).blocks == ()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from formats.block import Block
+from formats.record import Row
 from importer import batching
 from importer.batching import FileBatch, Numbering, encode, slices
-from importer.records import FileRow
 from tests.importer.files import surveyed
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES
@@ -26,19 +27,18 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 }
 ROWS = st.lists(
     st.builds(
-        FileRow,
+        Row,
         st.just(1),
         st.just(b"x" * 30),
         st.sampled_from(["a", "b"]),
-        st.sampled_from(["", "g"]),
-        st.integers(0, 2**40),
+        st.integers(0, 2**40) | st.integers(0, 3),
         st.fixed_dictionaries({}, optional=VALUES).filter(bool),
     ),
     max_size=60,
 )
 
 
-def batches_of(rows: list[FileRow]) -> list[FileBatch]:
+def batches_of(rows: list[Row]) -> list[FileBatch]:
     numbering = Numbering()
     return [batch for portion in slices(rows) for batches in numbering.cut(portion) for batch in batches]
 
@@ -58,7 +58,7 @@ def readings_of(batch: FileBatch) -> list[tuple[str, int, str, Value]]:
 
 
 @given(ROWS)
-def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[FileRow]) -> None:
+def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[Row]) -> None:
     """Whatever is mixed in the file; and once more it gives the same."""
     batches = batches_of(rows)
     expected = [(row.device, row.time_ns, name, value) for row in rows for name, value in row.values.items()]
@@ -70,12 +70,40 @@ def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[FileR
     assert batches_of(rows) == batches
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.dictionaries(st.sampled_from("abc"), st.floats(0, 1), min_size=1))))
+def test_only_a_second_reading_of_a_series_shares_a_time_with_another_row(content: list[tuple[int, Any]]) -> None:
+    """Two rows of a batch have one time only if they have a metric in common: the hub moves such a row."""
+    rows = [Row(line, b"", "a", time_ns, values) for line, (time_ns, values) in enumerate(content, 1)]
+    for batch in batches_of(rows):
+        assert isinstance(batch.rows, list)
+        taken: set[tuple[int | None, str]] = set()
+        for row in batch.rows:
+            names = {(row.time_ns, name) for name in row.values}
+            if any(time_ns == row.time_ns for time_ns, _ in taken):
+                assert names <= taken, batch.rows
+            taken |= names
+
+
+def test_a_block_is_cut_into_batches_in_order_of_time() -> None:
+    """Each batch knows its lines, also where the file has the newest reading first."""
+    count = 2_000
+    raw = b"".join(b"%d,0.5\n" % number for number in range(count))
+    block = Block(11, raw, "a", {"f": [float(number) for number in range(count)]}, list(range(count, 0, -1)))
+    (batches,) = Numbering().cut([block])
+    assert len(batches) == 1
+    (batch,) = batches
+    assert (batch.readings, batch.lines[0], batch.lines[-1]) == (count, (10 + count, 1), (11, 1))
+    readings = readings_of(batch)
+    assert readings[0] == ("a", 1, "f", float(count - 1))
+    assert [time_ns for _, time_ns, _, _ in readings] == list(range(1, count + 1))
+
+
 def test_no_frame_is_larger_than_what_a_hub_takes() -> None:
     """Not for a device of a thousand metrics with the longest names, nor for the longest texts."""
     wide: dict[str, Value] = {f"{number:04}{'€' * 124}": 1.5 for number in range(limits.MAX_METRICS)}
     texts: dict[str, Value] = {f"t{number}": "ä" * (limits.MAX_STRING_VALUE_BYTES // 2) for number in range(9)}
     types: dict[str, MetricType] = {**dict.fromkeys(wide, "float"), **dict.fromkeys(texts, "string")}
-    rows = [FileRow(1, b"", "a", "", time, wide if time % 2 else texts) for time in range(20)]
+    rows = [Row(1, b"", "a", time, wide if time % 2 else texts) for time in range(20)]
     batches = batches_of(rows)
     assert sum(batch.readings for batch in batches) == 10 * (len(wide) + len(texts))
     assert max(len(encode(batch, types)) for batch in batches) <= limits.MAX_BATCH_BYTES
@@ -86,7 +114,7 @@ def test_batches_are_filled(rows: int, metrics: int) -> None:
     """All but the last one of a slice are nearly as large as meant, and none is larger."""
     values: dict[str, Value] = {f"m{number}": 0.5 for number in range(metrics)}
     types: dict[str, MetricType] = dict.fromkeys(values, "float")
-    batches = batches_of([FileRow(1, b"", "a", "", time, values) for time in range(rows)])
+    batches = batches_of([Row(1, b"", "a", time, values) for time in range(rows)])
     sizes = [len(encode(batch, types)) for batch in batches]
     assert max(sizes) <= batching.BATCH_BYTES
     assert all(size > batching.BATCH_BYTES * 0.8 for size in sizes[:-1])

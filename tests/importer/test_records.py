@@ -1,4 +1,4 @@
-"""Lines of a file: complete, numbered, in bounded memory, plain or compressed."""
+"""The pieces of a file: complete, in bounded memory, plain or compressed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from importer import records as module
-from importer.records import BOM, FileError, TextFile
-
-texts = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n", b"\xff", b"x" * 40])).map(b"".join)
+from importer.records import FileError, TextFile
 
 
 def written(directory: Path, content: bytes, *, compressed: bool = False) -> TextFile:
@@ -22,70 +20,62 @@ def written(directory: Path, content: bytes, *, compressed: bool = False) -> Tex
     return TextFile(path)
 
 
-@given(content=texts, compressed=st.booleans())
-def test_lines_are_the_content_and_can_be_read_again(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, compressed: bool
+@given(content=st.binary(max_size=64), size=st.integers(1, 20), compressed=st.booleans())
+def test_pieces_are_the_content_and_can_be_read_again(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int, compressed: bool
 ) -> None:
-    """Every byte is in one line, the numbers count line breaks, and the digest is that of the content."""
+    """Every byte is in one piece of the given size, and the digest is that of the content."""
     file = written(tmp_path_factory.mktemp("records"), content, compressed=compressed)
     for _ in range(2):
-        lines = list(file.lines())
-        assert b"".join(line.raw for line in lines) == content
-        assert [line.number for line in lines] == list(range(1, len(lines) + 1))
-        assert [line.raw.count(b"\n") for line in lines[:-1]] == [1] * (len(lines) - 1)
+        pieces = list(file.pieces(size))
+        assert b"".join(pieces) == content
+        assert all(len(piece) == size for piece in pieces[:-1])
         assert file.digest == hashlib.sha256(content).digest()
         assert (file.position, file.cut_off) == (file.size_bytes, False)
 
 
-def test_the_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
-    """Programs of Windows write it; elsewhere in a file it is content."""
-    lines = list(written(tmp_path, BOM + b"a\n" + BOM + b"b").lines())
-    assert [line.raw for line in lines] == [b"a\n", BOM + b"b"]
-
-
-def test_a_line_beyond_the_bound_comes_in_pieces_of_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without line breaks must not fill the memory; the next line is numbered as an editor shows it."""
-    monkeypatch.setattr(module, "MAX_LINE_BYTES", 4)
-    lines = list(written(tmp_path, b"abcdefghij\nkl\nabcd\nm").lines())
-    assert [(line.number, line.raw) for line in lines] == [
-        (1, b"abcd"), (1, b"efgh"), (1, b"ij\n"), (2, b"kl\n"), (3, b"abcd"), (3, b"\n"), (4, b"m")
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("max_bytes", "max_lines", "count"), [(1 << 18, 3, 3), (7, 2000, 4), (8, 2000, 5)])
-def test_the_head_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int, max_lines: int, count: int
-) -> None:
-    """By lines, and by bytes at the end of a line; the lines of the whole file stay complete afterwards."""
-    monkeypatch.setattr(module, "HEAD_BYTES", max_bytes)
-    monkeypatch.setattr(module, "HEAD_LINES", max_lines)
-    file = written(tmp_path, b"1\n" * 10)
-    assert len(file.head()) == count
-    assert len(list(file.lines())) == 10
+@pytest.mark.parametrize(
+    ("content", "head"), [(b"1\n" * 4, b"1\n1\n1\n"), (b"1\n22", b"1\n22"), (b"1" * 9, b"1" * 7), (b"", b"")]
+)
+def test_the_head_has_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, head: bytes) -> None:
+    """It is bounded, and the pieces of the whole file stay complete afterwards."""
+    monkeypatch.setattr(module, "HEAD_BYTES", 7)
+    file = written(tmp_path, content)
+    assert file.head() == head
+    assert b"".join(file.pieces()) == content
 
 
 def test_a_compressed_file_that_ends_too_early_is_noticed(tmp_path: Path) -> None:
-    """Its complete lines are read, and `cut_off` says that there should be more."""
+    """The rest is read, and `cut_off` says that there should be more."""
     content = b"".join(hashlib.sha256(bytes([n])).hexdigest().encode() + b"\n" for n in range(200))
     path = tmp_path / "file.gz"
     path.write_bytes(gzip.compress(content)[:-200])
     file = TextFile(path)
-    lines = [line.raw for line in file.lines()]
+    found = b"".join(file.pieces())
     assert file.cut_off
-    assert content.startswith(b"".join(lines))
+    assert found
+    assert content.startswith(found)
     path.write_bytes(gzip.compress(content))
     whole = TextFile(path)
-    assert (b"".join(line.raw for line in whole.lines()), whole.cut_off) == (content, False)
+    assert (b"".join(whole.pieces()), whole.cut_off) == (content, False)
 
 
-def test_the_position_follows_the_bytes_on_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_position_follows_the_bytes_on_the_disk(tmp_path: Path, compressed: bool) -> None:
     """Progress is shown in bytes of the file, for a compressed one in compressed bytes."""
-    for compressed in (False, True):
-        file = written(tmp_path, b"".join(b"%d\n" % n for n in range(100_000)), compressed=compressed)
-        seen = [file.position for _ in file.lines()]
-        assert seen == sorted(seen)
-        assert len(set(seen)) > 2
-        assert seen[-1] <= file.size_bytes == file.position
+    file = written(tmp_path, b"".join(b"%d\n" % n for n in range(100_000)), compressed=compressed)
+    seen = [file.position for _ in file.pieces(10_000)]
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert seen[-1] <= file.size_bytes == file.position
+
+
+@pytest.mark.parametrize(("content", "is_open"), [(b"a\n", False), (b"a\r", False), (b"a\nb", True), (b"", False)])
+def test_a_last_line_without_an_end_is_noticed(tmp_path: Path, content: bytes, is_open: bool) -> None:
+    """The file may be incomplete."""
+    file = written(tmp_path, content)
+    list(file.pieces())
+    assert file.is_open is is_open
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
@@ -96,7 +86,7 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     damaged[12] ^= 0xFF
     (tmp_path / "damaged").write_bytes(damaged)
     with pytest.raises(FileError, match="damaged cannot be read"):
-        list(TextFile(tmp_path / "damaged").lines())
+        list(TextFile(tmp_path / "damaged").pieces())
     file = written(tmp_path, b"a\n")
     file.path.unlink()
     with pytest.raises(FileError, match="file cannot be read"):

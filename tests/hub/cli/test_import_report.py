@@ -12,7 +12,7 @@ from typer import Exit
 
 from hub.cli import import_report as module
 from hub.cli.import_report import FileResult, ImportProgress, ImportReport, RejectsFile
-from importer.records import RejectedRecord
+from importer.records import RejectedLines
 from tests.importer.files import surveyed
 from wire import device as messages
 from wire.errors import Code
@@ -62,14 +62,14 @@ def test_refusals_are_listed_up_to_a_bound_and_all_counted(tmp_path: Path, monke
     monkeypatch.setattr(module, "MAX_SHOWN", 2)
     result = result_of(tmp_path)
     for line in range(2, 7):
-        result.refuse(RejectedRecord(line, b"x\n", "value", "[red]oops[/red]"))
+        result.refuse(RejectedLines(line, 1, "type", "[red]oops[/red]"))
     assert [refusal["line"] for refusal in result.facts["refusals"]] == [2, 3, 4]
     report, errors = report_of(result)
     report.print()
     assert errors.getvalue().splitlines() == [
-        "log.csv, line 2: [red]oops[/red] [value]",
-        "log.csv, line 3: [red]oops[/red] [value]",
-        "log.csv: 5 lines were rejected: 5 value",
+        "log.csv, line 2: [red]oops[/red] [type]",
+        "log.csv, line 3: [red]oops[/red] [type]",
+        "log.csv: 5 lines or values were rejected: 5 type",
     ]
 
 
@@ -90,7 +90,7 @@ def test_an_import_is_complete_when_every_line_is_stored(tmp_path: Path, capsys:
     report.trouble = "the hub does not answer"
     report.print()
     assert (report.ok, errors.getvalue()) == (False, "hub import: the hub does not answer\n")
-    result.refuse(RejectedRecord(2, b"x\n", "value", "oops"))
+    result.refuse(RejectedLines(2, 1, "type", "oops"))
     assert not report_of(result)[0].ok
 
 
@@ -104,17 +104,17 @@ def test_json_is_one_object_for_programs(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_the_file_of_rejected_lines_exists_only_if_there_are_any(tmp_path: Path) -> None:
-    """It begins with the header, and every line has a line break, so that it can be imported after a correction."""
+    """It begins with the header, so that it can be imported after a correction."""
     path = tmp_path / "rejects.csv"
-    with RejectsFile(path, tmp_path / "log.csv") as rejects:
-        rejects.header = b"time,level\n"
-        rejects.write(b"")
-        assert not path.exists()
-        rejects.write(b"a,b\n")
-        rejects.write(b"c,d")
-    assert path.read_bytes() == b"time,level\na,b\nc,d\n"
-    with RejectsFile(None, tmp_path / "log.csv") as rejects:
-        rejects.write(b"a,b\n")
+    result = result_of(tmp_path)
+    rejects = RejectsFile(path, tmp_path / "log.csv")
+    rejects.write(result.survey, result.rejected)
+    assert not path.exists()
+    result.refuse(RejectedLines(3, 1, "type", "oops"))
+    RejectsFile(None, tmp_path / "log.csv").write(result.survey, result.rejected)
+    assert not path.exists()
+    rejects.write(result.survey, result.rejected)
+    assert path.read_text() == "time,device,level\n2024-03-01T00:00:01Z,a,2\n"
 
 
 def test_rejected_lines_never_replace_the_source(tmp_path: Path) -> None:
