@@ -29,6 +29,7 @@ from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
+from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.store import StoreRoutes
@@ -380,11 +381,15 @@ def _resources(
     """Return the resources of the API that need no connection."""
     registry, store, devices = core.registry, core.store, core.devices
     actions = QuarantineActions(
-        devices, metrics_of=lambda device: _metrics(registry, device), record=registry.record_event
+        devices,
+        metrics_of=lambda device: _metrics(registry, device),
+        declare=registry.declare,
+        record=registry.record_event,
     )
     return [
         HubRoutes(status, partial(registry.events, of_hub=True)),
         DeviceRoutes(status, store, series=registry.series.values, read_events=registry.events, retirement=retirement),
+        MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         StoreRoutes(
             core.journal,
@@ -410,7 +415,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         accounting=core.accounting,
         store_status=lambda: core.store_consumer.status,
         dropped_events=lambda: registry.dropped_events,
-        series_of=lambda device: list(_metrics(registry, device).values()),
+        series_of=partial(_series_of, registry),
         history_problem=lambda: core.store.history_problem or core.store_sink.loss,
         registry_problem=lambda: registry.problem,
         bridges=lambda: [bridge.state for bridge in bridges],
@@ -436,7 +441,13 @@ def _authenticator(
     return Authenticator(access, registry.refresh, refusals)
 
 
+def _series_of(registry: Registry, device: str) -> list[Series]:
+    known = registry.devices.get(device)
+    return list(known.series.values()) if known is not None else []
+
+
 def _metrics(registry: Registry, device: str) -> dict[str, Series]:
+    """Return the metrics of a device by each name that they have, or had."""
     known = registry.devices.get(device)
     return known.names if known is not None else {}
 

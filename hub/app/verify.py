@@ -125,13 +125,21 @@ def compare(facts: DirectoryFacts) -> Iterator[Finding]:
                 "the hub keeps the store closed, because history would appear under the names of other devices",
                 f"restore {REGISTRY_FILE} and {DUCKDB_FILE} of the same time",
             )
-        elif unknown := store.series - registry.series:
+        elif unknown := {id for id, _ in store.series} - {id for id, _ in registry.series}:
             yield Finding(
                 REGISTRY_FILE,
                 False,
                 f"it does not know {plural(len(unknown), 'series', 'series')} of {DUCKDB_FILE}",
                 "it is older than the store: their readings are stored and have no name",
                 "restore the registry.db of the same time",
+            )
+        elif retyped := store.series - registry.series:
+            yield Finding(
+                REGISTRY_FILE,
+                False,
+                f"it does not know a type of {plural(len(retyped), 'series', 'series')} of {DUCKDB_FILE}",
+                "it is older than the store: their readings of this type are stored and not shown",
+                "restore the registry.db of the same time, or give the metrics this type again: `hub metric retype`",
             )
     if journal is not None:
         stored = JournalPosition("", 0) if store is None else JournalPosition(*store.cursor)

@@ -16,6 +16,7 @@ from hub.cli import (
     export,
     flow,
     import_,
+    metric,
     mqtt,
     quarantine,
     run,
@@ -61,6 +62,7 @@ app.command("import")(import_.import_files)
 app.command("try")(try_.try_input)
 app.add_typer(config.app, name="config")
 app.add_typer(device.app, name="device")
+app.add_typer(metric.app, name="metric")
 app.add_typer(mqtt.app, name="mqtt")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(store.app, name="store")

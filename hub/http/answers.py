@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from formats.rules import DEFAULT_RULES, Rules
 from hub.model.bridge import BridgeState
 from wire import limits
-from wire.model import MetricType, Value
+from wire.model import MetricName, MetricType, Value
 
 TimeNs = int
 """Nanoseconds since 1970 UTC; 0 where there is no such time yet."""
@@ -131,10 +131,17 @@ class DevicesPage(Page):
     devices: Sequence[DeviceDetails]
 
 
+class DescribedMetric(MetricDetails, frozen=True, kw_only=True):
+    """A metric, its latest reading, and the names and types that it had before."""
+
+    earlier_names: Annotated[Sequence[str], Meta(description="Under these, its readings may still arrive.")]
+    earlier_types: Annotated[Sequence[MetricType], Meta(description="Stored readings may have these.")]
+
+
 class MetricsPage(Page):
     """The metrics of a device."""
 
-    metrics: Sequence[MetricDetails]
+    metrics: Sequence[DescribedMetric]
 
 
 class LatestMetric(MetricDetails, frozen=True, kw_only=True):
@@ -201,6 +208,25 @@ class RetireResult(Struct, frozen=True):
     count: int
     devices: Annotated[Sequence[str], Meta(description=f"In order of ids, the first {MAX_RETIRED:,}.")]
     connected: Annotated[int, Meta(description="Of these, connected. They return to service with their next batch.")]
+
+
+class MetricChangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of a metric. What is null stays."""
+
+    metric: Annotated[MetricName, Meta(description="Its current name, or an earlier one.")]
+    name: Annotated[
+        MetricName | None, Meta(description="The new name. Readings that arrive under an old one belong to it, too.")
+    ] = None
+    type: Annotated[
+        MetricType | None, Meta(description="The type of new readings. Stored ones stay readable as they are.")
+    ] = None
+    unit: Annotated[
+        Annotated[str, Meta(max_length=limits.MAX_UNIT)] | None,
+        Meta(description="The device's declarations do not change it any more."),
+    ] = None
+    description: Annotated[
+        Annotated[str, Meta(max_length=limits.MAX_DESCRIPTION)] | None, Meta(description="Likewise.")
+    ] = None
 
 
 # The flow: the accounting of every batch and reading.
@@ -552,6 +578,13 @@ class RetriedBatches(Struct, frozen=True):
     refused: int
     reasons: Annotated[dict[str, int], Meta(description="The number of batches that stay, by the newest code.")]
     next: int | None
+
+
+class ChangedMetric(Struct, frozen=True):
+    """A changed metric, and the retry of the device's batches in quarantine that the change may make acceptable."""
+
+    metric: DescribedMetric
+    retried: RetriedBatches
 
 
 class RetriedBatch(Struct, frozen=True):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -17,14 +18,16 @@ import structlog
 from msgspec.structs import replace
 
 from hub.ingest.device import Devices, validate_batch
-from hub.ingest.validate import ValidBatch, decode
+from hub.ingest.validate import ValidBatch, decode, metrics_to_widen
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity
 from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry, settle
+from hub.model.store import FIELD_CONFLICT
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES
 from wire.errors import Code, WireError
 from wire.limits import MAX_SEQ
+from wire.model import Metric
 from wire.text import plural
 
 RETRY_ENTRIES = 1_000
@@ -39,6 +42,13 @@ COMMITTED_ENTRIES = 64
 TURN_ENTRIES = 16
 """Entries that are validated in one turn of the event loop: 2 ms of small ones."""
 
+MATCHING_ENTRIES = 10_000
+"""Entries that are retried after a metric was changed, before its request is answered: some ten seconds. Further ones
+stay for a retry that a person starts."""
+
+METRIC_CODES = frozenset({Code.TYPE_CONFLICT.value, Code.WRONG_TYPE.value, Code.UNKNOWN_METRIC.value, FIELD_CONFLICT})
+"""Codes of entries that a change of a metric's type or name may make acceptable."""
+
 DELETE_ENTRIES = 500
 DELETE_BYTES = 8 * 1024 * 1024
 """Entries and payload bytes that one commit deletes, so that acknowledgements do not wait for a long deletion."""
@@ -47,12 +57,14 @@ log = structlog.get_logger(__name__)
 
 
 class QuarantineSelection(NamedTuple):
-    """Selection of entries: of one device or all, of one reason's code or all, with offsets in (after, up_to]."""
+    """Selection of entries: of one device or all, of one reason's code, of several `codes`, or of all, with offsets in
+    (after, up_to]."""
 
     device: str | None = None
     code: str | None = None
     after: int = 0
     up_to: int = MAX_SEQ
+    codes: frozenset[str] = frozenset()
 
     def entries(self, index: Mapping[int, QuarantinedEntry]) -> Iterator[QuarantinedEntry]:
         """Yield the selected entries of the index, the oldest first."""
@@ -62,6 +74,7 @@ class QuarantineSelection(NamedTuple):
             if self.after < entry.offset <= self.up_to
             and (self.device is None or entry.device == self.device)
             and (self.code is None or entry.code == self.code)
+            and (not self.codes or entry.code in self.codes)
         )
 
 
@@ -89,13 +102,15 @@ class QuarantineActions:
         devices: Devices,
         *,
         metrics_of: Callable[[str], Mapping[str, Series]],
+        declare: Callable[[str, Sequence[Metric]], Awaitable[object]],
         record: Callable[[str | None, int, str, str], None],
     ) -> None:
-        """`metrics_of` returns a device's current metrics; `record` records an event of a device, or of the hub
-        (None)."""
+        """`metrics_of` returns a device's current metrics, `declare` declares some; `record` records an event of a
+        device, or of the hub (None)."""
         self._journal = devices.journal
         self._devices = devices
         self._metrics_of = metrics_of
+        self._declare = declare
         self._record = record
         # Entries with a decision that is being committed. No other decision about them may begin.
         self._under_way: set[int] = set()
@@ -119,6 +134,24 @@ class QuarantineActions:
         last = chosen[-1].offset if is_complete else outcomes[-1].offset
         more = any(selection._replace(after=last).entries(self._journal.quarantine.index))
         return RetryReport(outcomes, last if more else None)
+
+    async def retry_matching(self, device: str, by: Identity) -> RetryReport:
+        """Retry what the change of a metric of this device may have made acceptable, at most MATCHING_ENTRIES.
+
+        What cannot be tried now stays for a later retry: the change itself is done.
+        """
+        selection = QuarantineSelection(device, codes=METRIC_CODES)
+        outcomes: list[RetryOutcome] = []
+        while True:
+            try:
+                report = await self.retry(selection, by)
+            except (WireError, JournalError) as error:
+                log.warning("quarantine not retried after a metric was changed", device=device, error=str(error))
+                return RetryReport(outcomes, selection.after)
+            outcomes += report.outcomes
+            if report.next is None or len(outcomes) >= MATCHING_ENTRIES:
+                return RetryReport(outcomes, report.next)
+            selection = selection._replace(after=report.next)
 
     async def delete(self, selection: QuarantineSelection, by: Identity) -> int:
         """Delete the entries of the selection; return how many. Raises JournalError."""
@@ -163,6 +196,7 @@ class QuarantineActions:
                     raise
                 is_complete = False
                 break
+            await self._widen(entry)
             # No await from here to the end of the turn: no other decision about the entry can begin meanwhile.
             if not self._is_free(entry.offset):
                 continue
@@ -181,6 +215,17 @@ class QuarantineActions:
         if updated:
             await self._journal.append([], [], updated)
         return is_complete
+
+    async def _widen(self, entry: Entry) -> None:
+        """Widen the integer metrics to which the entry brings floats, as a batch of the device would."""
+        if entry.reason is None or entry.reason[0] != Code.WRONG_TYPE:
+            return
+        with suppress(WireError):
+            message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+            if isinstance(message, messages.Data) and (
+                wider := metrics_to_widen(message.values, self._metrics_of(entry.device))
+            ):
+                await self._declare(entry.device, wider)
 
     def _is_free(self, offset: int) -> bool:
         return offset in self._journal.quarantine.index and offset not in self._under_way

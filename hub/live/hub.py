@@ -13,6 +13,7 @@ from hub.live.fleet import FleetFeed
 from hub.live.group import Group, GroupKey, LiveSeries, Member
 from hub.live.outbox import Outbox
 from hub.model.batch import Entry, Series
+from hub.model.metric import is_value
 from wire import live as messages
 from wire.model import Value
 
@@ -62,6 +63,9 @@ class LiveHub:
         What was collected before is sent first, under the declaration that it had.
         """
         self._series[changed.id] = changed
+        live = self._live.get(changed.id)
+        if live is not None and not is_value(live.value, changed.type):
+            live.value = None
         for group in list(self._groups.values()):
             if changed.id in group.positions:
                 self.flush(group)
@@ -107,7 +111,7 @@ class LiveHub:
         """Set the latest reading that the store knows, before the hub accepts data."""
         latest = self.live_series(series)
         # A series that became a number may have a text as its newest reading.
-        if time_ns > latest.time_ns and isinstance(value, str) == (series.type == "string"):
+        if time_ns > latest.time_ns and is_value(value, series.type):
             latest.time_ns = time_ns
             latest.value = value
         series.reach(time_ns)

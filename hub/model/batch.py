@@ -72,16 +72,6 @@ class Series:
         return self.names[0] if self.names else self.metric
 
 
-def accepts(stored: MetricType, declared: MetricType) -> bool:
-    """Return whether a series of the type `stored` has room for every value of the type `declared`."""
-    return stored == declared or (stored, declared) == ("float", "integer")
-
-
-def widens(stored: MetricType, declared: MetricType) -> bool:
-    """Return whether a series of the type `stored` becomes one of the type `declared`, which can hold its readings."""
-    return (stored, declared) == ("integer", "float")
-
-
 Column: TypeAlias = "tuple[Series, list[Value] | NDArray[float64]]"
 """Values of one series, as many as the batch has times. It is a plain pair: a named one costs 0.5 µs a column.
 

@@ -38,7 +38,7 @@ class Action(StrEnum):
     OPERATE = "operate"
     """Retry and delete quarantined messages, retire devices."""
     ADMINISTER = "administer"
-    """Create and revoke tokens, end the sessions of browsers."""
+    """Create and revoke tokens, end the sessions of browsers, change metrics."""
 
 
 ALLOWED: dict[Role, frozenset[Action]] = {

@@ -23,9 +23,10 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.model.batch import Entry, Series, widens
+from hub.model.batch import Entry, Series
 from hub.model.bridge import InboundCounts
 from hub.model.journal import JournalError, settle
+from hub.model.metric import widens
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,

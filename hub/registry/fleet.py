@@ -13,7 +13,8 @@ from typing import NamedTuple, get_args
 import apsw
 import msgspec
 
-from hub.model.batch import Series, accepts, widens
+from hub.model.batch import Series
+from hub.model.metric import accepts, widens
 from hub.registry.database import RegistryError, damaged_row
 from hub.registry.metric_edit import (
     COLUMNS,

@@ -15,6 +15,7 @@ import apsw
 import msgspec
 from msgspec.structs import replace
 
+from hub.model.metric import MetricChange
 from hub.registry.database import RegistryError, damaged_row
 from hub.registry.schema import INTACT
 from wire.errors import Code
@@ -47,15 +48,6 @@ class SeriesEdits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NO_EDITS = SeriesEdits()
-
-
-class MetricChange(msgspec.Struct, frozen=True):
-    """What a person changes about a metric; None leaves it as it is."""
-
-    name: str | None = None
-    type: MetricType | None = None
-    unit: str | None = None
-    description: str | None = None
 
 
 class SeriesRow(NamedTuple):

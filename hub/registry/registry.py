@@ -17,12 +17,13 @@ from hub.model.batch import Series
 from hub.model.event import Event
 from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, Token
 from hub.model.journal import JournalPosition
+from hub.model.metric import MetricChange
 from hub.registry import event, fleet, hub_run, token
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
 from hub.registry.last_state import RegistryState, current_state, find_loss, read_state, write_state
-from hub.registry.metric_edit import MetricChange, change_metric
+from hub.registry.metric_edit import change_metric
 from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from wire.errors import WireError

@@ -13,14 +13,16 @@ from hub.registry.hub_run import select_journal
 from hub.registry.repair import verify
 from integrity.database import DatabaseSnapshot, ReportBytes
 from integrity.finding import Finding
+from wire.model import MetricType
 from wire.text import plural
 
 
 class RegistryFacts(NamedTuple):
-    """Facts about a registry: the hub's id, the ids of its series, and the journal that the hub wrote last."""
+    """Facts about a registry: the hub's id, its series with each type that they had, and the journal that the hub wrote
+    last."""
 
     id: str
-    series: frozenset[int]
+    series: frozenset[tuple[int, MetricType]]
     journal: JournalPosition | None
 
 
@@ -35,7 +37,8 @@ def verify_snapshot(
     try:
         fleet = select_fleet(snapshot.connection)
         journal = select_journal(snapshot.connection)
-        facts = RegistryFacts(hub_id(snapshot.connection), frozenset(fleet.series), journal)
+        types = frozenset((id, type) for id, series in fleet.series.items() for type in series.types)
+        facts = RegistryFacts(hub_id(snapshot.connection), types, journal)
     except (apsw.Error, LookupError, ValueError) as error:
         return [Finding(name, None, f"the file has another format: {error}")], None
     devices, series = plural(len(fleet.devices), "device"), plural(len(fleet.series), "series", "series")

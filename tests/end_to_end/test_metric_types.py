@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.end_to_end.hub import Hub, running_hub
@@ -20,6 +22,12 @@ async def greeted(hub: Hub, token: str, *metrics: dict[str, Any], format: str = 
     welcome = await connection.receive()
     assert welcome["type"] == "welcome", welcome
     return connection, welcome["acked"]
+
+
+async def acknowledged(connection: RawAgent, seq: int) -> None:
+    """Return when this batch is durable."""
+    while (await connection.receive()) != {"type": "ack", "seq": seq}:
+        pass
 
 
 async def history(hub: Hub, metric: str = "level") -> list[tuple[str, list[int], list[Any]]]:
@@ -40,8 +48,7 @@ async def test_a_float_widens_an_integer_metric_once(tmp_path: Path, format: str
         await viewer.live()
         for seq, values in ((1, [10]), (2, [11]), (3, [11.5]), (4, [12]), (5, [12.5])):
             await connection.send(data(seq, {"level": values}))
-        while (await connection.receive()) != {"type": "ack", "seq": 5}:
-            pass
+        await acknowledged(connection, 5)
         await viewer.wait(lambda: len(viewer.points["d", "level"]) == 5)
         assert [value for _, value in viewer.points["d", "level"]] == [10.0, 11.0, 11.5, 12.0, 12.5]
         (declared,) = viewer.session.schemas[viewer.session.subscriptions[1].schema or 0]
@@ -67,3 +74,87 @@ async def test_a_float_widens_an_integer_metric_once(tmp_path: Path, format: str
         assert [(m["metric"], m["type"], m["counted"], m["stored_least"]) for m in audit["metrics"]] == [
             ("level", "float", 6, 6)
         ]
+
+
+async def test_a_metric_is_retyped_and_renamed(tmp_path: Path) -> None:
+    """What was refused because of the type is stored. Texts and numbers stay readable under the new name, while the
+    device continues to send the old one. All of it survives restarts, and a backup of it is intact."""
+    async with running_hub(tmp_path / "data") as hub, Viewer(hub.ws_url, await hub.admin()) as viewer:
+        token = await hub.token("device", "--device", "d")
+        connection, _ = await greeted(hub, token, {"name": "t", "type": "string"})
+        await viewer.subscribe(1)
+        await viewer.live()
+        for seq, value in ((1, "n/a"), (2, 20.5), (3, "off")):
+            await connection.send(data(seq, {"t": [value]}))
+        await acknowledged(connection, 3)
+        await hub.settled()
+        assert (await hub.get("/api/v1/flow"))["totals"]["quarantined_batches"] == 1
+        options = ("--data", str(hub.data), "--url", hub.url)
+        retyped = await hub.run("metric", "retype", "d", "t", "float", *options)
+        assert retyped.splitlines()[-1] == "accepted 1 message from quarantine with 1 reading"
+        await hub.run("metric", "rename", "d", "t", "temperature", *options)
+        await hub.run("metric", "describe", "d", "temperature", "--unit", "°C", *options)
+        await viewer.wait(
+            lambda: [series.unit for known in viewer.session.schemas.values() for series in known] == ["°C"]
+        )
+        ((declared,),) = viewer.session.schemas.values()
+        assert (declared.metric, declared.type) == ("temperature", "float")
+        await connection.send(data(4, {"t": [21.5]}))
+        await viewer.wait(lambda: viewer.points["d", "temperature"][-1:] == [(4 / 1e6, 21.5)])
+        await hub.settled()
+        times, values = [2, 4], [20.5, 21.5]
+        expected = [("float", times, values), ("string", [1, 3], ["n/a", "off"])]
+        assert await history(hub, "temperature") == expected
+        for _ in range(2):
+            await connection.ws.close()
+            await hub.kill()
+            await hub.start()
+            connection, acked = await greeted(hub, token, {"name": "t"})
+            await connection.send(data(acked + 1, {"t": [22.5]}))
+            await acknowledged(connection, acked + 1)
+            await hub.settled()
+            times.append(acked + 1)
+            values.append(22.5)
+            assert await history(hub, "temperature") == expected
+        (audited,) = (await hub.get("/api/v1/devices/d/audit"))["metrics"]
+        assert (audited["metric"], audited["counted"], audited["stored_least"]) == ("temperature", 6, 6)
+        missing = await hub.get("/api/v1/store/missing")
+        assert missing["missing"] == []
+        await hub.run("backup", str(tmp_path / "copy"), "--data", str(hub.data))
+        assert "registry.db" in await hub.run("verify", "--data", str(tmp_path / "copy"))
+
+
+@pytest.mark.deadline(180)
+async def test_a_hub_that_is_killed_during_a_change_has_it_or_not(tmp_path: Path) -> None:
+    """After each kill the metric has the old type or the new one. Its earlier types and names are known, and every
+    acknowledged reading is in its history."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        admin = {"Authorization": f"Bearer {await hub.admin()}"}
+        connection, acked = await greeted(hub, token, {"name": "m0", "type": "integer"})
+        await connection.send(data(1, {"m0": [1]}))
+        await acknowledged(connection, 1)
+        types = ["float", "string", "boolean", "integer"]
+        values: dict[str, Any] = {"float": 1.5, "string": "x", "boolean": True, "integer": 7}
+        requested: list[tuple[str, str]] = [("integer", "m0")]
+        for turn in range(4):
+            requested.append((types[turn], f"m{turn + 1}"))
+            async with httpx.AsyncClient(base_url=hub.url, headers=admin) as client:
+                body = {"metric": "m0", "type": types[turn], "name": f"m{turn + 1}"}
+                change = asyncio.create_task(client.patch("/api/v1/devices/d/metrics", json=body))
+                await asyncio.sleep(0.002 * turn)
+                await hub.kill()
+                await asyncio.wait([change])
+                change.exception()
+            await hub.start()
+            (metric,) = (await hub.get("/api/v1/devices/d/metrics"))["metrics"]
+            assert (metric["type"], metric["metric"]) in requested[-2:]
+            requested = [requested[0], *requested[1:-1], (metric["type"], metric["metric"])]
+            assert set(metric["earlier_names"]) | {metric["metric"]} == {name for _, name in requested}
+            connection, acked = await greeted(hub, token, {"name": "m0", "type": metric["type"]})
+            await connection.send(data(acked + 1, {"m0": [values[metric["type"]]]}))
+            await acknowledged(connection, acked + 1)
+            await hub.settled()
+            found = [time for _, times, _ in await history(hub, "*") for time in times]
+            assert sorted(found) == list(range(1, acked + 2))
+        assert (await hub.get("/api/v1/flow"))["totals"]["quarantined_batches"] == 0

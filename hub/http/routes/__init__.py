@@ -7,6 +7,7 @@ from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
+from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
 from hub.http.routes.store import StoreRoutes
@@ -18,6 +19,7 @@ RESOURCES = (
     HubRoutes,
     ConnectionRoutes,
     DeviceRoutes,
+    MetricRoutes,
     HistoryRoutes,
     StoreRoutes,
     TokenRoutes,

@@ -96,13 +96,6 @@ class DeviceRoutes:
         """Return one device."""
         return self._known(device)
 
-    @Operation("GET", "/api/v1/devices/{device}/metrics", may=Action.READ)
-    async def metrics(self, device: DeviceName, query: PageQuery) -> answers.MetricsPage:
-        """Return a device's metrics and their latest values, in order of names."""
-        known = self._known(device).metrics
-        metrics, following = select_page(known, attrgetter("metric"), query, list_name="metrics", kind=str)
-        return answers.MetricsPage(metrics=metrics, next=following)
-
     @Operation("GET", "/api/v1/devices/{device}/events", may=Action.READ)
     async def events(self, device: DeviceName, query: EventsQuery) -> answers.EventsPage:
         """Return a device's recent events, newest first."""

@@ -17,7 +17,7 @@ from hub.http import answers, paging
 from hub.http.problem import Refusal
 from hub.http.quarantine_text import readable, remediation
 from hub.http.routing import Operation
-from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection
+from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection, RetryReport
 from hub.journal.journal import Journal
 from hub.model.batch import Entry
 from hub.model.identity import Action, Identity
@@ -121,15 +121,7 @@ class QuarantineRoutes:
         batches are stored as historical data and leave the quarantine; the others stay with the newest reason. If no
         batch matches, `selected` is 0."""
         done = await self.actions.retry(QuarantineSelection(body.device, body.code, body.after, body.up_to), caller)
-        reasons = Counter(outcome.reason[0] for outcome in done.outcomes if outcome.reason is not None)
-        return answers.RetriedBatches(
-            selected=len(done.outcomes),
-            accepted=sum(outcome.reason is None for outcome in done.outcomes),
-            readings=sum(outcome.readings for outcome in done.outcomes),
-            refused=reasons.total(),
-            reasons=reasons,
-            next=done.next,
-        )
+        return retried_batches(done)
 
     @Operation("POST", "/api/v1/quarantine/{offset}/retry", may=Action.OPERATE, errors=(503,))
     async def retry_message(self, caller: Identity, offset: Offset) -> answers.RetriedBatch:
@@ -191,6 +183,19 @@ def count(entries: Iterable[QuarantinedEntry], *, dropped: int) -> answers.Quara
             for (code, device), found in ranked[:MAX_DEVICE_COUNTS]
         ],
         left_out=max(0, len(ranked) - MAX_DEVICE_COUNTS),
+    )
+
+
+def retried_batches(report: RetryReport) -> answers.RetriedBatches:
+    """Return the result of a retry."""
+    reasons = Counter(outcome.reason[0] for outcome in report.outcomes if outcome.reason is not None)
+    return answers.RetriedBatches(
+        selected=len(report.outcomes),
+        accepted=sum(outcome.reason is None for outcome in report.outcomes),
+        readings=sum(outcome.readings for outcome in report.outcomes),
+        refused=reasons.total(),
+        reasons=reasons,
+        next=report.next,
     )
 
 

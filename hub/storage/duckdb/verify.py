@@ -14,6 +14,7 @@ from hub.storage.duckdb import schema
 from hub.storage.duckdb.database import DuckdbConfig, explain
 from hub.storage.query import Array
 from integrity.finding import Finding
+from wire.model import MetricType
 from wire.text import plural
 
 PART_ROWS = 4_000_000
@@ -42,7 +43,7 @@ _MEANING = (
 
 _READ_ROWS = "SELECT bit_xor(hash(part)) FROM {} AS part WHERE rowid BETWEEN ? AND ?"
 _SERIES = " UNION ".join(
-    f"SELECT DISTINCT series FROM {table}"
+    f"SELECT DISTINCT series, '{type}' FROM {table}"
     for type in schema.TYPES
     for table in (schema.summary_table(type), schema.table("raw", type))
 )
@@ -53,11 +54,12 @@ Fetch = Callable[..., Mapping[str, Array]]
 
 
 class StoreFacts(NamedTuple):
-    """Facts about a file for the comparison with the other files: registry, cursor, and the ids of its series."""
+    """Facts about a file for the comparison with the others: registry, cursor, and its series with the types of their
+    readings."""
 
     registry: str
     cursor: StoreCursor
-    series: frozenset[int]
+    series: frozenset[tuple[int, MetricType]]
 
 
 def verify_part(fetch: Fetch, position: int) -> StorePart:
@@ -129,7 +131,7 @@ def damage(name: str, what: str) -> Finding:
 
 def _read_facts(connection: duckdb.DuckDBPyConnection) -> StoreFacts:
     ((registry, journal, position),) = connection.execute("SELECT registry, journal, position FROM store").fetchall()
-    series = frozenset(id for (id,) in connection.execute(_SERIES).fetchall())
+    series = frozenset(connection.execute(_SERIES).fetchall())
     return StoreFacts(registry, StoreCursor(journal, position), series)
 
 

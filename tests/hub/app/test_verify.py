@@ -18,9 +18,9 @@ from hub.storage.duckdb.verify import StoreFacts
 from integrity.finding import Finding
 from tests.hub.cli.hub_command import batch, commanded_hub
 
-REGISTRY = RegistryFacts("a", frozenset({1, 2}), JournalPosition("j", 20))
+REGISTRY = RegistryFacts("a", frozenset({(1, "float"), (2, "float"), (2, "string")}), JournalPosition("j", 20))
 JOURNAL = JournalFacts("j", 11, 20, {"store": 15})
-STORE = StoreFacts("a", StoreCursor("j", 15), frozenset({1}))
+STORE = StoreFacts("a", StoreCursor("j", 15), frozenset({(1, "float")}))
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,14 @@ STORE = StoreFacts("a", StoreCursor("j", 15), frozenset({1}))
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(registry="b")), ["another registry.db"]),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(registry="")), []),
         (
-            DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(series=frozenset({1, 3, 4}))),
+            DirectoryFacts(
+                REGISTRY, JOURNAL, STORE._replace(series=frozenset({(1, "float"), (3, "float"), (4, "float")}))
+            ),
             ["2 series of history.duckdb"],
+        ),
+        (
+            DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(series=frozenset({(1, "float"), (1, "integer")}))),
+            ["a type of 1 series of history.duckdb"],
         ),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 20))), []),
         (DirectoryFacts(REGISTRY, JOURNAL, STORE._replace(cursor=StoreCursor("j", 21))), ["journal.db ends at 20"]),

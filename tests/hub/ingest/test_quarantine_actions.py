@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.ingest import quarantine_actions
 from hub.ingest.device import Devices
 from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection, first_that_fit
 from hub.ingest.validate import decode_entry
@@ -22,7 +23,7 @@ from hub.model.identity import Identity, Role
 from hub.model.journal import QuarantinedEntry
 from hub.model.store import STORE_REFUSED, RefusedReadings
 from wire.errors import Code, WireError
-from wire.model import MetricType, Value
+from wire.model import Metric, MetricType, Value
 
 OPERATOR = Identity("k3vq", Role.OPERATOR)
 ALL = QuarantineSelection()
@@ -34,6 +35,7 @@ class Desk:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.metrics: dict[str, Series] = {}
+        self.declared: list[Metric] = []
         self.shown: list[Entry] = []
         self.events: list[tuple[str | None, str, str]] = []
         self.submitted = asyncio.Event()
@@ -46,8 +48,14 @@ class Desk:
         self.work = QuarantineActions(
             self.devices,
             metrics_of=lambda _: self.metrics,
+            declare=self._declare,
             record=lambda device, _, kind, detail: self.events.append((device, kind, detail)),
         )
+
+    async def _declare(self, device: str, metrics: Sequence[Metric]) -> None:
+        self.declared += metrics
+        for metric in metrics:
+            self.metrics[metric.name] = Series(self.metrics[metric.name].id, device, metric.name, metric.type)
 
     def _clock(self) -> int:
         """Is asked for each batch that is handed over."""
@@ -91,6 +99,45 @@ async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> N
         batch = decode_entry(again, desk.metrics)
         assert (list(batch.times), batch.historical) == ([5], True)
         assert (dict(desk.journal.quarantine.index), desk.devices.device("d").durable.readings) == ({}, 1)
+
+
+async def test_floats_widen_an_integer_metric_also_on_a_retry(tmp_path: Path) -> None:
+    """Batches that an older version refused are accepted: the metric is declared as float first."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", code="wrong_type")
+        desk.metrics = {"level": Series(1, "d", "level", "integer", "cm")}
+        (outcome,) = (await desk.work.retry(ALL, OPERATOR)).outcomes
+        assert (outcome.reason, desk.declared) == (None, [Metric("level", "float", "cm")])
+
+
+async def test_a_changed_metric_retries_what_it_may_have_made_acceptable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only batches of the device, and of the reasons that a type or a name decides; in several calls, up to a bound."""
+    monkeypatch.setattr(quarantine_actions, "RETRY_ENTRIES", 2)
+    async with open_desk(tmp_path) as desk:
+        for code in ("type_conflict", "empty", "wrong_type", "unknown_metric", "field_conflict"):
+            await desk.refuse("level", code=code)
+        await desk.refuse("level", code="wrong_type", device="other")
+        desk.declare("level")
+        report = await desk.work.retry_matching("d", OPERATOR)
+        assert ([outcome.reason for outcome in report.outcomes], report.next) == ([None] * 4, None)
+        left = [(entry.device, entry.code) for entry in desk.journal.quarantine.index.values()]
+        assert left == [("d", "empty"), ("other", "wrong_type")]
+        monkeypatch.setattr(quarantine_actions, "MATCHING_ENTRIES", 2)
+        await desk.refuse(*(["level"] * 3), code="wrong_type")
+        report = await desk.work.retry_matching("d", OPERATOR)
+        assert (len(report.outcomes), report.next is not None) == (2, True)
+
+
+async def test_a_metric_is_changed_also_while_no_data_are_accepted(tmp_path: Path) -> None:
+    """The batches stay for a later retry, and the report says that there are some."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level")
+        desk.declare("level")
+        desk.devices.refusal = WireError(Code.STORAGE_FAILED, "the disk failed")
+        report = await desk.work.retry_matching("d", OPERATOR)
+        assert (report.outcomes, report.next is not None) == ([], True)
 
 
 async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import apsw
 
 from hub.model.batch import Series
+from hub.model.metric import MetricChange
 from hub.registry.fleet import DeclaredRows, Fleet, declare
-from hub.registry.metric_edit import MetricChange, change_metric
+from hub.registry.metric_edit import change_metric
 from wire.errors import WireError
 from wire.model import Metric
 

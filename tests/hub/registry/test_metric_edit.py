@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.model.batch import Series
+from hub.model.metric import MetricChange
 from hub.registry.database import RegistryError, open_database
 from hub.registry.fleet import Fleet, select_fleet
-from hub.registry.metric_edit import MAX_NAMES, MetricChange
+from hub.registry.metric_edit import MAX_NAMES
 from hub.registry.schema import create_tables
 from tests.hub.registry.declarations import change_and_apply as change
 from tests.hub.registry.declarations import declare_and_apply

@@ -43,6 +43,11 @@ export interface components {
             time_ns: number;
             bridges: components["schemas"]["BridgeState"][];
         };
+        /** @description A changed metric, and the retry of the device's batches in quarantine that the change may make acceptable. */
+        ChangedMetric: {
+            metric: components["schemas"]["DescribedMetric"];
+            retried: components["schemas"]["RetriedBatches"];
+        };
         /** @description The batches in quarantine for one reason. */
         CodeCount: {
             code: string;
@@ -91,6 +96,19 @@ export interface components {
         /** @description The number of deleted batches. */
         DeletedCount: {
             deleted: number;
+        };
+        /** @description A metric, its latest reading, and the names and types that it had before. */
+        DescribedMetric: {
+            metric: string;
+            /** @enum {unknown} */
+            type: "boolean" | "float" | "integer" | "string";
+            unit: string;
+            description: string;
+            latest: components["schemas"]["TimedValue"] | null;
+            /** @description Under these, its readings may still arrive. */
+            earlier_names: string[];
+            /** @description Stored readings may have these. */
+            earlier_types: ("boolean" | "float" | "integer" | "string")[];
         };
         /** @description The accounting of a device, and what the store contains of it. */
         DeviceAudit: {
@@ -317,6 +335,31 @@ export interface components {
             first_ns: number;
             last_ns: number;
         };
+        /** @description A change of a metric. What is null stays. */
+        MetricChangeRequest: {
+            /** @description Its current name, or an earlier one. */
+            metric: string;
+            /**
+             * @description The new name. Readings that arrive under an old one belong to it, too.
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * @description The type of new readings. Stored ones stay readable as they are.
+             * @default null
+             */
+            type?: ("boolean" | "float" | "integer" | "string") | null;
+            /**
+             * @description The device's declarations do not change it any more.
+             * @default null
+             */
+            unit?: string | null;
+            /**
+             * @description Likewise.
+             * @default null
+             */
+            description?: string | null;
+        };
         /** @description A metric and its latest reading. */
         MetricDetails: {
             metric: string;
@@ -328,7 +371,7 @@ export interface components {
         };
         /** @description The metrics of a device. */
         MetricsPage: {
-            metrics: components["schemas"]["MetricDetails"][];
+            metrics: components["schemas"]["DescribedMetric"][];
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
@@ -815,12 +858,14 @@ export interface components {
 export type AuditedMetric = components['schemas']['AuditedMetric'];
 export type BridgeState = components['schemas']['BridgeState'];
 export type BridgesAnswer = components['schemas']['BridgesAnswer'];
+export type ChangedMetric = components['schemas']['ChangedMetric'];
 export type CodeCount = components['schemas']['CodeCount'];
 export type ConnectionCheck = components['schemas']['ConnectionCheck'];
 export type ConnectionRequest = components['schemas']['ConnectionRequest'];
 export type ConsumerDetails = components['schemas']['ConsumerDetails'];
 export type CreatedToken = components['schemas']['CreatedToken'];
 export type DeletedCount = components['schemas']['DeletedCount'];
+export type DescribedMetric = components['schemas']['DescribedMetric'];
 export type DeviceAudit = components['schemas']['DeviceAudit'];
 export type DeviceCodeCount = components['schemas']['DeviceCodeCount'];
 export type DeviceDetails = components['schemas']['DeviceDetails'];
@@ -838,6 +883,7 @@ export type JournalDetails = components['schemas']['JournalDetails'];
 export type LatestMetric = components['schemas']['LatestMetric'];
 export type LatestPage = components['schemas']['LatestPage'];
 export type LostSeries = components['schemas']['LostSeries'];
+export type MetricChangeRequest = components['schemas']['MetricChangeRequest'];
 export type MetricDetails = components['schemas']['MetricDetails'];
 export type MetricsPage = components['schemas']['MetricsPage'];
 export type MissingInStore = components['schemas']['MissingInStore'];

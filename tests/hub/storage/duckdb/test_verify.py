@@ -54,7 +54,7 @@ async def test_an_intact_file(original: Path) -> None:
     """The facts are those that the store wrote, and the progress ends with everything."""
     (finding,), facts, shares = verified(original)
     assert finding.intact
-    assert facts == StoreFacts(REGISTRY, StoreCursor("journal", 1), frozenset({SERIES["float"].id}))
+    assert facts == StoreFacts(REGISTRY, StoreCursor("journal", 1), frozenset({(SERIES["float"].id, "float")}))
     assert shares == sorted(shares)
     assert shares[-1] == 1
 
