@@ -269,7 +269,9 @@ class RecentReadings:
 
 
 def _size(row: list[Values] | dict[str, set[object]]) -> int:
-    return sum(map(len, row if isinstance(row, list) else row.values()))
+    if isinstance(row, list):
+        return len(row[0]) if len(row) == 1 else sum(map(len, row))
+    return sum(map(len, row.values()))
 
 
 class Inbound:
