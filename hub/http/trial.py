@@ -169,7 +169,7 @@ def read_content(
     types = types_of([device for device in reading.interpreter.metrics if device][:MAX_DEVICES])
     if any(types.values()):
         _, facts = _read(request, types, now_ns)
-    return msgspec.json.encode({"container": request.container, **facts})
+    return msgspec.json.encode(facts)
 
 
 def _read(
@@ -177,7 +177,7 @@ def _read(
 ) -> tuple[Reading, dict[str, Any]]:
     zone = ZoneInfo(request.rules.zone) if request.rules.zone else UTC
     reading = Reading(request.rules, zone, known_type=lambda device, metric: types.get(device, {}).get(metric))
-    trial = Trial(reading)
+    trial = Trial(reading, container=request.container)
     trial.add(reading.feed(request.content, now_ns))
     trial.add(reading.finish(now_ns))
     return reading, trial.facts()

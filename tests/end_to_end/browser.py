@@ -62,4 +62,5 @@ async def check_layout(page: Page) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if AXE.exists():
         await page.evaluate(AXE.read_text())
-        assert await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))") == []
+        found = await page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].html))")
+        assert found == [], found

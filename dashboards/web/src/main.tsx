@@ -11,6 +11,7 @@ import { MqttPage } from "./pages/mqtt";
 import { QuarantinePage } from "./pages/quarantine/page";
 import { SignedInPage, SignInPage } from "./pages/sign_in";
 import { TokensPage } from "./pages/tokens/page";
+import { TryPage } from "./pages/try";
 import { PageMessage } from "./ui/controls";
 import { showHiddenCharacters } from "./ui/hidden_characters";
 import { startTheme } from "./ui/preferences";
@@ -48,6 +49,8 @@ function Page() {
       return <MqttPage />;
     case "tokens":
       return <TokensPage />;
+    case "try":
+      return <TryPage />;
     case "add":
       return <AddDevicePage />;
     case "sign-in":

@@ -42,7 +42,10 @@ export function agentCommands(url: string, device: string, token: string | null)
       readings: "The sensors of the computer: processors, memory, disks, networks, temperatures.",
       text: command("run"),
     },
-    { readings: "Lines that a device writes to a serial port: JSON, CSV, NMEA and others.", text: command("serial /dev/ttyUSB0") },
+    {
+      readings: "Lines that a device writes to a serial port: JSON, CSV, NMEA and others.",
+      text: command("serial /dev/ttyUSB0"),
+    },
     {
       readings: `The data of your own program, which ${FOLDER}/bin/python runs.`,
       text: program.join("\n"),

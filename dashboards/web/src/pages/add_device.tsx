@@ -17,7 +17,7 @@ import { DashedCircle } from "../ui/icon";
 import { devicePath } from "../ui/route";
 import { asSentence } from "../ui/status_text";
 import type { DownloadDetails } from "../wire/api";
-import { hubUrl } from "../wire/base_path";
+import { hubUrl, withBase } from "../wire/base_path";
 
 export function AddDevicePage() {
   // The name that the guide proposes is one that no device of the fleet has.
@@ -96,7 +96,13 @@ function NeedsId() {
 function AgentCommands({ device, token }: { device: string; token: string | null }) {
   return (
     <>
-      <p>One of these, for what the device sends:</p>
+      <p>
+        One of these, for what the device sends.{" "}
+        <a class="link" href={withBase("/try")}>
+          Try it
+        </a>{" "}
+        shows how its lines are read.
+      </p>
       {agentCommands(hubUrl(window.location), device, token).map(({ readings, text }) => (
         <Fragment key={readings}>
           <p class="readings">{readings}</p>

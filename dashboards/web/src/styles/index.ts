@@ -12,4 +12,5 @@ import "./chart.css";
 import "./quarantine.css";
 import "./mqtt.css";
 import "./access.css";
+import "./try.css";
 import "./overlay.css";

@@ -11,6 +11,7 @@ export const PAGES = [
   { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
   { page: "tokens", title: "Tokens", path: "/tokens", icon: "key" },
+  { page: "try", title: "Try it", path: "/try", icon: "table" },
 ] as const;
 
 /** Pages that the navigation does not list. The hub sends a browser with an old one-time URL to `/sign-in`. */

@@ -64,7 +64,7 @@ function Rail() {
       {shownPages().map(({ page, title, path, icon }) => (
         <a
           key={page}
-          class="rail-item"
+          class={page === "try" ? "rail-item rail-wide" : "rail-item"}
           href={withBase(path)}
           aria-current={route.value.page === page ? "page" : undefined}
         >

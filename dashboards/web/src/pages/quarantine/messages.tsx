@@ -9,6 +9,7 @@ import { dateTime, now } from "../../data/time";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import type { QuarantineCounts, QuarantinedBatch, QuarantinedMessage } from "../../wire/api";
+import { withBase } from "../../wire/base_path";
 
 /** Actions of an operator; other roles have none. */
 export interface Actions {
@@ -188,6 +189,9 @@ function MessageActions(props: { offset: number; actions: Actions | null; shorte
       <a class="button plain" href={payloadUrl(offset)} download>
         <Icon name="download" />
         {shortened ? "Download the whole message" : "Download the message"}
+      </a>
+      <a class="button plain" href={withBase(`/try?entry=${offset}`)}>
+        Try this text
       </a>
     </div>
   );
