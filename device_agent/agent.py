@@ -25,14 +25,16 @@ from agent_client.endpoint import AddressError, Endpoint, device_url
 from agent_client.tls import ClientTls
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time
-from device_agent.errors import AgentError, ReadingError, SpoolError
+from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
+from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from device_agent.spool_writer import FLUSH_MS, CollectedRow, Collector, SpoolWriter
 from device_agent.uplink import Uplink
+from formats.record import RefusedInput
 from wire import device as messages
 from wire.codec import Format
 from wire.errors import Code
-from wire.limits import MAX_BATCH_BYTES
+from wire.limits import MAX_BATCH_BYTES, MAX_SOURCES
 from wire.model import DeviceId, Metric, MetricType, Value
 from wire.text import plural
 
@@ -124,6 +126,8 @@ class Agent:
         when_full = self._wait_room if options.when_full == "wait" else None
         self._writer = SpoolWriter(self.spool, self._catalogue, options.format, when_full)
         self._collector = Collector(self._writer, flush_ms=options.flush_ms)
+        self._refused: dict[str, RefusalTally] = {}
+        self._has_refused = asyncio.Event()
         self._open = False
         self._closing = asyncio.Event()
         self._failure: AgentError | None = None
@@ -140,7 +144,7 @@ class Agent:
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run, self._collector.run):
+        for work in (self._uplink.run, self._collector.run, self._report_refused):
             self._tasks.append(asyncio.create_task(self._watch(work), name=f"agent {self.device}"))
         self._open = True
         return self
@@ -150,6 +154,7 @@ class Agent:
         self._closing.set()
         try:
             await self._collector.flush()
+            await self._store_reports()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._drain_s):
                     while self.spool.acked < self.spool.next_seq - 1 and self._may_be_acknowledged():
@@ -269,10 +274,25 @@ class Agent:
         time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
         await self._collector.add(CollectedRow(time_ns, row, historical))
 
+    def refuse(self, source: str, refusals: Sequence[RefusedInput]) -> None:
+        """Count lines and values that a source refuses, and report them to the hub, with the first of each reason.
+
+        A report is stored like a batch, at most once in REPORT_SECONDS and at the end. The first 16 sources are
+        reported.
+        """
+        tally = self._refused.get(source)
+        if tally is None:
+            if len(self._refused) == MAX_SOURCES:
+                return
+            tally = self._refused[source] = RefusalTally()
+        tally.add(refusals, self._surroundings.time_ns())
+        self._has_refused.set()
+
     async def flush(self) -> None:
-        """Store the collected rows; they are durable when this returns. Raises SpoolError."""
+        """Store the collected rows, and what was refused; durable when this returns. Raises SpoolError."""
         self._check_open()
         await self._collector.flush()
+        await self._store_reports()
 
     async def drain(self, timeout_s: float | None = None) -> None:
         """Wait until the hub has acknowledged everything. Raises TimeoutError and the same errors as `send`."""
@@ -292,6 +312,32 @@ class Agent:
             await self._uplink.wait_change()
         self._failure_raised = True
         raise self._failure
+
+    async def _report_refused(self) -> None:
+        """Store a report of what sources refuse, at most once in REPORT_SECONDS. Raises SpoolFailed."""
+        while True:
+            await self._has_refused.wait()
+            await asyncio.sleep(REPORT_SECONDS)
+            try:
+                await self._store_reports()
+            except SpoolFailed:
+                raise
+            except SpoolError as error:
+                _log.debug("report of refused lines not stored, it is kept: %s", error)
+
+    async def _store_reports(self) -> None:
+        """Store what is refused and not reported. Raises SpoolError; then nothing is lost."""
+        self._has_refused.clear()
+        for source, tally in self._refused.items():
+            if tally.is_empty:
+                continue
+            report = tally.take(source)
+            try:
+                await self._writer.put_report(report)
+            except SpoolError:
+                tally.put_back(report)
+                self._has_refused.set()
+                raise
 
     def _check_open(self) -> None:
         if self._failure is not None:

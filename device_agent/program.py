@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -21,10 +21,13 @@ from rich.text import Text
 
 from device_agent.agent import Agent
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
+from device_agent.refusals import REPORT_SECONDS
 from device_agent.sources import RepeatedWarning, SensorReading, Source
 from device_agent.sources.lines import InputCounts
-from device_agent.status_file import StatusFile
+from device_agent.status_file import StatusFile, read_agent_status
+from formats.record import MAX_RAW_BYTES, RefusalCode, RefusedInput, shown
 from wire.backoff import full_jitter
+from wire.errors import Code
 from wire.model import Value
 from wire.text import escape_log_event, plural
 
@@ -39,6 +42,16 @@ QUIET_READINGS = 100
 
 Deliver = Callable[[Mapping[str, Value], int | None], Awaitable[object]]
 """`Agent.send` or `Agent.collect`."""
+
+_REFUSAL_CODES: dict[Code, RefusalCode] = {
+    Code.TOO_MANY: "limit",
+    Code.NOT_FINITE: "number",
+    Code.OUT_OF_RANGE: "number",
+    Code.BAD_MESSAGE: "metric",
+    Code.EMPTY: "format",
+    Code.TOO_LARGE: "size",
+}
+"""Codes of readings that the agent rejects, as codes of refusals. Any other is a value of another type."""
 
 Result = TypeVar("Result")
 
@@ -115,6 +128,12 @@ async def run_source(
             await agent.drain()
         return rejected
 
+    before = read_agent_status(spool)
+    if before is not None and before.input is not None:
+        # A run that ends in order removes its status.
+        _log.warning(
+            "the last run was killed: what its source refused in the %.0f s before is not reported", REPORT_SECONDS
+        )
     async with agent:
         counts = None if source.health.input is None else source.health.input.counts
         status = asyncio.create_task(StatusFile(spool, agent, counts).keep())
@@ -146,21 +165,50 @@ async def deliver_readings(source: Source, agent: Agent, deliver: Deliver, *, re
     agent.report_source(source.health.name, source.health.error)
     if source.health.input is not None:
         source.health.input.known_type = lambda device, metric: agent.metric_type(metric)
+    source.health.on_refused = lambda refusals: agent.refuse(source.health.name, refusals)
     async with aclosing(_restarted(source) if restart else source.readings()) as readings:
         async for reading in readings:
             try:
-                agent.declare(reading.metrics)
-                await deliver(reading.values, reading.time_ns)
-            except ReadingError as error:
-                rejected.record_failure(error)
+                refused = await _deliver(agent, deliver, reading)
             except SpoolFailed:
                 raise
             except SpoolError as error:
                 not_stored.record_failure(error)
+                continue
+            if refused:
+                rejected.record_failure(refused[0].reason, times=len(refused))
+                source.health.on_refused(refused)
             else:
                 rejected.record_success()
                 not_stored.record_success()
     return rejected.total + not_stored.total
+
+
+async def _deliver(agent: Agent, deliver: Deliver, reading: SensorReading) -> list[RefusedInput]:
+    """Deliver a reading; if the agent rejects it, deliver its values one by one. Return what it rejects."""
+    refused: list[RefusedInput] = []
+    for metric in reading.metrics:
+        # The type of an earlier run stays, and a value of another type is rejected below.
+        with suppress(ReadingError):
+            agent.declare((metric,))
+    try:
+        await deliver(reading.values, reading.time_ns)
+    except ReadingError as error:
+        if len(reading.values) < 2:
+            return [_rejected(reading.values, error)]
+        for metric_name, value in reading.values.items():
+            try:
+                await deliver({metric_name: value}, reading.time_ns)
+            except ReadingError as of_value:
+                if value is not None:
+                    refused.append(_rejected({metric_name: value}, of_value))
+    return refused
+
+
+def _rejected(values: Mapping[str, Value], error: ReadingError) -> RefusedInput:
+    name, value = next(iter(values.items()), ("", None))
+    raw = repr(dict(values)).encode(errors="backslashreplace")[:MAX_RAW_BYTES]
+    return RefusedInput(0, raw, _REFUSAL_CODES.get(error.code, "type"), str(error), name, shown(value))
 
 
 async def _restarted(source: Source) -> AsyncGenerator[SensorReading, None]:

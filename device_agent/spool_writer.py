@@ -20,9 +20,11 @@ from device_agent.batch import (
 )
 from device_agent.catalogue import MetricCatalogue
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
+from device_agent.refusals import encode_report
 from device_agent.spool import ROW_BYTES, Count, Spool
 from wire import limits
 from wire.codec import Format
+from wire.device import Refused
 from wire.errors import Code
 from wire.model import Value
 from wire.text import plural
@@ -81,6 +83,10 @@ class SpoolWriter:
             return await self._put(batches[0])
         # At the same time, so that they share a commit.
         return max(await asyncio.gather(*map(self._put, batches)))
+
+    async def put_report(self, report: Refused) -> int:
+        """Store a report of what a source refused; return its number. Raises SpoolError."""
+        return await self._put(encode_report(report, self.encoding))
 
     async def _put(self, batch: EncodedBatch) -> int:
         spool, catalogue = self.spool, self.catalogue

@@ -17,6 +17,7 @@ from agent_client.reconnect import Ending
 from agent_client.session import Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
+from device_agent.refusals import decode_report, is_report, report_frame
 from device_agent.refused_batch import QUIET_SECONDS, RefusedBatchSearch
 from device_agent.source_state import SourceStates
 from device_agent.spool import Count, Entry, Spool, StoredBatch
@@ -214,7 +215,7 @@ class Uplink:
                 entries = await spool.read(sent, max_batches=1 if alone else session.room)
             if not entries:
                 await spool.wait(sent)
-            elif frames := self._encode(entries, session.max_batch_bytes):
+            elif frames := self._encode(entries, session.max_batch_bytes, has_refused=session.has_refused):
                 return frames
             elif isinstance(first := entries[0], StoredBatch) and first.seq == session.sent + 1:
                 if first.seq <= spool.acked:
@@ -269,17 +270,26 @@ class Uplink:
         )
         return ending
 
-    def _encode(self, entries: Sequence[Entry], max_bytes: int) -> list[Frame | messages.Gap]:
-        """Return the entries as frames, up to the first that is too large."""
+    def _encode(self, entries: Sequence[Entry], max_bytes: int, *, has_refused: bool) -> list[Frame | messages.Gap]:
+        """Return the entries as frames, up to the first that is too large.
+
+        A hub that does not know reports of refusals gets gaps with their reasons.
+        """
         frames: list[Frame | messages.Gap] = []
         for entry in entries:
             if isinstance(entry, messages.Gap):
                 frames.append(entry)
                 continue
             seq, batch = entry
-            if batch.format != self.endpoint.format:
-                batch = encode_batch(decode_batch(batch), self.spool.metrics, self.endpoint.format)
-            data = encode_frame(seq, batch)
+            if is_report(batch):
+                if not has_refused:
+                    frames.append(messages.Gap(seq, seq, decode_report(batch).sentence(limits.MAX_REASON)))
+                    continue
+                data = report_frame(seq, batch, self.endpoint.format)
+            else:
+                if batch.format != self.endpoint.format:
+                    batch = encode_batch(decode_batch(batch), self.spool.metrics, self.endpoint.format)
+                data = encode_frame(seq, batch)
             if len(data) > max_bytes:
                 break
             frames.append(Frame(seq, data, batch.readings))
@@ -288,6 +298,10 @@ class Uplink:
     async def _split(self, stored: StoredBatch, limit: int) -> None:
         """Replace a batch that is larger than this hub accepts by several."""
         seq, batch = stored
+        if is_report(batch):
+            with _translated():
+                await self.spool.replace(seq, (), decode_report(batch).sentence(limits.MAX_REASON))
+            return
         parts = encode_within(
             decode_batch(batch), self.spool.metrics, self.endpoint.format, max_bytes=limit, max_rows=limits.MAX_TIMES
         )

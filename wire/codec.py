@@ -153,7 +153,7 @@ FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
 }
 
 PARTIAL_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_2, device.PROTOCOL_MSGPACK_1_2})
-"""Subprotocols with the fields of a partial `reject`."""
+"""Subprotocols with the message `refused` and the fields of a partial `reject`."""
 
 STATUS_SUBPROTOCOLS = PARTIAL_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_1, device.PROTOCOL_MSGPACK_1_1}
 """Subprotocols with the message `status`."""

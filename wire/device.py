@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 from wire import limits
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
-from wire.text import has_control
+from wire.text import has_control, plural
 
 PROTOCOL_JSON = "telemetry.v1.json"
 PROTOCOL_MSGPACK = "telemetry.v1.msgpack"
@@ -21,8 +21,9 @@ PROTOCOL_JSON_1_1 = "telemetry.v1.1.json"
 PROTOCOL_MSGPACK_1_1 = "telemetry.v1.1.msgpack"
 PROTOCOL_JSON_1_2 = "telemetry.v1.2.json"
 PROTOCOL_MSGPACK_1_2 = "telemetry.v1.2.msgpack"
-"""Version 1.1 adds `status`, version 1.2 the fields of a partial `reject`. An older end rejects an unknown message or
-field, so the subprotocol announces them: a client that offers several versions gets the newest that the hub knows."""
+"""Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`. An older end rejects what it
+does not know, so the subprotocol announces them: a client that offers several versions gets the newest that the hub
+knows."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -130,7 +131,51 @@ class Status(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             raise ValueError("two sources have the same name")
 
 
-AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status
+class SourceRefusal(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How many lines or values a source refused for one reason, and the first of them as an example.
+
+    `raw` is the line as text, and `metric` and `value` are set if only this value of it was refused. `setting` is the
+    setting of the agent that changes the decision.
+    """
+
+    code: Annotated[str, Meta(pattern="^[a-z_]{1,32}$")]
+    count: Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
+    message: Sentence
+    raw: Annotated[str, Meta(max_length=limits.MAX_REFUSED_RAW)] = ""
+    metric: Annotated[str, Meta(max_length=limits.MAX_METRIC_NAME)] = ""
+    value: Annotated[str, Meta(max_length=limits.MAX_REFUSED_VALUE)] = ""
+    setting: Annotated[str, Meta(max_length=limits.MAX_SETTING)] = ""
+
+
+SourceRefusals = Annotated[list[SourceRefusal], Meta(min_length=1, max_length=limits.MAX_REFUSALS)]
+
+
+class Refused(Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
+    """Agent → hub, from version 1.2 on: what a source could not read, by reason. It has a number like a batch.
+
+    `from` and `to` are the times of the first and the last of them by the device's clock.
+    """
+
+    seq: Seq
+    source: Annotated[str, Meta(min_length=1, max_length=limits.MAX_SOURCE_NAME)]
+    from_time: TimeNs = field(name="from")
+    to: TimeNs
+    reasons: SourceRefusals
+
+    @property
+    def count(self) -> int:
+        """The number of refused lines and values."""
+        return sum(reason.count for reason in self.reasons)
+
+    def sentence(self, max_length: int) -> str:
+        """Return the counts by reason, each with its first example, cut to this length."""
+        reasons = ", ".join(f"{reason.code} {reason.count:,} ({reason.message})" for reason in self.reasons)
+        what = plural(self.count, "line or value", "lines or values")
+        text = f"{what} refused by {self.source}: {reasons}"
+        return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):

@@ -8,6 +8,7 @@ pair is a protocol error. The two classes below check the numbers (order, window
     GREETING  ── hello ───────────────►  GREETING
     GREETING  ◄─────────────── welcome   OPEN
     OPEN      ── declare/data/gap ────►  OPEN
+    OPEN      ── refused ─────────────►  OPEN
     OPEN      ◄──────────── ack/reject   OPEN
     OPEN      ◄──────────── time_probe   OPEN
     OPEN      ── time_reply/status ───►  OPEN
@@ -33,7 +34,7 @@ class DeviceSessionState(Enum):
 
 _WHILE_OPEN: tuple[type[object], ...] = (
     device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Status, device.Ack,
-    device.Reject,
+    device.Reject, device.Refused,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {
@@ -73,7 +74,7 @@ class HubDeviceSession:
     next_seq: int = 1
 
     def receive(self, message: device.AgentMessage) -> None:
-        """Validate any message but data and gap, for which there is `receive_batches`. Raises WireError."""
+        """Validate any message but data, gap and refused, for which there is `receive_batches`. Raises WireError."""
         self.state = _next_state(self.state, message)
         if isinstance(message, device.Hello):
             if self.epoch:
@@ -98,10 +99,11 @@ class HubDeviceSession:
         self.received = received
 
     def receive_batches(self, first: int, last: int) -> bool:
-        """Check a batch (first = last) or a gap. Return True for a new one, False for a duplicate to acknowledge again.
+        """Check a batch or a report of refusals (first = last), or a gap.
 
-        Of a gap that begins before `received`, only the part after it is new. Raises WireError if the session is not
-        open, a seq is missing (the error's `seq` is the expected one), or the window is exceeded.
+        Return True for a new one, False for a duplicate to acknowledge again. Of a gap that begins before `received`,
+        only the part after it is new. Raises WireError if the session is not open, a seq is missing (the error's `seq`
+        is the expected one), or the window is exceeded.
         """
         if self.state is not _OPEN:
             raise WireError(Code.UNEXPECTED_MESSAGE, f"no batches while the session is {self.state.value}")
@@ -136,7 +138,8 @@ class AgentDeviceSession:
     """The agent's end: which batch is next, and which are acknowledged.
 
     `acked` is the highest acknowledged seq, `sent` the highest that was sent on this connection or need not be sent. An
-    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time.
+    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused` says whether
+    the protocol of the connection has the message refused.
     """
 
     next_seq: int
@@ -146,6 +149,7 @@ class AgentDeviceSession:
     window: int = 0
     max_batch_bytes: int = 0
     retry_ms: int = 0
+    has_refused: bool = False
 
     def receive(self, message: device.HubMessage) -> None:
         """Apply a message of the hub. Raises WireError for one that a correct hub does not send."""

@@ -34,6 +34,15 @@ MAX_SOURCE_NAME = 128
 
 MAX_SOURCE_ERROR = 256
 
+MAX_REFUSALS = 32
+"""Reasons in one report of what a source refused. There are about twenty."""
+
+MAX_REFUSED_RAW = 512
+"""Characters of the first line with each reason: enough to recognise it. A report is smaller than the largest frame."""
+
+MAX_REFUSED_VALUE = 128
+MAX_SETTING = 256
+
 MAX_STRING_VALUE_BYTES = 64 * 1024
 """Longest value of a string metric, in UTF-8 bytes; InfluxDB's own limit for a string field is 64 KiB."""
 

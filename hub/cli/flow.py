@@ -34,6 +34,9 @@ COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "d
 LOSSES = (("damaged", "damaged"), ("repaired", "repaired_batches"))
 """Columns that are shown if the journal has lost something, and their fields."""
 
+UNREAD = (("unread", "source_refused"),)
+"""Column that is shown if sources refused something before it was sent, and its field."""
+
 
 class FlowRates(NamedTuple):
     """Readings per second of one device or of all: accepted and stored. None if not known yet."""
@@ -78,8 +81,9 @@ def flow(
 
     For each device and in all, accepted = stored + waiting + refused + expired + damaged; a difference is shown in red.
     The columns damaged (readings that the disk lost before they were stored) and repaired (batches that the hub had
-    lost and an agent sent again) appear if the journal has lost something. With --json each second prints one line with
-    the answer of the hub.
+    lost and an agent sent again) appear if the journal has lost something; the column unread (lines and values that a
+    source refused before its agent could send them) if there are any. With --json each second prints one line with the
+    answer of the hub.
 
     Examples:  hub flow  ·  hub flow --once --json | jq .totals
     """
@@ -130,7 +134,8 @@ def _screen(answer: Row, before: Row | None, seconds: float, *, lines: int | Non
     rate_of = {row["device"]: rates(old.get(row["device"]), row, seconds) for row in answer["devices"]}
     devices = urgent_first(answer["devices"], rate_of)
     room = len(devices) if lines is None else max(MIN_LINES, lines - LINES_AROUND - len(answer["consumers"]))
-    losses = LOSSES if any(answer["totals"][field] for _, field in LOSSES) else ()
+    groups = (LOSSES, UNREAD)
+    losses = tuple(column for group in groups if any(answer["totals"][field] for _, field in group) for column in group)
     columns = (*COLUMNS, *(name for name, _ in losses))
     table = plain_table("device", *columns, numbers=columns)
     for row in devices[:room]:

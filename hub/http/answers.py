@@ -122,6 +122,9 @@ class DeviceDetails(Struct, frozen=True):
         Sequence[SourceDetails],
         Meta(description="What its agent reads and whether it works, as it reported last; times by the hub's clock."),
     ]
+    source_refused: Annotated[
+        int, Meta(description="Lines and values that its sources refused before the spool, as its agent reported.")
+    ]
     metrics: Sequence[MetricDetails]
 
 
@@ -279,6 +282,9 @@ class FlowCounts(ReadingBalance, frozen=True, kw_only=True):
     moved: int
     damaged: Annotated[int, Meta(description="Accepted readings that the journal's disk lost before they were stored.")]
     repaired_batches: Annotated[int, Meta(description="Batches that the hub had lost and an agent sent again.")]
+    source_refused: Annotated[
+        int, Meta(description="Lines and values that sources refused before the spool, as their agents reported.")
+    ]
 
 
 class DeviceFlow(FlowCounts, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from hub.model.batch import SOURCE_REFUSED
 from hub.model.store import FIELD_CONFLICT
 from wire.codec import Format
 from wire.columns import ITEM_BYTES
@@ -160,6 +161,12 @@ _REMEDIATIONS: dict[str, str] = {
     Code.EMPTY: "The batch has no reading. Correct the device's program and delete the batch; no data is lost.",
     Code.TOO_MANY: (
         "The batch has more rows than the protocol allows. Have the device send smaller batches; delete this one."
+    ),
+    SOURCE_REFUSED: (
+        "The device's agent could not read these lines or values, so they are in no batch. The message has the first "
+        "example of each reason, and the setting of the agent that changes the decision: try it with "
+        "device-agent try. Correct the device's program or the agent's settings. A retry cannot help: delete the "
+        "report when you no longer need it."
     ),
     Code.BAD_MESSAGE: (
         "The message does not follow the device protocol. Correct or update the device's program. A retry can help "

@@ -161,6 +161,7 @@ class Status:
             moved=mark.moved,
             damaged=mark.damaged,
             repaired_batches=mark.repaired,
+            source_refused=mark.source_refused,
             **balance._asdict(),
             difference=balance.difference(mark.readings - mark.damaged),
         )

@@ -14,7 +14,7 @@ from hub.ingest.device import Device, Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loosely
 from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
-from hub.model.batch import REPAIRED, Entry, EntryKind, Series
+from hub.model.batch import REPAIRED, SOURCE_REFUSED, Entry, EntryKind, Series
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
@@ -145,6 +145,9 @@ class AgentSession:
             return self._receive_unreadable(self.device, error.seq, frame, error)
         if type(message) is messages.Data:
             return self._receive_data(message, frame)
+        if isinstance(message, messages.Refused):
+            self._receive_refused(message, frame)
+            return None
         self._session.receive(message)
         match message:
             case messages.Hello():
@@ -291,6 +294,22 @@ class AgentSession:
         entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, self._format, payload, reason=reason)
         entry.columns = columns
         self._journal.submit(device, entry)
+
+    def _receive_refused(self, refused: messages.Refused, frame: bytes) -> None:
+        """Count what a source of the device refused, and keep the report in quarantine, in the same commit."""
+        device = self.device
+        if not self._session.receive_batches(refused.seq, refused.seq) or device is None:
+            if device is not None:
+                self._acknowledge_duplicate(device)
+            return
+        device.received = refused.seq
+        device.seen_ns = now = self._clock()
+        device.count_quarantined(0)
+        device.source_refused += refused.count
+        reason = (SOURCE_REFUSED, refused.sentence(limits.MAX_MESSAGE))
+        kind = EntryKind.QUARANTINE
+        entry = Entry(kind, device.id, self.epoch, refused.seq, now, self._format, frame, reason=reason)
+        self._journal.submit(device, entry, self._devices.report_to_replace(device))
 
     async def _receive_hello(self, hello: messages.Hello) -> None:
         await self._directory.allow(hello)

@@ -11,10 +11,10 @@ from typing import Protocol
 import structlog
 
 from hub.ingest.partial_batch import LooseBatch, RefusedPart, separate
-from hub.ingest.source_report import EventBudget
+from hub.ingest.source_report import REPORTS_KEPT, EventBudget
 from hub.ingest.validate import ValidBatch, validate
-from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
-from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull
+from hub.model.batch import SOURCE_REFUSED, Batch, Entry, EntryKind, Mark, Series
+from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull, QuarantineDecision
 from wire import device as messages
 from wire import limits
 from wire import live as live_messages
@@ -64,7 +64,8 @@ class Device:
     `received` is the highest seq of `epoch` that was accepted, durable or not; `earlier` has those of earlier epochs.
     `durable` is the mark on disk. The counts include what is not durable yet, and return to the durable ones when a
     commit fails. A device that is `retired` is in service again when it sends something. `sources` is what its agent
-    reported last, by the hub's clock.
+    reported last, by the hub's clock. `reports` are the offsets of its reports in quarantine, None before they are
+    needed.
     """
 
     id: str
@@ -93,6 +94,8 @@ class Device:
     damaged: int = field(init=False)
     repaired: int = field(init=False)
     quarantined_readings: int = field(init=False)
+    source_refused: int = field(init=False)
+    reports: list[int] | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.roll_back()
@@ -104,7 +107,8 @@ class Device:
         self.batches, self.readings, self.moved = mark.batches, mark.readings, mark.moved
         self.duplicates, self.quarantined, self.lost = mark.duplicates, mark.quarantined, mark.lost
         self.damaged, self.repaired = mark.damaged, mark.repaired
-        self.quarantined_readings = mark.quarantined_readings
+        self.quarantined_readings, self.source_refused = mark.quarantined_readings, mark.source_refused
+        self.reports = None
 
     def begin_epoch(self, epoch: str) -> None:
         """Continue with another spool: a new one, whose numbers start again, or an earlier one. The counts continue."""
@@ -152,7 +156,8 @@ class Device:
         """Return the mark that becomes durable together with everything accepted so far."""
         return Mark(
             self.id, self.epoch, self.received, self.batches, self.readings, self.duplicates, self.quarantined,
-            self.lost, self.moved, self.earlier, self.damaged, self.repaired, self.quarantined_readings
+            self.lost, self.moved, self.earlier, self.damaged, self.repaired, self.quarantined_readings,
+            self.source_refused
         )  # fmt: skip
 
     @property
@@ -185,6 +190,7 @@ class Device:
             clock_error_ns=self.clock_error_ns,
             retired=self.retired,
             sources=list(self.sources),
+            source_refused=self.durable.source_refused,
         )
 
     @property
@@ -344,13 +350,32 @@ class Devices:
             return
         self.refusal = None
         quarantined = [entry for entry in submitted if entry.kind is EntryKind.QUARANTINE]
+        reported = [self._devices[entry.device] for entry in quarantined if self._is_report(entry)]
         for _, parts in groupby(quarantined, _batch_of):
             self._reject(list(parts))
         # By the id in the mark: every source is one of these devices, and another one must not pass unnoticed.
         acknowledged = [self._devices[mark.device] for mark in marks.values()]
         for device, mark in zip(acknowledged, marks.values(), strict=True):
             self._acknowledge(device, mark)
+        for device in reported:
+            self.sources_changed(device)
         self.on_progress(acknowledged)
+
+    def report_to_replace(self, device: Device) -> QuarantineDecision | None:
+        """Return the decision about the oldest report of a device that has as many in quarantine as are kept."""
+        if device.reports is None:
+            index = self.journal.quarantine.index.values()
+            device.reports = [e.offset for e in index if e.device == device.id and e.code == SOURCE_REFUSED]
+        return QuarantineDecision(device.reports.pop(0)) if len(device.reports) >= REPORTS_KEPT else None
+
+    def _is_report(self, entry: Entry) -> bool:
+        """Return whether a durable entry is a report of what a source refused, and remember it."""
+        if entry.reason is None or entry.reason[0] != SOURCE_REFUSED:
+            return False
+        reports = self._devices[entry.device].reports
+        if reports is not None:
+            reports.append(entry.offset)
+        return True
 
     def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
         """Roll the devices back and end their sessions: the agents still have everything that is not durable.
@@ -394,10 +419,12 @@ class Devices:
             self.changed(device)
 
     def _reject(self, parts: Sequence[Entry]) -> None:
-        """Reject a batch, or the parts of it that are in quarantine."""
+        """Reject a batch, or the parts of it that are in quarantine. An agent knows its own reports."""
         entry = parts[0]
         session = self._devices[entry.device].session
         if session is None or session.epoch != entry.epoch or entry.reason is None:
+            return
+        if entry.reason[0] == SOURCE_REFUSED:
             return
         code, message = entry.reason
         columns = [column for part in parts for column in part.columns]

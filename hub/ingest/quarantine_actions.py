@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from hub.ingest.device import Devices, validate_batch
 from hub.ingest.validate import ValidBatch, decode, metrics_to_widen
-from hub.model.batch import Entry, EntryKind, Series
+from hub.model.batch import SOURCE_REFUSED, Entry, EntryKind, Series
 from hub.model.identity import Identity
 from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry, settle
 from hub.model.store import FIELD_CONFLICT
@@ -199,6 +199,10 @@ class QuarantineActions:
             await self._widen(entry)
             # No await from here to the end of the turn: no other decision about the entry can begin meanwhile.
             if not self._is_free(entry.offset):
+                continue
+            if entry.reason is not None and entry.reason[0] == SOURCE_REFUSED:
+                # Its readings were never sent, so there is nothing to accept.
+                outcomes.append(RetryOutcome(entry.offset, entry.device, entry.reason))
                 continue
             try:
                 waiting.append(self._submit(entry, revalidate(entry, self._metrics_of(entry.device))))

@@ -1,4 +1,4 @@
-"""Sources of a device as its agent reports them: their states by the hub's clock, and the events to record. Pure."""
+"""Sources of a device as its agent reports them: their states, the events to record, and what they refuse. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from hub.model.batch import SOURCE_REFUSED, Entry, EntryKind
 from wire import device as messages
+from wire.codec import AGENT_MESSAGES
+from wire.errors import WireError
 from wire.timestamp import NS_PER_S
+
+REPORTS_KEPT = 20
+"""Reports of refusals that are in quarantine for each device: a source that is broken for a day sends 17,000. An older
+one leaves the quarantine when a new one arrives; its counts stay."""
 
 SAME_NS = 2 * NS_PER_S
 """Two reports of one failure differ by the time of their way. Within this, the first is kept."""
@@ -50,6 +57,17 @@ def transitions(
         elif source.ok and source.name in failed:
             seconds = max(0, source.since - failed[source.name].since) // NS_PER_S
             yield "source recovered", f"{source.name}: after {seconds:,} s"
+
+
+def count_refused(entry: Entry) -> int:
+    """Return the number of refused lines and values in a journal entry, 0 for one that is no report."""
+    if entry.kind is not EntryKind.QUARANTINE or entry.reason is None or entry.reason[0] != SOURCE_REFUSED:
+        return 0
+    try:
+        report = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    except WireError:
+        return 0
+    return report.count if isinstance(report, messages.Refused) else 0
 
 
 class EventBudget:

@@ -17,6 +17,7 @@ import msgspec
 
 from hub.ingest.partial_batch import count_readings as count_loose_readings
 from hub.ingest.partial_batch import read_loosely
+from hub.ingest.source_report import count_refused
 from hub.ingest.validate import count_readings
 from hub.model.batch import Entry, EntryKind, Mark
 from wire.codec import Format
@@ -134,7 +135,9 @@ def marks_after(marks: Mapping[str, Mark], entries: Iterable[Entry]) -> list[Mar
         elif entry.kind is EntryKind.QUARANTINE:
             readings = count_loose_readings(read_loosely(entry.payload, entry.format))
             mark = mark._replace(
-                quarantined=mark.quarantined + 1, quarantined_readings=mark.quarantined_readings + readings
+                quarantined=mark.quarantined + 1,
+                quarantined_readings=mark.quarantined_readings + readings,
+                source_refused=mark.source_refused + count_refused(entry),
             )
         else:
             mark = mark._replace(batches=mark.batches + 1, readings=mark.readings + count_readings(entry))

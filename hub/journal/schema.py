@@ -59,7 +59,8 @@ UNCHECKED_VERSION = 2
 """The version before the small tables had checksums. Such a file gets them when it is opened."""
 
 BATCHES_VERSION = 3
-"""The version before marks counted the readings in quarantine. They count from the opening on."""
+"""The version before marks counted the readings in quarantine, and what sources refuse. They count from the opening on.
+"""
 
 CHECKED_BYTES = 512 * 1024 * 1024
 """A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
@@ -88,6 +89,7 @@ CREATE TABLE mark (
   damaged INTEGER NOT NULL,
   repaired INTEGER NOT NULL,
   quarantined_readings INTEGER NOT NULL,
+  source_refused INTEGER NOT NULL,
   checksum INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;"""
 
@@ -151,12 +153,11 @@ CREATE TABLE damaged (
 ) STRICT;
 """
 
-_COUNT_READINGS = "ALTER TABLE mark ADD COLUMN quarantined_readings INTEGER NOT NULL DEFAULT 0"
-
 _FROM_VERSION_2 = [
     "ALTER TABLE mark ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE mark ADD COLUMN repaired INTEGER NOT NULL DEFAULT 0",
-    _COUNT_READINGS,
+    "ALTER TABLE mark ADD COLUMN quarantined_readings INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE mark ADD COLUMN source_refused INTEGER NOT NULL DEFAULT 0",
     *(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in CHECKED_TABLES),
     *(f"UPDATE {table} SET checksum = row_checksum({', '.join(columns)})" for table, columns in CHECKED_TABLES.items()),
     _DAMAGE,
@@ -366,7 +367,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             connection.pragma("user_version", SCHEMA_VERSION)
     elif connection.pragma("user_version") == BATCHES_VERSION:
         with connection:
-            _count_quarantined_readings(connection)
+            _add_counts(connection)
             connection.pragma("user_version", SCHEMA_VERSION)
     page_count, free_count = connection.pragma("page_count"), connection.pragma("freelist_count")
     if free_count * PAGE_BYTES > RECLAIM_BYTES > (page_count - free_count) * PAGE_BYTES:
@@ -375,13 +376,13 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
             connection.execute("VACUUM")
 
 
-def _count_quarantined_readings(connection: apsw.Connection) -> None:
-    """Add the column to the table of version 3. A damaged row keeps a wrong checksum, and is set aside afterwards."""
+def _add_counts(connection: apsw.Connection) -> None:
+    """Add the columns to the table of version 3. A damaged row keeps a wrong checksum, and is set aside afterwards."""
     marks = [row for row in read_rows(connection, "mark") if not isinstance(row, DamagedRow)]
-    old = ", ".join([*MARK_COLUMNS[:-1], "checksum"])
+    old = ", ".join([*MARK_COLUMNS[:-2], "checksum"])
     connection.execute("ALTER TABLE mark RENAME TO mark_3")
     connection.execute(_MARK)
-    connection.execute(f"INSERT INTO mark ({old}, quarantined_readings) SELECT {old}, 0 FROM mark_3")
+    connection.execute(f"INSERT INTO mark ({old}, quarantined_readings, source_refused) SELECT {old}, 0, 0 FROM mark_3")
     connection.execute("DROP TABLE mark_3")
     connection.execute(WRITE_MARKS, (checked_rows(marks),))
 

@@ -190,7 +190,9 @@ class FleetFeed:
 
 def _plain(state: messages.DeviceState) -> messages.DeviceState:
     """Return the state without the fields that only watchers of progress know."""
-    return msgspec.structs.replace(state, sources=[]) if state.sources else state
+    if not (state.sources or state.source_refused):
+        return state
+    return msgspec.structs.replace(state, sources=[], source_refused=0)
 
 
 def _progress(devices: Collection[ProgressingDevice]) -> messages.FleetProgress:

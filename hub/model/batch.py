@@ -102,9 +102,12 @@ class EntryKind(IntEnum):
     """Some seqs that the device declared as lost. The payload is the gap message."""
     QUARANTINE = 3
     """A batch that cannot be accepted, or the values of one that cannot be accepted for one reason, while the others
-    are in a BATCH with the same seq. The payload is the frame, or a message with these values; the quarantine table has
-    the reason."""
+    are in a BATCH with the same seq, or a report with the code SOURCE_REFUSED. The payload is the frame, or a message
+    with these values; the quarantine table has the reason."""
 
+
+SOURCE_REFUSED = "source_refused"
+"""Code of a report in quarantine about what a source of the device could not read. The payload is the report."""
 
 REPAIRED = ("repaired", "")
 """Reason of a BATCH that the store may have already: an agent sends it again, because the journal has lost it."""
@@ -140,7 +143,8 @@ class Mark(NamedTuple):
     already. `earlier` has the highest seq of each epoch before this one, the newest first. `damaged` counts accepted
     readings whose entries the journal's disk lost before they were stored, `repaired` batches that the hub had lost and
     an agent sent again. `quarantined_readings` counts readings that went to quarantine instead of being accepted,
-    without those that a retry has accepted since.
+    without those that a retry has accepted since. `source_refused` counts lines and values that the device's sources
+    refused, as its agent reported.
     """
 
     device: str
@@ -156,3 +160,4 @@ class Mark(NamedTuple):
     damaged: int = 0
     repaired: int = 0
     quarantined_readings: int = 0
+    source_refused: int = 0

@@ -47,7 +47,7 @@ class Accepted(NamedTuple):
     epoch: str
     first: int
     last: int
-    message: device.Data | device.Gap
+    message: device.Data | device.Gap | device.Refused
 
 
 class Mark:
@@ -197,6 +197,10 @@ class Peer:
                 found += unpack_floats(column) if isinstance(column, bytes) else column
         return [value for value in found if value is not None]
 
+    def reports(self) -> list[device.Refused]:
+        """Return the reports of refusals in the journal."""
+        return [entry.message for entry in self.journal if isinstance(entry.message, device.Refused)]
+
     def rows(self) -> int:
         """Return the number of rows in the journal."""
         return sum(
@@ -286,6 +290,9 @@ class Peer:
                 await self._append(link, seq, seq, message)
             case device.Gap(from_seq=first, to=last):
                 await self._append(link, first, last, message)
+            case device.Refused(seq=seq):
+                assert link.connection.subprotocol in PARTIAL_SUBPROTOCOLS, "the connection has no reports"
+                await self._append(link, seq, seq, message)
             case _:
                 link.session.receive(message)
                 if isinstance(message, device.Declare):
@@ -297,7 +304,9 @@ class Peer:
                     self.statuses.append(message)
         await self._notify()
 
-    async def _append(self, link: Link, first: int, last: int, message: device.Data | device.Gap) -> None:
+    async def _append(
+        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused
+    ) -> None:
         hello, session = link.hello, link.session
         received = session.received
         if not session.receive_batches(first, last):

@@ -9,12 +9,15 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from device_agent import Agent, Metric, SpoolFailed, SqliteSpool, program
-from device_agent.program import deliver_readings
+from device_agent.program import deliver_readings, run_source
 from device_agent.source_state import SourceHealth
 from device_agent.sources import SensorReading
+from device_agent.sources.lines import InputCounts
+from device_agent.status_file import AgentStatus, status_path
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
 from tests.tasks import running_task
@@ -56,6 +59,35 @@ async def test_rejected_readings_are_counted_and_logged_once(caplog: pytest.LogC
         warnings = agent_records(caplog, logging.WARNING)
     assert peer.values("n") == [1, 2]
     assert len(warnings) == 1
+
+
+async def test_a_rejected_value_costs_itself() -> None:
+    """Its neighbours are delivered, and the hub learns what was rejected."""
+    metrics = (Metric("n", "float"), Metric("t", "boolean"))
+    rows = [SensorReading({"n": 1.0, "t": True}, 5, metrics), SensorReading({"n": "x", "t": False, "m": 2.0}, 6)]
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        source = Script([*rows, SensorReading({"n": 3.0}, 7, (Metric("t", "string"),))])
+        assert await deliver_readings(source, agent, agent.collect) == 1
+        await agent.drain(10)
+    assert (peer.values("n"), peer.values("t"), peer.values("m")) == ([1, 3], [True, False], [2])
+    (report,) = peer.reports()
+    ((code, count, metric, value),) = [(r.code, r.count, r.metric, r.value) for r in report.reasons]
+    assert (report.source, code, count, metric, value) == ("script", "type", 1, "n", "x")
+
+
+async def test_a_run_after_a_kill_says_what_is_not_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The status of the killed run is beside the spool; a run that ended in order removes it."""
+    spool = tmp_path / "spool"
+    async with Peer() as peer:
+        for killed in (False, True):
+            if killed:
+                status = AgentStatus(1, 1, peer.url, "online", 1, "", 0, 0, [], InputCounts("json", "it is JSON"))
+                status_path(spool).write_bytes(msgspec.json.encode(status))
+            agent = Agent(peer.url, device="boiler", spool=spool)
+            source = Script([SensorReading({"n": 1.0})])
+            await run_source(agent, source, agent.send, spool=spool, is_finite=True, log=logging.NullHandler())
+            assert bool([r for r in agent_records(caplog) if "was killed" in r.getMessage()]) == killed
+            assert not status_path(spool).exists()
 
 
 async def test_a_full_disk_is_outlived_and_a_failed_one_is_not(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ class FleetPeer(Peer):
             for time_ns in (unpack_times(batch.time) if isinstance(batch.time, bytes) else batch.time)
         ]
 
-    async def _append(self, link: Link, first: int, last: int, message: device.Data | device.Gap) -> None:
+    async def _append(
+        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused
+    ) -> None:
         if self.supersedes:
             error = device.Error(Code.SUPERSEDED, "another agent took over")
             await self._refuse(link.connection, link.format, error)

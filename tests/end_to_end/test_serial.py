@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from device_agent import Agent
@@ -18,7 +19,7 @@ from device_agent.sources.serial import SerialSource
 from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.hub import NO_TLS, Hub, running_hub
 from tests.tasks import running_task
 
 CASES = Path(__file__).parents[1] / "formats" / "cases"
@@ -41,9 +42,13 @@ class SerialAgent:
     async def play(self, data: bytes) -> None:
         """Write lines; return when the agent has read them and the hub has acknowledged their readings."""
         lines = self.counts.lines + data.count(b"\n")
-        await self._port.write(data)
+        await self.write(data)
         await until(lambda: self.counts.lines >= lines and self._agent.counts.sent.readings == self.counts.readings)
         await self._agent.drain(60)
+
+    async def write(self, data: bytes) -> None:
+        """Write lines."""
+        await self._port.write(data)
 
     async def series(self) -> dict[str, dict[Any, int]]:
         """Return the stored values by metric, each with its time."""
@@ -145,3 +150,42 @@ async def test_what_devices_really_send_arrives(tmp_path: Path, caplog: pytest.L
             await agent.play(b"Temperature [\xc2\xb0C];Humidity\r\n" + rows)
             assert await agent.values() == {"Temperature": [0.5, 1.5, 2.5, 3.5, 4.5], "Humidity": [40, 41, 42, 43, 44]}
             assert (agent.counts.format, agent.counts.refused, agent.counts.skipped) == ("csv", 0, 0)
+
+
+@pytest.mark.deadline(120)
+async def test_what_an_agent_refuses_is_counted_and_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every line and value is a reading, refused or without a value, at the agent and at the hub, although the hub is
+    killed before it has acknowledged the report; the quarantine has the first example of each reason."""
+    caplog.set_level(logging.INFO, logger="device_agent")
+    hub = Hub(tmp_path / "data")
+    await hub.start()
+    try:
+        async with serial_agent(hub, tmp_path, "kiln") as agent:
+            await agent.play(b'{"t":20,"n":1}\n')
+            await hub.kill()
+            await agent.write(b'{"t":"hot","n":2}\nnoise\n{"t":"\\u001b[2J","n":null}\n{"t":21,"n":"unknown"}\n')
+            await until(lambda: agent.counts.lines == 5)
+            await hub.start()
+            await agent.play(b'{"t":"cold","n":3}\n')
+            counts = agent.counts
+            assert (counts.readings, counts.refused, counts.no_values) == (5, 4, 2)
+            assert await agent.values() == {"t": [20, 21], "n": [1, 2, 3]}
+            flow = await hub.settled()
+            (row,) = flow["devices"]
+            assert (row["accepted"], row["source_refused"], row["difference"]) == (counts.readings, counts.refused, 0)
+            assert (await hub.get("/api/v1/devices/kiln"))["source_refused"] == counts.refused
+            listed = (await hub.get("/api/v1/quarantine", device="kiln"))["quarantine"]
+            assert {entry["code"] for entry in listed} == {"source_refused"}
+            shown = [await hub.get(f"/api/v1/quarantine/{entry['offset']}") for entry in listed]
+            text = "".join(entry["text"] for entry in shown)
+            assert '"raw": "{\\"t\\":\\"hot\\",\\"n\\":2}"' in text
+            assert '"raw": "noise"' in text
+            assert "device-agent try" in shown[0]["advice"]
+        hub_counts = await hub.run("flow", "--once", "--url", hub.url, "--token", await hub.admin())
+        assert "unread" in hub_counts.split("\n")[-3]
+        admin = {"Authorization": f"Bearer {await hub.admin()}"}
+        async with httpx.AsyncClient(base_url=hub.url, headers=admin, verify=NO_TLS) as client:
+            assert "hub_source_refused_total 4.0" in (await client.get("/metrics")).text
+        assert await hub.stop() == 0
+    finally:
+        await hub.kill()

@@ -47,6 +47,12 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
     device.Times: st.lists(times, max_size=5) | st.lists(times, max_size=5).map(pack_times),
     device.Column: st.lists(values, max_size=5) | st.lists(st.floats() | st.none(), max_size=5).map(pack_floats),
     device.SourceState: source_states,
+    device.SourceRefusal: st.builds(
+        device.SourceRefusal,
+        code=st.text("abcxyz_", min_size=1, max_size=32),
+        count=st.integers(1, limits.MAX_SEQ),
+        **dict.fromkeys(("message", "raw", "metric", "value", "setting"), sentences),
+    ),
     device.Sources: st.lists(source_states, max_size=3, unique_by=lambda source: source.name),
     device.Gap: st.tuples(st.integers(1, limits.MAX_SEQ), st.integers(1, limits.MAX_SEQ), sentences).map(
         lambda gap: device.Gap(from_seq=min(gap[0], gap[1]), to=max(gap[0], gap[1]), reason=gap[2])

@@ -24,6 +24,7 @@ AGENT_EXAMPLES: dict[type[object], Any] = {
     device.Gap: device.Gap(1, 1, ""),
     device.TimeReply: device.TimeReply(0, 0),
     device.Status: device.Status(0, 1),
+    device.Refused: device.Refused(1, "port", 0, 0, [device.SourceRefusal("type", 1, "")]),
 }
 HUB_EXAMPLES: dict[type[object], Any] = {
     device.Welcome: WELCOME,
@@ -79,7 +80,17 @@ def test_the_table_is_what_the_document_draws() -> None:
     }
     assert allowed == {
         DeviceSessionState.GREETING: {"Hello", "Welcome"},
-        DeviceSessionState.OPEN: {"Declare", "Data", "Gap", "TimeReply", "Status", "Ack", "Reject", "TimeProbe"},
+        DeviceSessionState.OPEN: {
+            "Declare",
+            "Data",
+            "Gap",
+            "TimeReply",
+            "Status",
+            "Refused",
+            "Ack",
+            "Reject",
+            "TimeProbe",
+        },
         DeviceSessionState.CLOSED: set(),
     }
     assert [kind.__name__ for _, kind in TRANSITIONS if TRANSITIONS[_, kind] is DeviceSessionState.CLOSED] == [

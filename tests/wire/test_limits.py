@@ -42,6 +42,12 @@ def partial_reject(columns: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "reject", "seq": 1, "code": "empty", "message": "", "partial": True, "columns": columns}
 
 
+def refused(reasons: int = 1, source: str = "s", **fields: object) -> dict[str, Any]:
+    """A report of refusals with so many reasons."""
+    reason = {"code": "type", "count": 1, "message": "", **fields}
+    return {"type": "refused", "seq": 1, "source": source, "from": 1, "to": 1, "reasons": [reason] * reasons}
+
+
 AGENT = [
     ("device", lambda n: {**HELLO, "device": "d" * n}, limits.MAX_DEVICE_ID),
     ("metrics of a hello", lambda n: {**HELLO, "metrics": metrics(n)}, limits.MAX_METRICS),
@@ -58,6 +64,12 @@ AGENT = [
     ("description", lambda n: declare(description="d" * n), limits.MAX_DESCRIPTION),
     ("reason", lambda n: {"type": "gap", "from": 1, "to": 1, "reason": "r" * n}, limits.MAX_REASON),
     ("end of a gap", lambda n: {"type": "gap", "from": 1, "to": n, "reason": ""}, limits.MAX_SEQ),
+    ("reasons of a report", lambda n: refused(n), limits.MAX_REFUSALS),
+    ("source of a report", lambda n: refused(source="s" * n), limits.MAX_SOURCE_NAME),
+    ("raw text of a reason", lambda n: refused(raw="r" * n), limits.MAX_REFUSED_RAW),
+    ("value of a reason", lambda n: refused(value="v" * n), limits.MAX_REFUSED_VALUE),
+    ("setting of a reason", lambda n: refused(setting="s" * n), limits.MAX_SETTING),
+    ("sentence of a reason", lambda n: refused(message="m" * n), limits.MAX_MESSAGE),
     ("seq", lambda n: {"type": "data", "seq": n, "time": [], "values": {}}, limits.MAX_SEQ),
     ("a batch's time", lambda n: {"type": "data", "seq": 1, "time": [n], "values": {}}, limits.MAX_TIME_NS),
     (

@@ -32,6 +32,7 @@ COUNTERS = [
     ("lost_batches", "totals.lost_batches", "Batches in declared gaps"),
     ("damaged_readings", "totals.damaged", "Accepted readings that the journal's disk lost"),
     ("repaired_batches", "totals.repaired_batches", "Batches that the hub had lost and an agent sent again"),
+    ("source_refused", "totals.source_refused", "Lines and values that sources refused, as agents reported"),
     ("moved_readings", "totals.moved", "Readings moved to the next free nanosecond"),
     ("quarantine_dropped", "quarantine_dropped", "Batches that left the full quarantine"),
     ("missed_entries", "store.missed", "Journal entries the store can never get, since the start"),

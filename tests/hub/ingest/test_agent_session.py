@@ -12,7 +12,7 @@ import pytest
 
 from hub.ingest.agent_session import CLOCK_SAMPLES_KEPT_NS, AgentSession
 from hub.ingest.device import Devices
-from hub.ingest.source_report import EVENT_BURST
+from hub.ingest.source_report import EVENT_BURST, REPORTS_KEPT
 from hub.journal.journal import Journal
 from hub.model.batch import REPAIRED, Entry, EntryKind, Series
 from hub.model.journal import JournalFull
@@ -224,6 +224,57 @@ async def test_sources_are_kept_and_their_failures_are_events(tmp_path: Path) ->
         assert len(hub.registry.events) - before == EVENT_BURST
         session.close("gone")
         assert device.state().sources == [port()]
+
+
+def refused(seq: int, count: int = 3, raw: str = "noise") -> messages.Refused:
+    """A report of refused lines."""
+    reasons = [
+        messages.SourceRefusal("syntax", count - 1, "no JSON", raw),
+        messages.SourceRefusal("time", 1, "no time"),
+    ]
+    return messages.Refused(seq, "port", 1, 2, reasons)
+
+
+async def test_what_a_source_refused_is_counted_once_and_in_quarantine(tmp_path: Path) -> None:
+    """Its report is acknowledged like a batch, and not rejected; sent again, it counts nothing."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 1)
+        device = hub.devices.device("d")
+        changes: list[int] = []
+        hub.devices.watch_sources(lambda changed: changes.append(changed.state().source_refused))
+        await send(hub, session, 1)
+        await receive(session, refused(2))
+        await hub.journal.drain()
+        await receive(session, refused(2))
+        await send(hub, session, 3)
+        assert (device.source_refused, device.quarantined_readings, device.duplicates) == (3, 0, 1)
+        assert changes == [3]
+        assert outlet.acked == 3
+        assert not [message for message in outlet.sent if isinstance(message, messages.Reject)]
+        (entry,) = await hub.journal.quarantine.page(limit=10, max_bytes=1 << 20, before=1 << 50)
+        assert entry.reason == (
+            "source_refused", "3 lines or values refused by port: syntax 2 (no JSON), time 1 (no time)"
+        )  # fmt: skip
+        assert AGENT_MESSAGES["json"].decode(entry.payload) == refused(2)
+    async with running(tmp_path) as hub:
+        assert hub.devices.device("d").source_refused == 3
+
+
+async def test_the_quarantine_keeps_the_last_reports_of_a_device(tmp_path: Path) -> None:
+    """An older one leaves with the commit of a new one, also after a restart and a failed commit; the counts stay."""
+    for first in (1, 31):
+        async with running(tmp_path) as hub:
+            session, _ = await hub.connect(FIRST, first)
+            for seq in range(first, first + 30):
+                await receive(session, refused(seq))
+                await hub.journal.drain()
+            device = hub.devices.device("d")
+            index = hub.journal.quarantine.index
+            assert [entry.code for entry in index.values()] == ["source_refused"] * REPORTS_KEPT
+            assert list(index) == list(range(first + 30 - REPORTS_KEPT, first + 30))
+            assert device.source_refused == 3 * (first + 29)
+            device.roll_back()
+            assert device.reports is None
 
 
 async def test_an_agent_that_reports_no_status_has_no_sources(tmp_path: Path) -> None:

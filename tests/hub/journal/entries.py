@@ -83,5 +83,5 @@ marks = st.builds(
     st.text(max_size=5),
     *[st.integers(0, 2**53 - 1)] * 7,
     st.just(()) | st.tuples(st.tuples(st.text(max_size=5), st.integers(0, 2**53 - 1))),
-    *[st.integers(0, 2**53 - 1)] * 3,
+    *[st.integers(0, 2**53 - 1)] * 4,
 )

@@ -44,8 +44,8 @@ def test_rows_are_read_back(consumers: dict[str, int]) -> None:
 
 def test_a_mark_is_read_back() -> None:
     """With its earlier epochs and the offset up to which it is valid."""
-    mark = make_mark(9)._replace(damaged=3, repaired=2, quarantined_readings=5)
-    cells = (*mark[:9], rows._json(mark.earlier), 77, mark.damaged, mark.repaired, mark.quarantined_readings)
+    mark = make_mark(9)._replace(damaged=3, repaired=2, quarantined_readings=5, source_refused=4)
+    cells = (*mark[:9], rows._json(mark.earlier), 77, *mark[10:])
     assert rows.mark_of(cells) == (mark, 77)
 
 

@@ -222,7 +222,9 @@ def test_a_journal_of_version_3_counts_readings_from_now_on(path: Path) -> None:
     definition = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'mark'").get
     connection.execute(schema.INSERT_BLOCK, sealed_block(2))
     connection.execute("DROP TABLE mark")
-    connection.execute(definition.replace("  quarantined_readings INTEGER NOT NULL,\n", ""))
+    counts = "  quarantined_readings INTEGER NOT NULL,\n  source_refused INTEGER NOT NULL,\n"
+    assert counts in definition
+    connection.execute(definition.replace(counts, ""))
     for seq, checksum in ((7, None), (8, 1)):
         cells = (f"pump-{seq}", "e", seq, 1, 2, 3, 4, 5, 6, "[]", 1, 7, 8)
         connection.execute(f"INSERT INTO mark VALUES ({', '.join('?' * 14)})", (*cells, checksum or checked(cells)[-1]))

@@ -86,6 +86,11 @@ function DevicesNode({ flow }: { flow: FlowDetails }) {
       {flow.totals.repaired_batches > 0 && (
         <span class="flow-aside">{plural(flow.totals.repaired_batches, "batch", "batches")} repaired</span>
       )}
+      {flow.totals.source_refused > 0 && (
+        <span class="flow-aside">
+          {plural(flow.totals.source_refused, "line or value", "lines or values")} refused by sources
+        </span>
+      )}
     </Node>
   );
 }

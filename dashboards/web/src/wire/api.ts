@@ -132,6 +132,8 @@ export interface components {
             damaged: number;
             /** @description Batches that the hub had lost and an agent sent again. */
             repaired_batches: number;
+            /** @description Lines and values that sources refused before the spool, as their agents reported. */
+            source_refused: number;
             device: string;
             epoch: string;
             acked: number;
@@ -164,6 +166,8 @@ export interface components {
             retired: boolean;
             /** @description What its agent reads and whether it works, as it reported last; times by the hub's clock. */
             sources: components["schemas"]["SourceDetails"][];
+            /** @description Lines and values that its sources refused before the spool, as its agent reported. */
+            source_refused: number;
             metrics: components["schemas"]["MetricDetails"][];
         };
         /** @description The accounting of a device: its epoch, its newest acknowledged batch, and its totals. */
@@ -188,6 +192,8 @@ export interface components {
             damaged: number;
             /** @description Batches that the hub had lost and an agent sent again. */
             repaired_batches: number;
+            /** @description Lines and values that sources refused before the spool, as their agents reported. */
+            source_refused: number;
             device: string;
             epoch: string;
             acked: number;
@@ -245,6 +251,8 @@ export interface components {
             damaged: number;
             /** @description Batches that the hub had lost and an agent sent again. */
             repaired_batches: number;
+            /** @description Lines and values that sources refused before the spool, as their agents reported. */
+            source_refused: number;
         };
         /** @description The accounting: the place of every batch and reading. */
         FlowDetails: {

@@ -55,6 +55,7 @@ const deviceState = {
   /** The device is out of service until it sends again. */
   retired: optional(shape.boolean),
   sources: optional(shape.list(shape.object(source), 0, protocol.MAX_SOURCES)),
+  source_refused: optional(count),
 };
 const listedState = { ...deviceState, type: optional(shape.oneOf("device")) };
 

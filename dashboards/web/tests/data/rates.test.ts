@@ -17,6 +17,7 @@ function books(numbers: Partial<FlowCounts>): FlowCounts {
     lost_batches: 0,
     damaged: 0,
     repaired_batches: 0,
+    source_refused: 0,
     moved: 0,
     ...numbers,
   };

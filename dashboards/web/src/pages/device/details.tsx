@@ -12,7 +12,8 @@ import { Icon } from "../../ui/icon";
 import { ConditionLabel } from "../../ui/status";
 import { capitalise, lostAt } from "../../ui/status_text";
 import type { EventDetails } from "../../wire/api";
-import type { SourceState } from "../../wire/live";
+import { withBase } from "../../wire/base_path";
+import type { DeviceState, SourceState } from "../../wire/live";
 
 /** A larger clock offset is shown as a warning. */
 const CLOCK_WARN_NS = 1e9;
@@ -131,8 +132,9 @@ function SourceFaults({ sources }: { sources: SourceState[] }) {
   ));
 }
 
-export function Sources({ sources }: { sources: SourceState[] }) {
-  if (sources.length === 0) return null;
+export function Sources({ state }: { state: DeviceState }) {
+  const { sources = [], source_refused: refused = 0 } = state;
+  if (sources.length === 0 && refused === 0) return null;
   return (
     <section class="panel box" data-testid="sources">
       <h2>Sources</h2>
@@ -150,6 +152,12 @@ export function Sources({ sources }: { sources: SourceState[] }) {
           </li>
         ))}
       </ul>
+      {refused > 0 && (
+        <p class="note" data-testid="source-refused">
+          {plural(refused, "line or value", "lines or values")} refused before sending. The first examples are in the{" "}
+          <a href={withBase("/quarantine")}>quarantine</a>.
+        </p>
+      )}
     </section>
   );
 }

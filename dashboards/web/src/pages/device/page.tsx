@@ -62,7 +62,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
       <div class="panels">
         <Events events={data?.events.value ?? []} />
         <div class="panel-column">
-          <Sources sources={record.state.value.sources ?? []} />
+          <Sources state={record.state.value} />
           <Tags tags={record.state.value.tags ?? {}} />
         </div>
       </div>
