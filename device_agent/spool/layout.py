@@ -22,6 +22,7 @@ from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
 from device_agent.spool.contract import DAMAGED_REASON, NOT_KEPT_REASON, ROW_BYTES, Count, Gaps
 from integrity.checksum import Cell, row_checksum
+from integrity.header import WRONG_BIT, has_wrong_bit
 from wire.codec import Format
 from wire.device import Gap
 from wire.model import Metric, MetricType
@@ -200,14 +201,21 @@ def read_metrics(connection: apsw.Connection) -> list[Metric]:
 
 
 def check_identity(connection: apsw.Connection, path: Path) -> None:
-    """Raise SpoolError if the file belongs to another program, or to a newer version of this one."""
+    """Raise SpoolError if the file belongs to another program or to a newer version, Damaged for a damaged header."""
+    if has_wrong_bit(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION, schema=_SCHEMA):
+        raise Damaged(WRONG_BIT)
     application = connection.pragma("application_id")
     version = cast("int", connection.pragma("user_version"))
     tables = cast("tuple[int]", connection.execute("SELECT count(*) FROM sqlite_schema").fetchone())[0]
     if application != APPLICATION_ID and (application or version or tables):
-        raise SpoolError(f"{path} is a database of another program, not a spool")
+        raise SpoolError(
+            f"{path} is a database of another program, and not a spool; it is unchanged. Choose another path"
+        )
     if version > SCHEMA_VERSION:
-        raise SpoolError(f"the spool {path} was written by a newer version of this program")
+        raise SpoolError(
+            f"the spool {path} has format {version}, and this version of the agent reads up to {SCHEMA_VERSION}; the "
+            "file is unchanged. Install the version that wrote it"
+        )
 
 
 def create(connection: apsw.Connection, device: str, epoch: str) -> None:

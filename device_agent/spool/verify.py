@@ -49,6 +49,8 @@ def verify_spool(path: Path) -> list[Finding]:
             problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
             problems += _problems(snapshot.connection)
             batches = snapshot.connection.execute("SELECT count(*) FROM batch").get
+    except Damaged as fault:
+        return [Finding(name, False, str(fault), *_DECLARED)]
     except SnapshotError as error:
         return [Finding(name, False, str(error), *_DECLARED) if error.is_damage else Finding(name, None, str(error))]
     except (SpoolError, OSError) as error:

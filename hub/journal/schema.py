@@ -32,6 +32,7 @@ from hub.journal.stored_blocks import READ_BLOCKS, OldBlock, read_old_blocks
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, JournalPosition, LostRange, QuarantinedEntry
 from integrity.checksum import row_checksum
+from integrity.header import WRONG_BIT, has_wrong_bit
 
 FILE_NAME = "journal.db"
 """Name of the file in the data directory."""
@@ -387,21 +388,15 @@ def _add_counts(connection: apsw.Connection) -> None:
     connection.execute(WRITE_MARKS, (checked_rows(marks),))
 
 
-def has_wrong_bit(connection: apsw.Connection) -> bool:
-    """Return whether the number of the program or of the format has one wrong bit, in a file with our tables."""
-    program, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if (program ^ APPLICATION_ID).bit_count() + (version ^ SCHEMA_VERSION).bit_count() != 1:
-        return False
-    definitions = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
-    with closing(apsw.Connection(":memory:")) as new:
-        new.execute(_SCHEMA + _DAMAGE)
-        return list(connection.execute(definitions)) == list(new.execute(definitions))
+def header_is_damaged(connection: apsw.Connection) -> bool:
+    """Return whether a journal has a wrong bit in the numbers of its program or format."""
+    return has_wrong_bit(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION, schema=_SCHEMA + _DAMAGE)
 
 
 def _check_header(connection: apsw.Connection, path: Path) -> None:
     """Check the numbers of the program and the format. Raises JournalError, and CorruptError if one has a wrong bit."""
-    if has_wrong_bit(connection):
-        raise apsw.CorruptError("a number in the header of the file is wrong")
+    if header_is_damaged(connection):
+        raise apsw.CorruptError(WRONG_BIT)
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
     version = connection.pragma("user_version")

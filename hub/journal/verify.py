@@ -14,13 +14,14 @@ from hub.journal.schema import (
     BATCHES_VERSION,
     SCHEMA_VERSION,
     UNCHECKED_VERSION,
-    has_wrong_bit,
+    header_is_damaged,
     read_record,
 )
 from hub.journal.stored_blocks import READ_BLOCKS
 from hub.model.journal import JournalPosition
 from integrity.database import DatabaseSnapshot, ReportBytes
 from integrity.finding import Finding
+from integrity.header import WRONG_BIT
 from wire.text import plural
 
 _ENDS = "SELECT coalesce(min(first_offset), 1), coalesce(max(first_offset + count - 1), 0) FROM block"
@@ -59,8 +60,8 @@ def verify_snapshot(
     """
     connection = snapshot.connection
     try:
-        if has_wrong_bit(connection):
-            return [Finding(name, False, "a number in the header of the file is wrong", *_DAMAGED_FILE)], None
+        if header_is_damaged(connection):
+            return [Finding(name, False, WRONG_BIT, *_DAMAGED_FILE)], None
         if connection.pragma("application_id") != APPLICATION_ID:
             return [Finding(name, False, "the file is no journal", *_FOREIGN)], None
         version = connection.pragma("user_version")

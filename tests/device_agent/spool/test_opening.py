@@ -243,9 +243,23 @@ async def test_a_spool_of_a_later_version_is_left_alone(path: Path) -> None:
     newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(SpoolError, match="newer version"):
+    with pytest.raises(SpoolError, match="has format 99, and this version of the agent reads up to 2"):
         async with SqliteSpool(path, device="boiler"):
             pass
+
+
+@pytest.mark.parametrize("name", ["user_version", "application_id"])
+async def test_a_wrong_bit_in_the_header_costs_nothing(path: Path, name: str) -> None:
+    """It is neither a newer version nor another program: the batches continue in a new file, and it is reported."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.append(batch_of(1))
+    connection = apsw.Connection(str(path))
+    connection.pragma(name, connection.pragma(name) ^ 1)
+    connection.close()
+    async with SqliteSpool(path, device="boiler") as spool:
+        assert numbers(await spool.read(0, max_batches=9)) == [(1, 1)]
+        assert spool.moved_to is not None
+    assert "a number in the header of the file is wrong" in read_status(path).incidents[0].text
 
 
 async def test_a_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:

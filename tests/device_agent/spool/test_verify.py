@@ -60,6 +60,14 @@ async def test_each_damage_is_found(path: Path, damage: str, what: str) -> None:
     assert all(finding.consequence and finding.next_step for finding in findings)
 
 
+async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
+    """The next start of the agent moves what is intact to a new file."""
+    change(path, "PRAGMA user_version = 3")
+    (finding,) = verify_spool(path)
+    assert finding.intact is False
+    assert "in the header" in finding.what
+
+
 async def test_what_is_no_spool_cannot_be_verified(path: Path, tmp_path: Path) -> None:
     """A missing file and a database of another program are not damaged spools; a file without a header is one."""
     (missing,) = verify_spool(tmp_path / "missing")
