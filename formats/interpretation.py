@@ -516,7 +516,8 @@ class Interpreter:
             try:
                 moment = self.times.read(raw, now_ns, device, values, "", record.schema.zone)
             except TimeRefused as error:
-                if error.setting.startswith("time_format = "):
+                if isinstance(raw, str) and error.setting != "time_format":
+                    # It is a time, and one that does not exist or that has two meanings.
                     raise _RowRefused("time", error.reason, error.setting, shown(raw)) from None
                 self.series.note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
                 continue

@@ -131,8 +131,8 @@ def written_number(text: str) -> Written | None:
         return None
     group = " " if " " in body else "'" if "'" in body else ""
     if group:
-        whole, mark, _ = _partition_decimal(body)
-        if not _GROUPS[group].fullmatch(whole) or "." in whole or "," in whole:
+        whole, mark, fraction = _partition_decimal(body)
+        if not _GROUPS[group].fullmatch(whole) or not (fraction + "0").isdecimal():
             return None
         return Written(sign, body, exponent, unit, decimal=mark, thousands=group)
     dots, commas = body.count("."), body.count(",")
@@ -153,7 +153,7 @@ def written_number(text: str) -> Written | None:
 
 def _partition_decimal(body: str) -> tuple[str, str, str]:
     mark = "." if "." in body else ","
-    return body.rpartition(mark) if mark in body else (body, "", "")
+    return body.partition(mark) if mark in body else (body, "", "")
 
 
 def _is_unit(text: str) -> bool:

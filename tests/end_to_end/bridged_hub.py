@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ async def stored_readings(hub: Hub) -> int:
     return sum(device["stored"] for device in (await hub.settled())["devices"])
 
 
-def publish(broker: Mosquitto, messages: list[tuple[str, str]], *, retain: bool = False) -> None:
+def publish(broker: Mosquitto, messages: Sequence[tuple[str, str | bytes]], *, retain: bool = False) -> None:
     """Publish the messages; return when the broker has acknowledged all of them."""
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.max_inflight_messages_set(0)

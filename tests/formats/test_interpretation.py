@@ -110,3 +110,13 @@ def test_fields_in_the_name_of_a_metric_are_not_readings() -> None:
     content = read('{"sensor":"boiler","room":"cellar","temp":21.5}\n', device="{room}", metric="{sensor}.{field}")
     assert content.rows[0].device == "cellar"
     assert content.values == [{"boiler.temp": 21.5}]
+
+
+@pytest.mark.parametrize(
+    "time", ["2024-03-31 02:30", "2024-02-30T12:00:00Z", "13/13/2024 10:00", "2300-01-01T00:00:00Z"]
+)
+def test_a_date_that_does_not_exist_refuses_its_record(time: str) -> None:
+    """It is a time, so its record does not get that of its arrival. Other texts in the field are values."""
+    content = read(f'{{"time":"{time}","t":1}}\n', zone="Europe/Berlin")
+    assert (content.rows, content.codes) == ([], [(1, "time")])
+    assert read('{"time":"soon","t":1}\n').values == [{"time": "soon", "t": 1.0}]

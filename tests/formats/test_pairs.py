@@ -69,7 +69,7 @@ def test_plain_pairs_take_the_short_way(text: str) -> None:
 
 
 def test_quotes_around_a_text_are_removed() -> None:
-    """Those within it are part of it."""
+    """A quote within the text is a part of it."""
     content = read(r'state="on hold" say="a \"b\" c" temp="21.5"' + "\n", format="pairs")
     assert content.values == [{"state": "on hold", "say": 'a "b" c', "temp": 21.5}]
 

@@ -105,3 +105,9 @@ def test_any_text_is_a_number_or_not(text: str) -> None:
         return
     assert number is None or isinstance(number, float)
     assert written_number(text) is None or not is_identifier("x")
+
+
+@pytest.mark.parametrize("text", ["12 345,75'", "12 345,75’", "1 234.5 6", "1'234,5'6", "1 234,5.6"])
+def test_a_group_behind_the_decimal_mark_makes_it_no_number(text: str) -> None:
+    """Only the whole part has groups."""
+    assert written_number(text) is None
