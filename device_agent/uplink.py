@@ -251,23 +251,21 @@ class Uplink:
         if ending.error is not Code.ROLLED_BACK:
             return ending
         spool = self.spool
-        before = spool.epoch
+        loss = (
+            f"the spool was replaced by an older copy, which ended before batch {spool.hello_seq} of epoch "
+            f"{spool.epoch}: the hub has more of this epoch, and batches that only the replaced spool had are lost"
+        )
         if spool.durable and not self.tally.connections:
             # The hub has the batches below the number of the hello. The later ones are of this run, and new.
             spool.trim(spool.hello_seq - 1)
         try:
-            await spool.begin_epoch()
+            await spool.begin_epoch(loss)
         except SpoolFailed:
             raise
         except SpoolError as error:
             return Ending(str(error))  # the hub reports it again
         self.tally.begin_epoch()
-        _log.warning(
-            "the spool is older than the hub's record of it (was it restored from a copy?): epoch %s follows %s, and "
-            "new batches are sent in the new epoch",
-            spool.epoch,
-            before,
-        )
+        _log.warning("%s; new batches are sent in epoch %s", ending.reason, spool.epoch)
         return ending
 
     def _encode(self, entries: Sequence[Entry], max_bytes: int, *, has_refused: bool) -> list[Frame | messages.Gap]:

@@ -130,8 +130,11 @@ class Spool(ABC):
         """
 
     @abstractmethod
-    async def begin_epoch(self) -> None:
-        """Begin a new epoch and number the stored batches from 1 on. Raises SpoolError."""
+    async def begin_epoch(self, loss: str) -> None:
+        """Begin a new epoch in which the stored batches follow a gap, number 1, with this reason. Raises SpoolError.
+
+        The gap declares a loss of an unknown number of batches: those that only a newer copy of the spool had.
+        """
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...

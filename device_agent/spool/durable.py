@@ -156,12 +156,12 @@ class SqliteSpool(Spool):
         if self._claim:
             await self._change_file(self._file.confirm)
 
-    async def begin_epoch(self) -> None:
+    async def begin_epoch(self, loss: str) -> None:
         # A later commit must not trim the new epoch by a number of the old one.
         self._acked_at.clear()
         acked, self.acked = self.acked, 0
         try:
-            await self._change_file(lambda: self._file.begin_epoch(acked))
+            await self._change_file(lambda: self._file.begin_epoch(acked, loss))
         except SpoolError:
             self.acked = acked
             raise

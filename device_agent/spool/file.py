@@ -33,6 +33,7 @@ from device_agent.spool.layout import (
 )
 from device_agent.spool.salvage import LastState, Salvage, write_last_state
 from integrity.checksum import row_checksum
+from wire.limits import MAX_REASON
 from wire.model import Metric
 from wire.text import plural
 
@@ -186,23 +187,28 @@ class SpoolFile:
                 self._change(claim=0)
                 self._write_life()
 
-    def begin_epoch(self, acked: int) -> None:
-        """Trim to `acked`, begin a new epoch and number the rest from 1 on. Acknowledged batches are deleted."""
-        with self._transaction():
+    def begin_epoch(self, acked: int, loss: str) -> None:
+        """Trim to `acked`, and begin a new epoch in which the rest follows a gap, number 1, with this reason.
+
+        Acknowledged batches are deleted. The loss is an incident, too.
+        """
+        with self._transaction() as connection:
             self._trim(acked)
             self._forget(self.standing.acked)
             standing = self.standing
-            by, epoch = -standing.acked, self._new_epoch()
+            by, epoch = 1 - standing.acked, self._new_epoch()
             self._move(0, by, epoch)
             self._change(
                 epoch=epoch,
                 next_seq=standing.next_seq + by,
                 claim=1,
                 acked=0,
-                gaps=standing.gaps.shift(0, by),
+                gaps=standing.gaps.shift(0, by).add(1, 1, loss[:MAX_REASON]),
             )
             self._write_gaps()
             self._write_life()
+            record_incident(connection, time.time_ns(), loss)
+        self._incidents.append(loss)
         self.write_last_state()
 
     def write_last_state(self) -> None:

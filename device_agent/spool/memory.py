@@ -17,6 +17,7 @@ from device_agent.spool.contract import (
     read_entries,
 )
 from wire.device import Gap
+from wire.limits import MAX_REASON
 from wire.model import Metric
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
@@ -101,10 +102,10 @@ class MemorySpool(Spool):
     async def confirm(self) -> None:
         pass  # memory cannot be restored from a copy
 
-    async def begin_epoch(self) -> None:
-        by = -self.acked
+    async def begin_epoch(self, loss: str) -> None:
+        by = 1 - self.acked
         self._batches = {seq + by: batch for seq, batch in self._batches.items()}
-        self._gaps = self._gaps.shift(0, by)
+        self._gaps = self._gaps.shift(0, by).add(1, 1, loss[:MAX_REASON])
         self.next_seq += by
         self._oldest = 1
         self.acked = 0

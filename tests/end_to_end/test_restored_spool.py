@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from device_agent import Agent, Metric
+from device_agent.spool.status import read_status
 from tests.end_to_end.hub import Hub
 
 
@@ -40,5 +41,11 @@ async def test_a_restored_spool_sends_only_what_the_hub_lacks(tmp_path: Path) ->
         await hub.settled()
         answer = await hub.get("/api/v1/history", device="boiler", points=0, **{"from": "0"})
         assert [series["values"] for series in answer["series"]] == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
+        # Nobody knows what the replaced spool had besides: that is declared, and reported at both ends.
+        (flow,) = (await hub.get("/api/v1/flow"))["devices"]
+        assert flow["lost_batches"] == 1
+        events = (await hub.get("/api/v1/devices/boiler/events"))["events"]
+        assert any("replaced by an older copy" in event["detail"] for event in events)
+        assert "replaced by an older copy" in read_status(spool).incidents[0].text
     finally:
         await hub.kill()

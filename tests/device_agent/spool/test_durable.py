@@ -73,11 +73,11 @@ async def test_a_hello_claims_no_more_than_a_hub_knows(path: Path) -> None:
             await spool.append(batch_of(3))
             assert spool.hello_seq == 3
     async with opened(path) as spool:
-        await spool.begin_epoch()
-        assert (spool.hello_seq, spool.next_seq) == (1, 5)
+        await spool.begin_epoch("an older copy")
+        assert (spool.hello_seq, spool.next_seq) == (1, 6)
         await spool.confirm()
     async with opened(path) as spool:
-        assert spool.hello_seq == 5
+        assert spool.hello_seq == 6
 
 
 async def test_a_new_spool_is_a_new_epoch(path: Path, tmp_path: Path) -> None:

@@ -157,22 +157,23 @@ async def test_a_batch_that_cannot_be_sent_becomes_a_gap(kind: Kind, tmp_path: P
 
 
 async def test_a_new_epoch_keeps_what_waits(kind: Kind, tmp_path: Path) -> None:
-    """A new epoch numbers what is not acknowledged from 1 on: batches, gaps and what comes after."""
+    """It begins with the gap that declares the loss. Batches, gaps and what comes after follow with new numbers."""
     async with make_spool(kind, tmp_path, max_bytes=3 * ROW) as spool:
         for number in range(7):
             await spool.append(batch_of(number))
         spool.trim(2)
         epoch = spool.epoch
-        await spool.begin_epoch()
+        await spool.begin_epoch("an older copy")
         assert spool.epoch != epoch
-        assert (spool.acked, spool.next_seq, spool.waiting) == (0, 6, 3)
+        assert (spool.acked, spool.next_seq, spool.waiting) == (0, 7, 3)
         entries = await everything(spool)
-        assert numbers(entries) == [(1, 2), (3, 3), (4, 4), (5, 5)]
-        assert entries[1:] == [StoredBatch(3, batch_of(4)), StoredBatch(4, batch_of(5)), StoredBatch(5, batch_of(6))]
-        spool.trim(2)
-        assert await spool.append(batch_of(7)) == 6
+        assert numbers(entries) == [(1, 1), (2, 3), (4, 4), (5, 5), (6, 6)]
+        assert lost(entries)[0] == (1, 1, "an older copy")
+        assert entries[2:] == [StoredBatch(4, batch_of(4)), StoredBatch(5, batch_of(5)), StoredBatch(6, batch_of(6))]
+        spool.trim(3)
+        assert await spool.append(batch_of(7)) == 7
         entries = await everything(spool)
-        assert (numbers(entries)[0], lost(entries), spool.waiting) == ((3, 3), [(3, 3, OVERFLOW_REASON)], 3)
+        assert (numbers(entries)[0], lost(entries), spool.waiting) == ((4, 4), [(4, 4, OVERFLOW_REASON)], 3)
 
 
 async def test_waiting_for_an_entry_ends_with_it(kind: Kind, tmp_path: Path) -> None:
@@ -308,8 +309,9 @@ async def test_every_number_is_a_batch_or_lost_until_it_is_acknowledged(kind: Ki
                             model.held[position : position + 1] = lost_or_split
                         await spool.replace(spool.acked + 1 + position, smaller, "too large")
                     case BeginEpoch():
-                        await spool.begin_epoch()
+                        await spool.begin_epoch("an older copy")
                         model.acked = 0
+                        model.held.insert(0, "an older copy")
                     case Reopen() if kind == "sqlite":
                         await spool.__aexit__(None)
                         epoch = spool.epoch
