@@ -29,7 +29,7 @@ LINES_AROUND = 8
 MIN_LINES = 5
 
 Row = Mapping[str, Any]
-COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined")
+COLUMNS = ("accepted", "/s", "stored", "/s", "waiting", "refused", "expired", "difference", "quarantined", "batches")
 
 LOSSES = (("damaged", "damaged"), ("repaired", "repaired_batches"))
 """Columns that are shown if the journal has lost something, and their fields."""
@@ -80,6 +80,8 @@ def flow(
     """Show where every batch and reading is: accepted, stored, waiting in the journal, refused, expired, damaged.
 
     For each device and in all, accepted = stored + waiting + refused + expired + damaged; a difference is shown in red.
+    The columns quarantined and batches count readings that were not accepted, and the batches and parts of batches that
+    contain them: accepted + quarantined is what was received.
     The columns damaged (readings that the disk lost before they were stored) and repaired (batches that the hub had
     lost and an agent sent again) appear if the journal has lost something; the column unread (lines and values that a
     source refused before its agent could send them) if there are any. With --json each second prints one line with the
@@ -176,6 +178,7 @@ def _cells(row: Row, rate: FlowRates, losses: Sequence[tuple[str, str]]) -> list
         *map(number, (row["accepted"], rate.accepted, row["stored"], rate.stored)),
         *(number(row[name]) for name in ("waiting", "refused", "expired")),
         Text("-" if difference is None else f"{difference:,}", style="bold red" if difference else ""),
+        number(row["quarantined"]),
         number(row["quarantined_batches"]),
         *(number(row[field]) for _, field in losses),
     ]

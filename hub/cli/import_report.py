@@ -118,10 +118,12 @@ class FileResult:
         self._add(refusal.line, refusal.line, refusal.why, refusal.message, 1)
 
     def reject(self, batch: FileBatch, reject: messages.Reject) -> None:
-        """Record a batch that the hub put in quarantine."""
-        self.quarantined += batch.readings
-        lines = [first for first, _ in batch.lines]
-        for first, count in batch.lines:
+        """Record a batch, or the values of one, that the hub put in quarantine."""
+        self.quarantined += reject.readings if reject.partial else batch.readings
+        refused = {row for column in reject.columns for first, last in column.rows for row in range(first, last + 1)}
+        rejected = [part for number, part in enumerate(batch.lines) if not refused or number in refused]
+        lines = [first for first, _ in rejected]
+        for first, count in rejected:
             self.rejected.add(first, count)
         message = f"{batch.device}: {reject.message} ({reject.code}); in the quarantine of the hub"
         self._add(min(lines), max(lines), "hub", message, len(lines))

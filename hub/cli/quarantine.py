@@ -122,6 +122,7 @@ def show(
         "batch": f"seq {message['seq']} of epoch {message['epoch']}",
         "size": f"{bytes_text(message['size_bytes'])} of {message['format']}",
         "reason": f"{message['code']}: {message['message']}",
+        **({"accepted": "the other values of the batch"} if message["partial"] else {}),
         "what to do": message["advice"],
     }
     table = Table.grid(padding=(0, 2))
@@ -130,6 +131,14 @@ def show(
     console = stdout_console()
     console.print(table)
     console.print()
+    if message["values"]:
+        console.print(_table_of_values(message["values"]))
+        if message["readings"] > len(message["values"]):
+            typer.echo(f"{plural(message['readings'] - len(message['values']), 'more value')}", err=True)
+        console.print()
+    if message["raw"] is not None:
+        console.print(Text(printable(message["raw"])), soft_wrap=True)
+        console.print()
     console.print(Text(printable(message["text"])), soft_wrap=True)
     if message["shortened"]:
         typer.echo("the message is shortened (…): --raw prints all of it", err=True)
@@ -260,6 +269,20 @@ def _table_of_messages(found: Sequence[dict[str, Any]]) -> Table:
     for message in found:
         time = time_text(message["received_ns"])
         table.add_row(*cells(str(message["offset"]), time, message["device"], message["code"], message["message"]))
+    return table
+
+
+def _table_of_values(values: Sequence[dict[str, Any]]) -> Table:
+    """Return the refused values, with the columns that are known of any of them."""
+    names = [name for name in ("row", "time_ns", "reason") if any(value[name] is not None for value in values)]
+    table = plain_table("metric", "value", *(name.removesuffix("_ns") for name in names), numbers=("row",))
+    for value in values:
+        texts = {
+            "row": "" if value["row"] is None else str(value["row"]),
+            "time_ns": "" if value["time_ns"] is None else time_text(value["time_ns"]),
+            "reason": value["reason"] or "",
+        }
+        table.add_row(*cells(value["metric"], value["value"], *(texts[name] for name in names)))
     return table
 
 

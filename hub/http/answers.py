@@ -277,7 +277,10 @@ class FlowCounts(ReadingBalance, frozen=True, kw_only=True):
     accepted_batches: int
     accepted: int
     duplicate_batches: int
-    quarantined_batches: int
+    quarantined: Annotated[
+        int, Meta(description="Readings in quarantine instead of accepted. With `accepted` they are the received ones.")
+    ]
+    quarantined_batches: Annotated[int, Meta(description="Batches in quarantine, and parts of batches.")]
     lost_batches: int
     moved: int
     damaged: Annotated[int, Meta(description="Accepted readings that the journal's disk lost before they were stored.")]
@@ -525,9 +528,23 @@ class QuarantinePage(Page):
     quarantine: list[QuarantinedBatch]
 
 
-class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
-    """A batch in quarantine with its content, and with what a person can do about it."""
+class QuarantinedValue(Struct, frozen=True):
+    """A refused value of a batch or message: its row in the batch and its time, and why it was refused, if known."""
 
+    metric: str
+    value: Annotated[str, Meta(description="As it was sent, shortened to 120 characters.")]
+    row: Annotated[int | None, Meta(description="Counted from 0.")]
+    time_ns: int | None
+    reason: str | None
+
+
+class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
+    """A batch in quarantine, or a part of one, with its content, and with what a person can do about it."""
+
+    partial: Annotated[bool, Meta(description="Only these values are refused; the others of the batch are accepted.")]
+    values: Annotated[list[QuarantinedValue], Meta(description="The refused values, the first 100.")]
+    readings: Annotated[int, Meta(description="The number of readings in it; 0 if it cannot be read.")]
+    raw: Annotated[str | None, Meta(description="The payload as text, for a message of a broker.")]
     text: Annotated[str, Meta(description="The message as JSON. A `…` stands for omitted content.")]
     shortened: Annotated[bool, Meta(description="Whether something is omitted from `text`.")]
     advice: str

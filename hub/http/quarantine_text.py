@@ -5,14 +5,17 @@ The content is JSON, whatever the format of the message, and has a bounded lengt
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Sequence
+from itertools import islice
 from struct import unpack
 from typing import Any, NamedTuple
 
 import msgspec
 
+from hub.ingest.partial_batch import count_readings, read_loosely, refused_values
 from hub.model.batch import SOURCE_REFUSED
 from hub.model.store import FIELD_CONFLICT
 from wire.codec import Format
@@ -30,6 +33,12 @@ MAX_DEPTH = 12
 
 MAX_CHARACTERS = 64 * 1024
 """Characters of the whole text: a page shows them without a pause."""
+
+MAX_VALUES = 100
+"""Refused values that are listed one by one: more than a person reads."""
+
+MAX_VALUE = 120
+"""Characters of each."""
 
 INDENT = "  "
 
@@ -61,6 +70,73 @@ def readable(payload: bytes, message_format: Format) -> Readable:
     text = writer.value(content, "", "").encode(errors="backslashreplace").decode()
     short, is_cut = _cut(text, MAX_CHARACTERS)
     return Readable(short, is_cut or writer.shortened)
+
+
+class ShownValue(NamedTuple):
+    """A refused value for a person: as it was sent, with its row in the batch, its time and the reason, if known."""
+
+    metric: str
+    value: str
+    row: int | None
+    time_ns: int | None
+    reason: str | None
+
+
+class RefusedContent(NamedTuple):
+    """What a message in quarantine contains. `partial`: the other values of its batch or message are accepted.
+
+    `values` are the refused ones, MAX_VALUES at most, if the message names them; `readings` counts those of a batch.
+    `raw` is the payload of a broker's message as text.
+    """
+
+    partial: bool = False
+    values: Sequence[ShownValue] = ()
+    readings: int = 0
+    raw: str | None = None
+
+
+def refused_content(payload: bytes, message_format: Format) -> RefusedContent:
+    """Return the refused values of a message in quarantine, and the raw text of a broker's message."""
+    batch = read_loosely(payload, message_format)
+    if batch is not None:
+        readings = count_readings(batch)
+        if batch.rows is None:
+            return RefusedContent(readings=readings)
+        values = islice(refused_values(batch), MAX_VALUES)
+        shown = [ShownValue(v.metric, _shown(v.value), v.row, v.time_ns, None) for v in values]
+        return RefusedContent(True, shown, readings)
+    try:
+        message = msgspec.json.decode(payload, type=_BrokerMessage)
+        raw = base64.b64decode(message.payload_base64).decode(errors="replace")
+    except (msgspec.DecodeError, ValueError):
+        return RefusedContent()
+    listed = [
+        ShownValue(refusal.metric, _cut(refusal.value, MAX_VALUE)[0], None, None, refusal.reason or None)
+        for refusal in message.refused[:MAX_VALUES]
+    ]
+    return RefusedContent(bool(listed), listed, len(message.refused), _cut(raw, MAX_CHARACTERS)[0])
+
+
+class _BrokerRefusal(msgspec.Struct):
+    """Refused value of a broker's message."""
+
+    metric: str = ""
+    value: str = ""
+    reason: str = ""
+
+
+class _BrokerMessage(msgspec.Struct):
+    """Message of a broker in quarantine."""
+
+    topic: str
+    payload_base64: str
+    refused: list[_BrokerRefusal] = []
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text: a string as it is, anything else as JSON."""
+    text = value if isinstance(value, str) else _TextWriter().value(value, "", "")
+    return _cut(text.encode(errors="backslashreplace").decode(), MAX_VALUE)[0]
 
 
 class _TextWriter:
@@ -144,19 +220,19 @@ _REMEDIATIONS: dict[str, str] = {
     ),
     Code.WRONG_TYPE: (
         "A value does not have the declared type of its metric. Correct the device's program. Retry if the metric was "
-        "wrong in the hub; delete the batch otherwise."
+        "wrong in the hub; delete the values otherwise."
     ),
     Code.OUT_OF_RANGE: (
         "A number, a time or a text is outside the range that can be stored. Check the device's clock and its sensor's "
-        "limits. The batch itself cannot be accepted: delete it when you no longer need it."
+        "limits. The refused values cannot be accepted: delete them when you no longer need them."
     ),
     Code.NOT_FINITE: (
-        "NaN and infinity are not valid readings. Change the device's program to omit a missing value. The batch "
-        "itself cannot be accepted: delete it when you no longer need it."
+        "NaN and infinity are not valid readings. Change the device's program to omit a missing value. The refused "
+        "values cannot be accepted: delete them when you no longer need them."
     ),
     Code.LENGTH_MISMATCH: (
-        "The columns of the batch have different lengths, so the times of its values are unknown. Correct the device's "
-        "program and delete the batch."
+        "A column of the batch has another length than its times, so the times of its values are unknown. Correct the "
+        "device's program and delete the values."
     ),
     Code.EMPTY: "The batch has no reading. Correct the device's program and delete the batch; no data is lost.",
     Code.TOO_MANY: (

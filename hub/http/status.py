@@ -156,6 +156,7 @@ class Status:
             accepted_batches=mark.batches,
             accepted=mark.readings,
             duplicate_batches=device.duplicates,
+            quarantined=mark.quarantined_readings,
             quarantined_batches=mark.quarantined,
             lost_batches=mark.lost,
             moved=mark.moved,

@@ -422,12 +422,12 @@ class Devices:
         """Reject a batch, or the parts of it that are in quarantine. An agent knows its own reports."""
         entry = parts[0]
         session = self._devices[entry.device].session
-        if session is None or session.epoch != entry.epoch or entry.reason is None:
+        if session is None or session.epoch != entry.epoch or entry.reason is None or entry.columns is None:
             return
         if entry.reason[0] == SOURCE_REFUSED:
             return
         code, message = entry.reason
-        columns = [column for part in parts for column in part.columns]
+        columns = [column for part in parts for column in part.columns or ()]
         session.reject(
             messages.Reject(
                 entry.seq,

@@ -27,6 +27,9 @@ from wire.errors import Code, WireError
 from wire.model import MetricName, Seq, TimeNs
 from wire.text import escaped
 
+VALIDATION_CODES = frozenset(code.value for code in Code) - {Code.TOO_LARGE}
+"""Codes of values that were never accepted. TOO_LARGE is a store's: on a connection it ends the connection."""
+
 MAX_VALUE_SHOWN = 40
 """Characters of a refused value in a reason."""
 
@@ -333,6 +336,10 @@ def _parts(batch: LooseBatch, times: list[int], refused: list[_RefusedRows], for
             **({"historical": True} if batch.historical else {}),
             "rows": [batch.rows[row] for row in rows] if batch.rows else rows,
         }
+        if batch.rows:
+            # A part that is retried: its rows keep the numbers of the batch.
+            numbers = batch.rows
+            group = [refusal._replace(rows=[numbers[row] for row in refusal.rows or ()]) for refusal in group]
         columns = tuple(map(_refused_column, group))
         parts.append(RefusedPart(code, _sentence(group, code), _encode(content, format), columns))
     return parts

@@ -1,7 +1,8 @@
 """Retry and delete entries in quarantine, on the request of a person.
 
-An entry that is accepted is submitted like every batch, as a historical one, and leaves the quarantine in the
-transaction that makes it durable. So it is accepted once, whatever happens in between.
+The values that are accepted are submitted like every batch, as a historical one, and the entry leaves the quarantine in
+the transaction that makes them durable. So they are accepted once, whatever happens in between. Values that are still
+refused get an entry of their own in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from hub.ingest.device import Devices, validate_batch
+from hub.ingest.device import Devices, validate_batch, validate_values
+from hub.ingest.partial_batch import VALIDATION_CODES, RefusedPart, loose, read_loosely
 from hub.ingest.validate import ValidBatch, decode, metrics_to_widen
 from hub.model.batch import SOURCE_REFUSED, Entry, EntryKind, Series
 from hub.model.identity import Identity
@@ -79,7 +81,7 @@ class QuarantineSelection(NamedTuple):
 
 
 class RetryOutcome(NamedTuple):
-    """Outcome for one entry: accepted with so many `readings`, or the `reason` why not."""
+    """Outcome for one entry: so many `readings` are accepted. `reason` is why the others stay, None if none does."""
 
     offset: int
     device: str
@@ -205,7 +207,7 @@ class QuarantineActions:
                 outcomes.append(RetryOutcome(entry.offset, entry.device, entry.reason))
                 continue
             try:
-                waiting.append(self._submit(entry, revalidate(entry, self._metrics_of(entry.device))))
+                waiting.append(self._submit(entry, *revalidate(entry, self._metrics_of(entry.device))))
             except WireError as error:
                 reason = (error.code.value, error.message)
                 outcomes.append(RetryOutcome(entry.offset, entry.device, reason))
@@ -224,29 +226,38 @@ class QuarantineActions:
         """Widen the integer metrics to which the entry brings floats, as a batch of the device would."""
         if entry.reason is None or entry.reason[0] != Code.WRONG_TYPE:
             return
-        with suppress(WireError):
-            message = AGENT_MESSAGES[entry.format].decode(entry.payload)
-            if isinstance(message, messages.Data) and (
-                wider := metrics_to_widen(message.values, self._metrics_of(entry.device))
-            ):
+        batch = read_loosely(entry.payload, entry.format)
+        wider = metrics_to_widen(batch.values, self._metrics_of(entry.device)) if batch is not None else []
+        if wider:
+            with suppress(WireError):
                 await self._declare(entry.device, wider)
 
     def _is_free(self, offset: int) -> bool:
         return offset in self._journal.quarantine.index and offset not in self._under_way
 
-    def _submit(self, entry: Entry, valid: ValidBatch) -> asyncio.Future[RetryOutcome]:
-        """Submit the batch; the future has its outcome when it is durable."""
+    def _submit(self, entry: Entry, valid: ValidBatch, rest: Sequence[RefusedPart]) -> asyncio.Future[RetryOutcome]:
+        """Submit the batch, and what is still refused; the future has the outcome when it is durable."""
         batch = valid.batch
         device = self._devices.device(entry.device)
         device.count_batch(batch, valid.moved)
         payload = AGENT_MESSAGES[entry.format].encode(valid.data)
         now = self._devices.clock()
         again = Entry(EntryKind.BATCH, device.id, entry.epoch, entry.seq, now, entry.format, payload, batch=batch)
-        outcome = RetryOutcome(entry.offset, entry.device, None, batch.readings)
+        reason = (rest[0].code.value, rest[0].message) if rest else None
+        outcome = RetryOutcome(entry.offset, entry.device, reason, batch.readings)
         future: asyncio.Future[RetryOutcome] = asyncio.get_running_loop().create_future()
         self._under_way.add(entry.offset)
         self._journal.when_durable(partial(self._settled, outcome, future))
         self._journal.submit(device, again, QuarantineDecision(entry.offset))
+        if _was_never_accepted(entry):
+            device.quarantined_readings = max(0, device.quarantined_readings - batch.readings)
+        for code, message, part, _ in rest:
+            kept = Entry(
+                EntryKind.QUARANTINE, device.id, entry.epoch, entry.seq, entry.received_ns, entry.format, part,
+                reason=(code.value, message),
+            )  # fmt: skip
+            device.quarantined += 1
+            self._journal.submit(device, kept)
         return future
 
     def _settled(self, outcome: RetryOutcome, future: asyncio.Future[RetryOutcome], error: JournalError | None) -> None:
@@ -269,22 +280,34 @@ class QuarantineActions:
         self._record(devices.pop() if len(devices) == 1 else None, self._devices.clock(), kind, ", ".join(parts))
 
 
-def revalidate(entry: Entry, metrics: Mapping[str, Series]) -> ValidBatch:
-    """Return the batch of an entry in quarantine as a historical one. Raises WireError when it is still not valid.
+def revalidate(entry: Entry, metrics: Mapping[str, Series]) -> tuple[ValidBatch, list[RefusedPart]]:
+    """Return the values of an entry in quarantine that are valid now, as a historical batch, and the others.
 
-    A batch that validation rejected has no distinct times yet. Readings that the store refused have, and keep them:
-    they are the newest times of their series, and nothing else is stored there.
+    Raises WireError when no value is valid. A batch that validation rejected has no distinct times yet. Readings that
+    the store refused have, and keep them: they are the newest times of their series, and nothing else is stored there.
     """
-    message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    try:
+        message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    except WireError as error:
+        # A part of a batch, or a batch with a value that no message can have.
+        batch = read_loosely(entry.payload, entry.format)
+        historical = None if batch is None else replace(batch, historical=True)
+        return validate_values(historical, entry.format, metrics, entry.device, error)
     if not isinstance(message, messages.Data):
         raise WireError(Code.BAD_MESSAGE, "the entry is not a batch")
     data = replace(message, historical=True)
-    code = entry.reason[0] if entry.reason is not None else ""
-    if code not in _VALIDATION_CODES:
-        batch = decode(data, metrics)
-        if len({int(time) for time in batch.times}) == len(batch.times):
-            return ValidBatch(batch, data, 0)
-    return validate_batch(data, metrics, entry.device)
+    if not _was_never_accepted(entry):
+        accepted = decode(data, metrics)
+        if len({int(time) for time in accepted.times}) == len(accepted.times):
+            return ValidBatch(accepted, data, 0), []
+    try:
+        return validate_batch(data, metrics, entry.device), []
+    except WireError as error:
+        return validate_values(loose(data), entry.format, metrics, entry.device, error)
+
+
+def _was_never_accepted(entry: Entry) -> bool:
+    return entry.reason is not None and entry.reason[0] in VALIDATION_CODES
 
 
 def first_that_fit(entries: Iterable[QuarantinedEntry], max_entries: int, max_bytes: int) -> list[QuarantinedEntry]:
@@ -297,7 +320,3 @@ def first_that_fit(entries: Iterable[QuarantinedEntry], max_entries: int, max_by
             break
         chosen.append(entry)
     return chosen
-
-
-_VALIDATION_CODES = frozenset(code.value for code in Code) - {Code.TOO_LARGE}
-"""Codes of batches that were never accepted. TOO_LARGE is a store's: on a connection it ends the connection."""

@@ -8,6 +8,7 @@ import secrets
 import struct
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from hub.ingest.partial_batch import VALIDATION_CODES, count_readings, read_loosely
 from hub.journal.block import BlockDamaged, BlockRow, marks_after
 from hub.journal.rows import (
     CHECKED_TABLES,
@@ -60,8 +62,8 @@ UNCHECKED_VERSION = 2
 """The version before the small tables had checksums. Such a file gets them when it is opened."""
 
 BATCHES_VERSION = 3
-"""The version before marks counted the readings in quarantine, and what sources refuse. They count from the opening on.
-"""
+"""The version before marks counted the readings in quarantine, which are counted when such a file is opened, and what
+sources refuse."""
 
 CHECKED_BYTES = 512 * 1024 * 1024
 """A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
@@ -378,8 +380,16 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
 
 
 def _add_counts(connection: apsw.Connection) -> None:
-    """Add the columns to the table of version 3. A damaged row keeps a wrong checksum, and is set aside afterwards."""
-    marks = [row for row in read_rows(connection, "mark") if not isinstance(row, DamagedRow)]
+    """Add the columns to the table of version 3, with what is in quarantine now.
+
+    A damaged row keeps a wrong checksum, and is set aside afterwards.
+    """
+    readings: Counter[str] = Counter()
+    for row in read_rows(connection, "quarantine"):
+        if not isinstance(row, DamagedRow) and row[5] in VALIDATION_CODES:
+            readings[row[1]] += count_readings(read_loosely(row[8], row[7]))
+    found = [row for row in read_rows(connection, "mark") if not isinstance(row, DamagedRow)]
+    marks = [(*row[:-2], readings[row[0]], 0) for row in found]
     old = ", ".join([*MARK_COLUMNS[:-2], "checksum"])
     connection.execute("ALTER TABLE mark RENAME TO mark_3")
     connection.execute(_MARK)

@@ -117,8 +117,8 @@ class Entry(Struct, eq=False, gc=False):
     """One entry of the journal. `offset` is set by the append; `seq` is the last one that the entry covers.
 
     `payload` is the message, in `format`. `batch` is its decoded content (BATCH only), None in an entry that was read
-    from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED. `columns` are the refused values of a part
-    of a batch, for its agent; they are not written to disk.
+    from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED. `columns` are the refused values of a
+    part, for its agent, and none of a whole batch; None where no agent is told. They are not written to disk.
     """
 
     kind: EntryKind
@@ -131,7 +131,7 @@ class Entry(Struct, eq=False, gc=False):
     batch: Batch | None = None
     reason: tuple[str, str] | None = None
     offset: int = 0
-    columns: Sequence[RefusedColumn] = ()
+    columns: Sequence[RefusedColumn] | None = None
 
 
 class Mark(NamedTuple):

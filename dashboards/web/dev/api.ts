@@ -83,6 +83,7 @@ function flow(fleet: DevDevice[], limit: number): object {
     accepted: sum("accepted"),
     accepted_batches: last,
     duplicate_batches: 12,
+    quarantined: 40,
     quarantined_batches: 3,
     lost_batches: 0,
   };

@@ -43,6 +43,7 @@ GAUGES = [
     ("stored_readings", "totals.stored", "Readings in the store"),
     ("waiting_readings", "totals.waiting", "Readings in the journal that wait for the store"),
     ("unbalanced_readings", "totals.difference", "Accepted readings that are in no place: 0 if all is well"),
+    ("quarantined_readings", "totals.quarantined", "Readings in quarantine that were never accepted, deleted ones too"),
     ("journal_bytes", "journal.size_bytes", "Size of the journal on disk"),
     ("journal_offset", "journal.last_offset", "Newest offset of the journal"),
 ]

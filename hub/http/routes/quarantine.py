@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from hub.http import answers, paging
 from hub.http.problem import Refusal
-from hub.http.quarantine_text import readable, remediation
+from hub.http.quarantine_text import readable, refused_content, remediation
 from hub.http.routing import Operation
 from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection, RetryReport
 from hub.journal.journal import Journal
@@ -94,8 +94,16 @@ class QuarantineRoutes:
         entry = await self._entry(offset, caller)
         batch = _batch(entry)
         text, shortened = readable(entry.payload, entry.format)
+        found = refused_content(entry.payload, entry.format)
         return answers.QuarantinedMessage(
-            **asdict(batch), text=text, shortened=shortened, advice=remediation(batch.code)
+            **asdict(batch),
+            partial=found.partial,
+            values=[answers.QuarantinedValue(*value) for value in found.values],
+            readings=found.readings,
+            raw=found.raw,
+            text=text,
+            shortened=shortened,
+            advice=remediation(batch.code),
         )
 
     @Operation(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, readable, remediation
+from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, MAX_VALUES, readable, refused_content, remediation
 from wire.codec import Format
 from wire.errors import Code
 
@@ -37,6 +37,44 @@ def test_a_short_message_is_complete(content: Any, format: Format) -> None:
 def test_any_bytes_have_a_text(payload: bytes, format: Format) -> None:
     """The text can be encoded as UTF-8."""
     readable(payload, format).text.encode()
+
+
+def test_the_values_of_a_part_are_listed_with_their_rows_and_times() -> None:
+    """As they were sent; NaN and half of a surrogate pair have a text, too, and a long value is cut."""
+    part = b'{"type":"data","seq":7,"time":[10,20],"values":{"a":[NaN,null],"b":["\\ud83d",{"x":[1]}]},"rows":[3,8]}'
+    found = refused_content(part, "json")
+    assert [(v.metric, v.value, v.row, v.time_ns, v.reason) for v in found.values] == [
+        ("a", "nan", 3, 10, None),
+        ("b", "\\ud83d", 3, 10, None),
+        ("b", '{\n  "x": [1]\n}', 8, 20, None),
+    ]
+    assert (found.partial, found.readings, found.raw) == (True, 3, None)
+    many = {"type": "data", "seq": 1, "time": [1], "values": {str(n): ["v" * 500] for n in range(150)}, "rows": [0]}
+    found = refused_content(msgspec.msgpack.encode(many), "msgpack")
+    assert (len(found.values), found.readings, found.values[0].value) == (MAX_VALUES, 150, "v" * 120 + "…")
+
+
+def test_a_batch_that_is_refused_as_a_whole_lists_no_values() -> None:
+    """Its text shows them; only their number is needed."""
+    found = refused_content(b'{"type":"data","seq":7,"time":[10,20],"values":{"a":[1,null],"b":[2,3]}}', "json")
+    assert (found.partial, found.values, found.readings) == (False, (), 3)
+
+
+def test_the_message_of_a_broker_has_its_raw_text_and_its_refused_values() -> None:
+    """Each with its reason; without them, the whole message is refused."""
+    message: dict[str, Any] = {"topic": "t/a", "payload_base64": "eyJhIjogIkVSUiJ9"}
+    assert refused_content(json.dumps(message).encode(), "json").raw == '{"a": "ERR"}'
+    assert not refused_content(json.dumps(message).encode(), "json").partial
+    message["refused"] = [{"metric": "a", "value": "ERR", "code": "number", "reason": "no number"}]
+    found = refused_content(json.dumps(message).encode(), "json")
+    assert (found.partial, found.readings) == (True, 1)
+    assert [(v.metric, v.value, v.row, v.reason) for v in found.values] == [("a", "ERR", None, "no number")]
+
+
+@given(st.binary(max_size=200), st.sampled_from(["json", "msgpack"]))
+def test_any_bytes_have_a_content(payload: bytes, format: Format) -> None:
+    """A message that is none is described as well."""
+    refused_content(payload, format)
 
 
 def test_packed_columns_are_shown_as_numbers() -> None:

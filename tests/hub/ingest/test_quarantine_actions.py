@@ -140,6 +140,44 @@ async def test_a_metric_is_changed_also_while_no_data_are_accepted(tmp_path: Pat
         assert (report.outcomes, report.next is not None) == ([], True)
 
 
+async def test_the_values_that_are_valid_now_leave_the_quarantine_and_the_others_stay(tmp_path: Path) -> None:
+    """In one transaction, under new entries with their rows of the batch. The next retry accepts only what is left, and
+    accepted and quarantined readings stay the received ones."""
+    frame = b'{"type":"data","seq":4,"time":[5,6,7],"values":{"level":[1.5,"high",2.5],"speed":[null,3,4]}}'
+    async with open_desk(tmp_path) as desk:
+        device = desk.devices.device("d")
+        entry = Entry(EntryKind.QUARANTINE, "d", "e", 4, 1, "json", frame, reason=("unknown_metric", "not now"))
+        device.count_quarantined(5)
+        desk.journal.submit(device, entry)
+        await desk.journal.drain()
+
+        async def retry() -> list[tuple[str | None, int]]:
+            done = await desk.work.retry(ALL, OPERATOR)
+            assert device.durable.readings + device.durable.quarantined_readings == 5
+            return [(outcome.reason[0] if outcome.reason else None, outcome.readings) for outcome in done.outcomes]
+
+        assert await retry() == [("unknown_metric", 0)]
+        desk.declare("level")
+        assert await retry() == [("wrong_type", 2)]
+        assert (device.durable.readings, device.durable.quarantined_readings) == (2, 3)
+        kept = [(e.reason, e.payload) for e in await desk.journal.quarantine.page()]
+        assert [reason for reason, _ in kept] == [
+            ("unknown_metric", "speed was not declared (rows 1 to 2, first 3)"),
+            ("wrong_type", "level is declared float but has str (row 1: high)"),
+        ]
+        assert msgspec.json.decode(kept[0][1])["rows"] == [1, 2]
+        assert await retry() == [("wrong_type", 0), ("unknown_metric", 0)]
+        assert [(e.reason, e.payload) for e in await desk.journal.quarantine.page()] == kept
+        desk.declare("level", "speed")
+        assert await retry() == [("wrong_type", 0), (None, 2)]
+        assert (device.durable.readings, device.durable.quarantined_readings) == (4, 1)
+        accepted = [decode_entry(e, desk.metrics) for e in await desk.journal.read(1) if e.kind is EntryKind.BATCH]
+        assert [(list(batch.times), batch.historical, batch.readings) for batch in accepted] == [
+            ([5, 6, 7], True, 2),
+            ([6, 7], True, 2),
+        ]
+
+
 async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) -> None:
     """The others are accepted all the same."""
     async with open_desk(tmp_path) as desk:
@@ -150,8 +188,8 @@ async def test_a_batch_that_stays_invalid_has_its_newest_reason(tmp_path: Path) 
         assert [o.reason and o.reason[0] for o in done.outcomes] == [None, "wrong_type", "unknown_metric"]
         kept = {entry.offset: entry.reason for entry in await desk.journal.quarantine.page()}
         assert kept == {
-            2: ("wrong_type", "speed is declared string but has float"),
-            3: ("unknown_metric", "open was not declared"),
+            2: ("wrong_type", "speed is declared string but has float (row 0: 1.5)"),
+            3: ("unknown_metric", "open was not declared (row 0: 1.5)"),
         }
         assert desk.journal.quarantine.totals == {"unknown_metric": 3}
         assert "1 stays: wrong_type" in desk.events[0][2]

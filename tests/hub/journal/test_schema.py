@@ -216,8 +216,8 @@ def test_a_journal_of_version_2_gets_checksums(path: Path) -> None:
     assert open_once(path) == found
 
 
-def test_a_journal_of_version_3_counts_readings_from_now_on(path: Path) -> None:
-    """Its marks stay, and a row that was damaged before is found and not made valid by the change."""
+def test_a_journal_of_version_3_counts_the_readings_in_quarantine(path: Path) -> None:
+    """Its marks stay, with the readings that were never accepted. A damaged row is found and not made valid."""
     connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
     definition = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'mark'").get
     connection.execute(schema.INSERT_BLOCK, sealed_block(2))
@@ -228,10 +228,14 @@ def test_a_journal_of_version_3_counts_readings_from_now_on(path: Path) -> None:
     for seq, checksum in ((7, None), (8, 1)):
         cells = (f"pump-{seq}", "e", seq, 1, 2, 3, 4, 5, 6, "[]", 1, 7, 8)
         connection.execute(f"INSERT INTO mark VALUES ({', '.join('?' * 14)})", (*cells, checksum or checked(cells)[-1]))
+    for offset, code in ((1, "unknown_metric"), (2, "store_refused")):
+        payload = b'{"type":"data","seq":3,"time":[1,2],"values":{"level":[1.5,2.5]}}'
+        row = checked((offset, "pump-7", "e", 3, 5, code, "message", "json", payload))
+        connection.execute(INSERT_QUARANTINE, row)
     connection.pragma("user_version", 3)
     connection.close()
     found = open_once(path)
-    assert found.marks == {"pump-7": Mark("pump-7", "e", 7, 1, 2, 3, 4, 5, 6, (), 7, 8, 0)}
+    assert found.marks == {"pump-7": Mark("pump-7", "e", 7, 1, 2, 3, 4, 5, 6, (), 7, 8, 2)}
     assert found.incidents == ["damaged rows were found: mark 'pump-8'"]
     assert open_once(path) == found._replace(incidents=[])
     connection = apsw.Connection(str(path))

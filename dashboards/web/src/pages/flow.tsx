@@ -78,11 +78,16 @@ function DevicesNode({ flow }: { flow: FlowDetails }) {
   const states = [...hub.fleet.records.values()].map((record) => record.state.value);
   const connected = states.filter((state) => state.connected).length;
   const backlog = states.reduce((sum, state) => sum + (state.backlog ?? 0), 0);
-  const quarantined = flow.totals.quarantined_batches;
+  const { quarantined, quarantined_batches } = flow.totals;
   return (
     <Node title="Devices" detail={`${count(connected)} of ${count(states.length)} connected`}>
       {backlog > 0 ? `Backlog: ${plural(backlog, "batch", "batches")}` : "No backlog"}
-      {quarantined > 0 && <span class="flow-aside">{plural(quarantined, "batch", "batches")} in quarantine</span>}
+      {quarantined_batches > 0 && (
+        <span class="flow-aside">
+          {quarantined > 0 ? plural(quarantined, "reading") : plural(quarantined_batches, "batch", "batches")} in
+          quarantine
+        </span>
+      )}
       {flow.totals.repaired_batches > 0 && (
         <span class="flow-aside">{plural(flow.totals.repaired_batches, "batch", "batches")} repaired</span>
       )}
@@ -263,7 +268,12 @@ function Term({ name, value, title }: { name: string; value: number | null; titl
 function DeviceTable({ flow }: { flow: FlowDetails }) {
   const more = Math.max(0, hub.fleet.records.size - flow.devices.length);
   if (flow.devices.length === 0) return null;
-  const columns = [["accepted", "Accepted"], ...terms(flow.totals), ["difference", "Difference"]] as const;
+  const columns = [
+    ["accepted", "Accepted"],
+    ...terms(flow.totals),
+    ["difference", "Difference"],
+    ...(flow.totals.quarantined > 0 ? ([["quarantined", "Quarantined"]] as const) : []),
+  ] as const;
   return (
     // biome-ignore lint/a11y/useSemanticElements: it scrolls sideways on a phone, and by keyboard as well
     <div class="flow-table box" role="region" aria-label="Devices" tabIndex={0}>

@@ -125,6 +125,9 @@ export interface components {
             accepted_batches: number;
             accepted: number;
             duplicate_batches: number;
+            /** @description Readings in quarantine instead of accepted. With `accepted` they are the received ones. */
+            quarantined: number;
+            /** @description Batches in quarantine, and parts of batches. */
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
@@ -185,6 +188,9 @@ export interface components {
             accepted_batches: number;
             accepted: number;
             duplicate_batches: number;
+            /** @description Readings in quarantine instead of accepted. With `accepted` they are the received ones. */
+            quarantined: number;
+            /** @description Batches in quarantine, and parts of batches. */
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
@@ -244,6 +250,9 @@ export interface components {
             accepted_batches: number;
             accepted: number;
             duplicate_batches: number;
+            /** @description Readings in quarantine instead of accepted. With `accepted` they are the received ones. */
+            quarantined: number;
+            /** @description Batches in quarantine, and parts of batches. */
             quarantined_batches: number;
             lost_batches: number;
             moved: number;
@@ -468,7 +477,7 @@ export interface components {
             format: "json" | "msgpack";
             size_bytes: number;
         };
-        /** @description A batch in quarantine with its content, and with what a person can do about it. */
+        /** @description A batch in quarantine, or a part of one, with its content, and with what a person can do about it. */
         QuarantinedMessage: {
             offset: number;
             device: string;
@@ -480,11 +489,29 @@ export interface components {
             /** @enum {unknown} */
             format: "json" | "msgpack";
             size_bytes: number;
+            /** @description Only these values are refused; the others of the batch are accepted. */
+            partial: boolean;
+            /** @description The refused values, the first 100. */
+            values: components["schemas"]["QuarantinedValue"][];
+            /** @description The number of readings in it; 0 if it cannot be read. */
+            readings: number;
+            /** @description The payload as text, for a message of a broker. */
+            raw: string | null;
             /** @description The message as JSON. A `…` stands for omitted content. */
             text: string;
             /** @description Whether something is omitted from `text`. */
             shortened: boolean;
             advice: string;
+        };
+        /** @description A refused value of a batch or message: its row in the batch and its time, and why it was refused, if known. */
+        QuarantinedValue: {
+            metric: string;
+            /** @description As it was sent, shortened to 120 characters. */
+            value: string;
+            /** @description Counted from 0. */
+            row: number | null;
+            time_ns: number | null;
+            reason: string | null;
         };
         /** @description The readiness of the hub, and by part what prevents its work. */
         Readiness: {
@@ -901,6 +928,7 @@ export type QuarantineCounts = components['schemas']['QuarantineCounts'];
 export type QuarantinePage = components['schemas']['QuarantinePage'];
 export type QuarantinedBatch = components['schemas']['QuarantinedBatch'];
 export type QuarantinedMessage = components['schemas']['QuarantinedMessage'];
+export type QuarantinedValue = components['schemas']['QuarantinedValue'];
 export type Readiness = components['schemas']['Readiness'];
 export type Register = components['schemas']['Register'];
 export type RegisterMap = components['schemas']['RegisterMap'];

@@ -13,6 +13,7 @@ function books(numbers: Partial<FlowCounts>): FlowCounts {
     difference: 0,
     accepted_batches: 0,
     duplicate_batches: 0,
+    quarantined: 0,
     quarantined_batches: 0,
     lost_batches: 0,
     damaged: 0,

@@ -162,10 +162,64 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
           {plural(message.size_bytes, "byte")}, {message.format}
         </Property>
       </dl>
+      {loaded !== null && loaded.values.length > 0 && <RefusedValues message={loaded} />}
+      {loaded?.raw != null && (
+        <section class="quarantine-text box" tabIndex={0} aria-label="Raw text" data-testid="raw">
+          <pre class="mono">{loaded.raw}</pre>
+        </section>
+      )}
       <section class="quarantine-text box" tabIndex={0} aria-label="Content" aria-busy={content === null}>
         <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
       </section>
       <MessageActions offset={offset} actions={actions} shortened={loaded?.shortened ?? false} />
+    </div>
+  );
+}
+
+/** The refused values, with the columns that are known of any of them. */
+function RefusedValues({ message }: { message: QuarantinedMessage }) {
+  const { values, readings, partial } = message;
+  const [hasRow, hasTime, hasReason] = [
+    values.some(({ row }) => row !== null),
+    values.some(({ time_ns }) => time_ns !== null),
+    values.some(({ reason }) => reason !== null),
+  ];
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: it scrolls sideways on a phone, and by keyboard as well
+    <div class="quarantine-values box" role="region" aria-label="Refused values" tabIndex={0} data-testid="values">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Metric</th>
+            <th scope="col">Value</th>
+            {hasRow && (
+              <th scope="col" class="number">
+                Row
+              </th>
+            )}
+            {hasTime && <th scope="col">Time</th>}
+            {hasReason && <th scope="col">Reason</th>}
+          </tr>
+        </thead>
+        <tbody>
+          {values.map(({ metric, value, row, time_ns, reason }) => (
+            <tr key={`${metric} ${row}`}>
+              <th scope="row" class="mono">
+                {metric}
+              </th>
+              <td class="mono">{value}</td>
+              {hasRow && <td class="number">{row}</td>}
+              {hasTime && <td class="number">{time_ns !== null && dateTime(time_ns / 1e6, now.value)}</td>}
+              {hasReason && <td>{reason}</td>}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="muted">
+        {readings > values.length &&
+          `${plural(readings - values.length, "more value is", "more values are")} not shown. `}
+        {partial && "The other values are accepted."}
+      </p>
     </div>
   );
 }
