@@ -257,6 +257,8 @@ def _status(agent: Agent) -> Text:
     ]
     if counts.rejected.batches:
         parts.append(f"{counts.rejected.batches:,} rejected")
+    elif counts.rejected.readings:
+        parts.append(f"{plural(counts.rejected.readings, 'reading')} rejected")
     if counts.lost.batches:
         parts.append(f"{counts.lost.batches:,} lost")
     return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")

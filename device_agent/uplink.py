@@ -26,7 +26,7 @@ from wire import limits
 from wire.device_session import AgentDeviceSession
 from wire.errors import Code
 from wire.model import Metric
-from wire.text import plural
+from wire.text import escaped, plural
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +70,12 @@ class Tally:
         if batches:
             self.acknowledged = self.acknowledged.plus(batches, readings)
 
-    def reject(self, seq: int) -> None:
-        """Count a batch in quarantine. Its acknowledgement follows."""
-        readings = next((readings for number, readings in self._in_flight if number == seq), 0)
+    def reject(self, reject: messages.Reject) -> None:
+        """Count a batch in quarantine, or the refused readings of one. Its acknowledgement follows."""
+        if reject.partial:
+            self.rejected = self.rejected.plus(0, reject.readings)
+            return
+        readings = next((readings for number, readings in self._in_flight if number == reject.seq), 0)
         self.rejected = self.rejected.plus(1, readings)
 
     def begin_epoch(self) -> None:
@@ -86,7 +89,8 @@ class Uplink:
     """The spool as the outbox of a client, until it is cancelled or reconnecting would only repeat the failure.
 
     It encodes, splits and counts the batches. `on_welcome` is called with the largest frame that the hub accepts,
-    `on_ack` with the highest acknowledged number, `on_reject` with each batch that the hub put in quarantine.
+    `on_ack` with the highest acknowledged number, `on_reject` with each batch that is in quarantine, or
+    some values of it.
     """
 
     endpoint: Endpoint
@@ -233,10 +237,12 @@ class Uplink:
         self.wake()
 
     def rejected(self, reject: messages.Reject) -> None:
-        self.tally.reject(reject.seq)
-        level = logging.DEBUG if reject.code in self._codes_rejected else logging.WARNING
-        self._codes_rejected.add(reject.code)
-        _log.log(level, "the hub put batch %d in quarantine: %s (%s)", reject.seq, reject.message, reject.code)
+        self.tally.reject(reject)
+        codes = {reject.code, *(column.code for column in reject.columns)}
+        level = logging.DEBUG if codes <= self._codes_rejected else logging.WARNING
+        self._codes_rejected |= codes
+        what = f"{plural(reject.readings, 'reading')} of batch" if reject.partial else "batch"
+        _log.log(level, "the hub put %s %d in quarantine: %s", what, reject.seq, _reason_of(reject))
         if self.on_reject is not None:
             self.on_reject(reject)
 
@@ -322,6 +328,14 @@ class Uplink:
             ending.reason,
             delay_s,
         )
+
+
+def _reason_of(reject: messages.Reject) -> str:
+    """Return why values are refused, with the metrics that the sentence leaves out."""
+    named = f"{escaped(reject.message)} ({reject.code})"
+    others = [column for column in reject.columns if column.code is not reject.code]
+    listed = ", ".join(f"{escaped(column.metric)} ({column.code})" for column in others)
+    return f"{named}; also {listed}" if listed else named
 
 
 def _too_large(limit: int) -> str:

@@ -79,6 +79,8 @@ QUANTITIES: dict[str, Quantity] = {
     "accepted": Quantity("count", lambda r: None if r.hub is None else r.hub.accepted),
     "stored": Quantity("count", lambda r: None if r.hub is None else r.hub.stored),
     "duplicated": Quantity("count", lambda r: None if r.hub is None else r.hub.duplicated),
+    "quarantined": Quantity("count", lambda r: None if r.hub is None else r.hub.quarantined),
+    "rejected": Quantity("count", lambda r: r.rejected_readings),
     "batches.sent": Quantity("count", lambda r: r.batches.sent),
     "batches.acked": Quantity("count", lambda r: r.batches.acked),
     "batches.waiting": Quantity("count", lambda r: r.batches.waiting),

@@ -120,6 +120,7 @@ _ROWS: tuple[tuple[str, Callable[[Report], str]], ...] = (
     ("batches sent", lambda r: f"{r.batches.sent:,}"),
     ("batches acknowledged", lambda r: f"{r.batches.acked:,}"),
     ("batches rejected", lambda r: f"{r.rejected_batches:,}"),
+    ("readings rejected", lambda r: f"{r.rejected_readings:,}"),
     ("batches repeated", _hub_count(lambda r: None if r.hub is None else r.hub.repeated_batches)),
     ("readings sent", lambda r: f"{r.readings.sent:,}"),
     ("readings acknowledged", lambda r: f"{r.readings.acked:,}"),

@@ -35,6 +35,7 @@ class HubDeviceCounts(msgspec.Struct, frozen=True):
     duplicate_batches: int = 0
     quarantined_batches: int = 0
     lost_batches: int = 0
+    quarantined: int = 0
 
 
 class _Flow(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ def difference(before: CountsByDevice, after: CountsByDevice) -> HubCounts:
             repeated_batches=counts.repeated_batches + now.duplicate_batches - was.duplicate_batches,
             quarantined_batches=counts.quarantined_batches + now.quarantined_batches - was.quarantined_batches,
             lost_batches=counts.lost_batches + now.lost_batches - was.lost_batches,
+            quarantined=counts.quarantined + now.quarantined - was.quarantined,
         )
     return counts
 

@@ -49,8 +49,9 @@ class Amounts(msgspec.Struct, frozen=True):
 class HubCounts(msgspec.Struct, frozen=True):
     """Counts of the hub for these devices since the run began.
 
-    `accepted` and `stored` are readings; `duplicated` are readings stored without being accepted. The rest are batches:
-    `repeated` arrived more than once and were stored once, `quarantined` were rejected with a reason.
+    `accepted` and `stored` are readings; `duplicated` are readings stored without being accepted, `quarantined` were
+    received and not accepted. The rest are batches: `repeated` arrived more than once and were stored once,
+    `quarantined` were rejected with a reason, as a whole or in part.
     """
 
     accepted: int
@@ -59,6 +60,7 @@ class HubCounts(msgspec.Struct, frozen=True):
     repeated_batches: int
     quarantined_batches: int
     lost_batches: int
+    quarantined: int = 0
 
 
 class Distribution(msgspec.Struct, frozen=True):
@@ -109,6 +111,7 @@ class Report(msgspec.Struct, frozen=True):
     generator: Generator
     problems: list[str]
     assertions: list[AssertionResult] = []
+    rejected_readings: int = 0
     version: Literal[1] = 1
 
     @property

@@ -128,6 +128,7 @@ class Simulation:
                 sent.readings, acked.readings, max(0, sent.readings - acked.readings - lost.readings), lost.readings
             ),
             rejected_batches=sum(count.rejected.batches for count in counts),
+            rejected_readings=sum(count.rejected.readings for count in counts),
             hub=hub,
             ack_ms=self._totals.ack_latencies.distribution(),
             lag_ms=self._lags.distribution(),

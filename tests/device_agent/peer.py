@@ -100,7 +100,7 @@ class Peer:
         self.greeting: device.Error | device.Welcome | None = None
         self.is_unreadable: Callable[[device.Data], bool] = lambda data: False
         """True: this batch ends the connection with `bad_message`."""
-        self.rejects: Callable[[device.Data], Code | None] = lambda data: None
+        self.rejects: Callable[[device.Data], Code | device.Reject | None] = lambda data: None
         self.marks: dict[tuple[str, str], Mark] = {}
         self.links: dict[str, Link] = {}
         self._held = False
@@ -315,8 +315,9 @@ class Peer:
             return
         self.marks[hello.device, hello.epoch].received = last
         self._pending.append(Accepted(hello.device, hello.epoch, max(first, received + 1), last, message))
-        if isinstance(message, device.Data) and (code := self.rejects(message)) is not None:
-            await self._send(link.connection, link.format, device.Reject(first, code, "not wanted"))
+        if isinstance(message, device.Data) and (reason := self.rejects(message)) is not None:
+            reject = reason if isinstance(reason, device.Reject) else device.Reject(first, reason, "not wanted")
+            await self._send(link.connection, link.format, reject)
         if not self._held:
             await self._commit()
 

@@ -25,7 +25,7 @@ from device_agent.spool.contract import ROW_BYTES
 from tests.device_agent.batches import batch_of
 from tests.device_agent.peer import Peer, agent_of
 from tests.device_agent.records import agent_records
-from wire.device import Data, Gap, Reject
+from wire.device import Data, Gap, RefusedColumn, Reject
 from wire.errors import Code
 
 
@@ -197,6 +197,28 @@ async def test_a_batch_that_the_hub_rejects_is_reported(peer: Peer, caplog: pyte
     assert [record.getMessage() for record in agent_records(caplog)] == [
         "the hub put batch 2 in quarantine: not wanted (type_conflict)"
     ]
+
+
+async def test_the_values_that_the_hub_refuses_are_reported(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    """With the metric, the rows and the reason; the batch is acknowledged, and its other readings are no loss."""
+    caplog.set_level(logging.WARNING, logger="device_agent")
+    columns = [
+        RefusedColumn("n", Code.WRONG_TYPE, 1, [[0, 0]]),
+        RefusedColumn("m\x1b", Code.UNKNOWN_METRIC, 1, [[0, 0]]),
+    ]
+    reject = Reject(1, Code.WRONG_TYPE, "n is declared integer but has str (row 0: x)", True, 2, columns)
+    peer.rejects = lambda data: reject
+    rejected: list[Reject] = []
+    async with agent_of(peer, on_reject=rejected.append) as agent:
+        await agent.send({"n": 1.0, "m": 2.0, "o": 3.0})
+        await agent.drain(10)
+        assert (agent.counts.rejected, agent.counts.acknowledged) == (Count(0, 2), Count(1, 3))
+    assert rejected == [reject]
+    (record,) = agent_records(caplog)
+    assert record.getMessage() == (
+        "the hub put 2 readings of batch 1 in quarantine: n is declared integer but has str (row 0: x) (wrong_type); "
+        "also m\\x1b (unknown_metric)"
+    )
 
 
 async def test_acknowledgements_are_reported(peer: Peer) -> None:

@@ -416,10 +416,20 @@ def test_a_rejected_batch_is_counted_with_its_readings() -> None:
     tally = Tally()
     tally.transmit(1, 7)
     tally.transmit(2, 8)
-    tally.reject(2)
+    reject = device.Reject(2, Code.EMPTY, "")
+    tally.reject(reject)
     tally.acknowledge(2)
-    tally.reject(2)
+    tally.reject(reject)
     assert (tally.rejected, tally.acknowledged) == (Count(2, 8), Count(2, 15))
+
+
+def test_the_rejected_readings_of_a_batch_are_counted_without_the_batch() -> None:
+    """Its other readings are accepted, and it is acknowledged as a whole."""
+    tally = Tally()
+    tally.transmit(1, 7)
+    tally.reject(device.Reject(1, Code.WRONG_TYPE, "", partial=True, readings=3))
+    tally.acknowledge(1)
+    assert (tally.rejected, tally.acknowledged) == (Count(0, 3), Count(1, 7))
 
 
 def test_a_new_epoch_begins_without_anything_under_way() -> None:

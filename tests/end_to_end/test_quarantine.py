@@ -35,6 +35,7 @@ def unknown(number: int) -> dict[str, Any]:
 
 
 WRONG = {"time": [1], "values": {"level": ["high"]}}
+PARTLY_WRONG = {"time": [1, 2, 3], "values": {"level": [1.5, "high", 2.5]}}
 
 
 async def ask(hub: Hub, method: str, path: str, token: str | None = None, **more: Any) -> httpx.Response:
@@ -219,10 +220,13 @@ async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path
         await viewer.get_by_role("textbox").fill(await hub.token("viewer"))
         await viewer.get_by_role("textbox").press("Enter")
         await viewer.get_by_test_id("empty-quarantine").wait_for()
-        await send_batches(hub, "later", [WRONG])
+        await send_batches(hub, "later", [PARTLY_WRONG])
         await viewer.get_by_test_id("message").wait_for()
         await viewer.get_by_test_id("message").get_by_role("button").click()
         await viewer.get_by_text('"level": ["high"]').wait_for()
+        values = viewer.get_by_test_id("values")
+        assert await values.locator("tbody tr").all_inner_texts() == ["level\thigh\t1\t1970-01-01 00:00:00"]
+        assert "The other values are accepted." in await values.inner_text()
         assert await viewer.get_by_test_id("retry").count() == 0
         assert await viewer.get_by_role("button", name="Retry all").count() == 0
 
