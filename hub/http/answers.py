@@ -541,7 +541,9 @@ class QuarantinedValue(Struct, frozen=True):
 class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
     """A batch in quarantine, or a part of one, with its content, and with what a person can do about it."""
 
-    partial: Annotated[bool, Meta(description="Only these values are refused; the others of the batch are accepted.")]
+    partial: Annotated[
+        bool, Meta(description="Only these values are refused; the valid ones of the batch are accepted.")
+    ]
     values: Annotated[list[QuarantinedValue], Meta(description="The refused values, the first 100.")]
     readings: Annotated[int, Meta(description="The number of readings in it; 0 if it cannot be read.")]
     raw: Annotated[str | None, Meta(description="The payload as text, for a message of a broker.")]

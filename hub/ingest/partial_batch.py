@@ -372,16 +372,17 @@ def _sentence(group: Sequence[_RefusedRows], code: Code) -> str:
     return sentence if len(sentence) <= limits.MAX_MESSAGE else f"{sentence[: limits.MAX_MESSAGE - 1]}…"
 
 
+def _as_json(value: object) -> str:
+    try:
+        return json.dumps(value, default=repr)
+    except TypeError:  # msgpack has objects whose keys are no texts
+        return repr(value)
+
+
 def _place(refusal: _RefusedRows) -> str:
     values = _as_list(refusal.values)
     first = next((value for value in values if value is not None), None)
-    shown = (
-        first
-        if isinstance(first, str)
-        else repr(first)
-        if isinstance(first, list | dict)
-        else json.dumps(first, default=repr)
-    )
+    shown = first if isinstance(first, str) else _as_json(first)
     shown = escaped(shown[:MAX_VALUE_SHOWN]) + ("…" if len(shown) > MAX_VALUE_SHOWN else "")
     if not refusal.rows:
         return f"first value {shown}"

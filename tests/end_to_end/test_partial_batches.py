@@ -139,7 +139,7 @@ async def test_the_commands_show_the_values_and_count_readings(tmp_path: Path) -
         assert set(entries) == {"not_finite", "wrong_type", "unknown_metric"}
         shown = (await run(quarantine.app, "show", str(entries["wrong_type"]))).stdout
         assert ["i", "many", "1"] in [line.split()[:3] for line in shown.splitlines()]
-        assert "the other values of the batch" in shown
+        assert "the valid values of the batch" in shown
         counts = (await hub.settled())["totals"]
         assert (counts["accepted"], counts["quarantined"], counts["quarantined_batches"]) == (4, 4, 3)
         await agent.send({"type": "declare", "metrics": [{"name": "x", "type": "integer"}]})

@@ -489,7 +489,7 @@ export interface components {
             /** @enum {unknown} */
             format: "json" | "msgpack";
             size_bytes: number;
-            /** @description Only these values are refused; the others of the batch are accepted. */
+            /** @description Only these values are refused; the valid ones of the batch are accepted. */
             partial: boolean;
             /** @description The refused values, the first 100. */
             values: components["schemas"]["QuarantinedValue"][];

@@ -218,7 +218,7 @@ function RefusedValues({ message }: { message: QuarantinedMessage }) {
       <p class="muted">
         {readings > values.length &&
           `${plural(readings - values.length, "more value is", "more values are")} not shown. `}
-        {partial && "The other values are accepted."}
+        {partial && "The valid values are accepted."}
       </p>
     </div>
   );

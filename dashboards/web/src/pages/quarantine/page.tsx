@@ -138,9 +138,9 @@ function EmptyQuarantine({ dropped: total }: { dropped: number }) {
         <Icon name="done" /> The quarantine is empty
       </h1>
       <p>
-        No batch waits for a decision. A batch that the hub cannot accept or store, for example because of an undeclared
-        metric or a wrong type, appears here with its reason. You can then correct the cause and retry the batch, or
-        delete it.
+        Nothing waits for a decision. Values that the hub cannot accept or store, for example because of an undeclared
+        metric or a wrong type, appear here with the reason. You can then correct the cause and retry them, or delete
+        them.
       </p>
       {total > 0 && <p>{dropped(total)}</p>}
     </section>
