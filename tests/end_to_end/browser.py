@@ -46,6 +46,17 @@ async def open_page(browser: Browser, hub: Hub, path: str = "/", **context: Any)
     return page
 
 
+async def sign_in_with(browser: Browser, hub: Hub, token: str) -> Page:
+    """Open the page and sign in with a token, as a person does."""
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(hub.url)
+    await page.get_by_label("Token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("link", name="Fleet").first.wait_for()
+    return page
+
+
 async def one_time_url(hub: Hub) -> str:
     """Return a new one-time URL, as `hub token url` prints it."""
     return await hub.run("token", "url", "--data", str(hub.data))

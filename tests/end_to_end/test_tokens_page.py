@@ -6,11 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from device_agent import Agent
-from tests.end_to_end.browser import PHONE, check_layout, one_time_url, open_browser, open_page
-from tests.end_to_end.hub import NO_TLS, Hub, running_hub
+from tests.end_to_end.browser import PHONE, check_layout, one_time_url, open_browser, open_page, sign_in_with
+from tests.end_to_end.hub import NO_TLS, running_hub
 
 TIMEOUT_MS = 30_000
 LONG = "x" * 64
@@ -26,17 +26,6 @@ async def created_token(page: Page, device: str) -> str:
     secret = await page.get_by_test_id("new-token").get_by_test_id("command").inner_text()
     await page.get_by_role("button", name="Done").click()
     return secret.strip()
-
-
-async def sign_in_with(browser: Browser, hub: Hub, token: str) -> Page:
-    """Open the page and sign in with a token, as a person does."""
-    context = await browser.new_context()
-    page = await context.new_page()
-    await page.goto(hub.url)
-    await page.get_by_label("Token").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
-    await page.get_by_role("link", name="Fleet").first.wait_for()
-    return page
 
 
 @pytest.mark.deadline(120)

@@ -56,7 +56,7 @@ class MetricRoutes:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "name what to change: name, type, unit or description")
         holder = known.get(body.name or before.metric)
         if holder is not None and holder.id != before.id:
-            detail = f"{body.name} is a name of the metric {holder.metric}: choose another one"
+            detail = f"the name {body.name} belongs to the metric {holder.metric}: choose another one"
             raise Refusal(HTTPStatus.CONFLICT, detail)
         was = self._described(before)
         changed = self._described(await self.change(device, body.metric, change))

@@ -42,7 +42,7 @@ async def test_a_metric_is_renamed_and_described(hub: CommandedHub) -> None:
     assert done.stdout.splitlines()[1].split() == ["flow", "rate", "float", "l/min", "flow", "at", "the", "outlet"]
     taken = await hub.run("metric", "rename", "pump", "state", "flow")
     assert (taken.exit_code, taken.stderr) == (
-        1, "hub metric rename: flow is a name of the metric flow rate: choose another one\n"
+        1, "hub metric rename: the name flow belongs to the metric flow rate: choose another one\n"
     )  # fmt: skip
     nothing = await hub.run("metric", "describe", "pump", "flow")
     assert (nothing.exit_code, nothing.stderr) == (

@@ -63,6 +63,8 @@ export interface SubscriptionListener {
   /** The hub cannot serve the cursor: previous data are void. */
   reset(reason: ResetReason): void;
   update(update: Update, series: Series[]): void;
+  /** The description of the subscribed series has changed: there are more, or one has another name, type or unit. */
+  described?(series: Series[]): void;
   /** The catch-up is complete; later updates are live. */
   caughtUp(): void;
   failed(error: LiveError): void;
@@ -254,6 +256,11 @@ export class LiveConnection {
         break;
       case "progress":
         this.fleetListener?.receiveProgress(message);
+        break;
+      case "schema":
+        for (const [id, { schema }] of this.session.subscriptions)
+          if (schema === message.schema)
+            this.listeners.get(id)?.described?.(this.session.schemas.get(message.schema) ?? []);
         break;
       case "subscribed":
         this.listeners.get(message.id)?.started(message.start);

@@ -3,6 +3,7 @@
 import type { Probe } from "../connection/diagnosis";
 import type {
   BridgesAnswer,
+  ChangedMetric,
   ConnectionCheck,
   CreatedToken,
   DeviceDetails,
@@ -12,6 +13,7 @@ import type {
   FlowDetails,
   HistoryAnswer,
   HubDetails,
+  MetricChangeRequest,
   SessionDetails,
   TokenDetails,
   TokenRequest,
@@ -144,6 +146,11 @@ export function fetchBridges(): Promise<BridgesAnswer> {
 
 export function fetchDevice(device: string): Promise<DeviceDetails> {
   return request("GET", `/devices/${encodeURIComponent(device)}`);
+}
+
+/** Change the name, type, unit or description of a metric. Throws ApiError. */
+export function changeMetric(device: string, change: MetricChangeRequest): Promise<ChangedMetric> {
+  return request("PATCH", `/devices/${encodeURIComponent(device)}/metrics`, change);
 }
 
 /** Take a device out of service. Throws ApiError. */

@@ -6,6 +6,7 @@
 import type { Subscriber } from "../connection/live_connection";
 import { Kind, type Update } from "../wire/frames";
 import type { Policy, Series } from "../wire/live";
+import { isState } from "./metrics";
 import { SeriesBuffer } from "./series_buffer";
 import type { TimeRange } from "./time";
 
@@ -50,6 +51,8 @@ export class Feed {
   onLive: (() => void) | null = null;
   onConflated: ((conflated: Conflated) => void) | null = null;
   onSeries: (() => void) | null = null;
+  /** Called when a series has another name, type, unit or description. */
+  onDescribed: (() => void) | null = null;
   onChange: (() => void) | null = null;
   /** Called for each live reading. */
   onReading: (() => void) | null = null;
@@ -57,6 +60,7 @@ export class Feed {
   private readonly emptyBuffers = new Map<string, SeriesBuffer>();
   private incoming: Map<string, FeedSeries> | null = null;
   private bySeries = new WeakMap<Series, FeedSeries>();
+  private schema: Series[] = [];
   /** End the subscription. */
   readonly close: () => void;
   private lastTime = Number.NaN;
@@ -68,8 +72,10 @@ export class Feed {
       { devices: [device], metrics, policy, period_ms, history: { span_ms: Math.round(span_ms), points } },
       {
         started: (start) => {
+          this.schema = []; // positions may mean other series from now on
           if (start !== "cursor") this.restart();
         },
+        described: (series) => this.followSchema(series),
         reset: () => this.restart(),
         update: (update, series) => this.update(update, series),
         caughtUp: () => this.caughtUp(),
@@ -133,6 +139,7 @@ export class Feed {
   private update(update: Update, series: Series[]): void {
     let first = Number.POSITIVE_INFINITY;
     let last = Number.NEGATIVE_INFINITY;
+    if (series !== this.schema) this.followSchema(series);
     // Catch-up readings may overlap where their parts meet; live readings never do.
     const once = update.kind !== Kind.LIVE;
     for (const { series: position, times_ms, values } of [...update.numbers, ...update.texts]) {
@@ -151,6 +158,28 @@ export class Feed {
     this.recordChange();
     this.onChange?.();
     if (update.kind === Kind.LIVE && Number.isFinite(last)) this.onReading?.();
+  }
+
+  /** Apply changed descriptions. A renamed series keeps its readings; one that becomes a state or a number does not. */
+  private followSchema(series: Series[]): void {
+    const before = this.schema;
+    this.schema = series;
+    const changed = series.filter((info, position) => position < before.length && !isSame(before[position], info));
+    for (const info of changed) {
+      const { metric, type } = before[series.indexOf(info)];
+      for (const known of [this.series, this.incoming]) {
+        const buffer = known?.get(metric)?.buffer;
+        known?.delete(metric);
+        if (buffer === undefined) continue;
+        const keeps = isState(type ?? "float") === isState(info.type ?? "float");
+        known?.set(info.metric, { info, buffer: keeps ? buffer : newBuffer(info) });
+      }
+    }
+    if (changed.length === 0) return;
+    this.bySeries = new WeakMap();
+    this.recordChange();
+    this.onSeries?.();
+    this.onDescribed?.();
   }
 
   private add(buffer: SeriesBuffer, times: ArrayLike<number>, values: ArrayLike<number>, once: boolean): void {
@@ -173,8 +202,7 @@ export class Feed {
     const into = this.incoming ?? this.series;
     let feedSeries = into.get(info.metric);
     if (feedSeries === undefined) {
-      const states = info.type === "string" || info.type === "boolean";
-      feedSeries = { info, buffer: new SeriesBuffer({ states }) };
+      feedSeries = { info, buffer: newBuffer(info) };
       into.set(info.metric, feedSeries);
       if (into === this.series) this.onSeries?.();
     }
@@ -182,4 +210,17 @@ export class Feed {
     this.bySeries.set(info, feedSeries);
     return feedSeries;
   }
+}
+
+function newBuffer({ type }: Series): SeriesBuffer {
+  return new SeriesBuffer({ states: isState(type ?? "float") });
+}
+
+function isSame(one: Series, other: Series): boolean {
+  return (
+    one.metric === other.metric &&
+    one.type === other.type &&
+    one.unit === other.unit &&
+    one.description === other.description
+  );
 }

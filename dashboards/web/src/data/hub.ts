@@ -27,6 +27,11 @@ export class Hub {
     return role === "operator" || role === "admin";
   }
 
+  /** True if the role may change tokens and metrics. */
+  get canAdminister(): boolean {
+    return this.info.value?.role === "admin";
+  }
+
   /** Determine the session. After sign-in, open the live connection and keep it open. */
   async open(): Promise<void> {
     try {

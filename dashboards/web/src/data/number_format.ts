@@ -144,6 +144,8 @@ const RESOLUTION_SAMPLE = 240;
 interface CachedFormat {
   format: NumberFormat;
   buffer: SeriesBuffer;
+  unit: string;
+  integer: boolean;
   readings: number;
 }
 
@@ -153,13 +155,14 @@ export class FormatCache {
   /** Return the format of a metric. It is computed again after the readings have grown by a quarter. */
   get(metric: string, unit: string, buffer: SeriesBuffer, integer: boolean): NumberFormat {
     const before = this.formats.get(metric);
-    if (before !== undefined && before.buffer === buffer && buffer.length < before.readings * 1.25) {
+    const isKnown = before?.buffer === buffer && before.unit === unit && before.integer === integer;
+    if (before !== undefined && isKnown && buffer.length < before.readings * 1.25) {
       const outgrown = Object.hasOwn(SCALED_UNITS, unit) && Math.abs(buffer.lastValue) * before.format.scale >= 1000;
       if (!outgrown) return before.format;
     }
     const values = buffer.values.subarray(Math.max(0, buffer.length - RESOLUTION_SAMPLE));
-    const format = formatFor(values, unit, { integer, before: before?.format });
-    this.formats.set(metric, { format, buffer, readings: Math.max(4, buffer.length) });
+    const format = formatFor(values, unit, { integer, before: isKnown ? before?.format : undefined });
+    this.formats.set(metric, { format, buffer, unit, integer, readings: Math.max(4, buffer.length) });
     return format;
   }
 }

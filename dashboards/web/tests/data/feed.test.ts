@@ -54,6 +54,34 @@ describe("Feed", () => {
     expect(feed.live).toBe(true);
   });
 
+  it("keeps the readings of a renamed series and starts one of another kind anew", () => {
+    let described = 0;
+    feed.onDescribed = () => described++;
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1, 2]), schema);
+    say().caughtUp();
+    const renamed: Series[] = [{ device: "d", metric: "temperature", unit: "°C" }, schema[1]];
+    say().described?.(renamed);
+    expect([...feed.series.keys()]).toEqual(["temperature"]);
+    expect(Array.from(feed.bufferOf("temperature").times)).toEqual([1, 2]);
+    say().update(update(Kind.LIVE, [3]), renamed);
+    expect(Array.from(feed.bufferOf("temperature").times)).toEqual([1, 2, 3]);
+    expect(feed.series.get("temperature")?.info.unit).toBe("°C");
+    say().update(update(Kind.LIVE, [4]), [{ ...renamed[0], type: "boolean" }, schema[1]]);
+    expect(Array.from(feed.bufferOf("temperature").times)).toEqual([4]);
+    expect(described).toBe(2);
+  });
+
+  it("does not compare positions across subscriptions", () => {
+    say().started("history");
+    say().update(update(Kind.HISTORY, [1]), schema);
+    say().caughtUp();
+    say().started("cursor");
+    say().update(update(Kind.MISSED, [2], { numbers: [] }), [schema[1], schema[0]]);
+    expect([...feed.series.keys()]).toEqual(["t"]);
+    expect(held()).toEqual([1]);
+  });
+
   it("resumes after a reconnect with the missed readings", () => {
     say().started("history");
     say().update(update(Kind.HISTORY, [1, 2]), schema);

@@ -70,7 +70,12 @@ async def test_a_change_is_answered_with_the_metric_and_recorded(tmp_path: Path)
         (PATH, {"metric": "none", "type": "float"}, 404, "pump has no metric none"),
         ("/api/v1/devices/none/metrics", {"metric": "flow", "type": "float"}, 404, "there is no device none"),
         (PATH, {"metric": "flow"}, 422, "name what to change: name, type, unit or description"),
-        (PATH, {"metric": "flow", "name": "state"}, 409, "state is a name of the metric state: choose another one"),
+        (
+            PATH,
+            {"metric": "flow", "name": "state"},
+            409,
+            "the name state belongs to the metric state: choose another one",
+        ),
         (PATH, {"metric": "flow", "name": " state"}, 422, None),
         (PATH, {"metric": "flow", "type": "number"}, 422, None),
         (PATH, {"metric": "flow", "unit": "x" * 33}, 422, None),

@@ -105,7 +105,7 @@ function useChart(elements: ChartElements, props: ChartCardProps, table: boolean
       mounted?.close();
       chart.current = null;
     };
-  }, [data, metricsOf(group).join("\n"), table]);
+  }, [data, group.metrics.map(({ metric, unit, type }) => `${metric} ${unit} ${type}`).join("\n"), table]);
   return chart;
 }
 

@@ -9,7 +9,7 @@ import { type Conflated, Feed } from "../../data/feed";
 import { offlineSince } from "../../data/fleet";
 import { HistoryWindow, toWindowSeries } from "../../data/history_window";
 import type { Hub } from "../../data/hub";
-import type { MetricHead } from "../../data/metrics";
+import { isState, type MetricHead } from "../../data/metrics";
 import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
 import { DAY } from "../../data/time";
@@ -140,6 +140,7 @@ export class DeviceData {
     feed.onSeries = () => {
       this.scheduler.seriesVersion.value++;
     };
+    feed.onDescribed = () => this.hub.fleet.requestMetrics(this.device);
     feed.onChange = () => this.scheduler.requestFrame();
     feed.onReading = () => this.hub.fleet.recordReading(this.device);
     return feed;
@@ -200,8 +201,15 @@ export class DeviceData {
       const range = { from, to: to + 1, points: SHORT_POINTS };
       const answer = await fetchHistory(this.device, [...feed.series.keys()], range);
       for (const series of answer.series) {
-        const buffer = feed.series.get(series.metric)?.buffer;
-        if (buffer === undefined || series.time_ns.length === 0) continue;
+        const known = feed.series.get(series.metric);
+        // Readings of an earlier type are a second part of the answer.
+        if (
+          known === undefined ||
+          series.time_ns.length === 0 ||
+          isState(series.type) !== isState(known.info.type ?? "float")
+        )
+          continue;
+        const { buffer } = known;
         const { times, values } = recodeTexts(buffer, toWindowSeries(series, { from, to, step_ms: 1 }));
         // The store may lag behind the journal: newer readings stay unchanged.
         buffer.replace(from, times[times.length - 1], times, values);

@@ -17,6 +17,7 @@ import type { MetricDetails } from "../../wire/api";
 import { ChartCard } from "./chart_card";
 import { DeviceHead, Events, Retirement, Sources, Tags } from "./details";
 import { DeviceData, type Notice } from "./device_data";
+import { Metrics } from "./metrics";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
 
@@ -62,6 +63,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
       <div class="panels">
         <Events events={data?.events.value ?? []} />
         <div class="panel-column">
+          {metrics !== null && <Metrics device={device} metrics={metrics} />}
           <Sources state={record.state.value} />
           <Tags tags={record.state.value.tags ?? {}} />
         </div>
