@@ -277,7 +277,7 @@ def test_many_values_with_one_time_are_bounded() -> None:
 
 
 def test_only_new_values_are_accepted() -> None:
-    """What is accepted once is known, and the bound holds."""
+    """An accepted value is known from then on, and the bound holds."""
     recent = RecentReadings(3)
     assert recent.accept("d", 5, {"a": 1.0}) == {"a": 1.0}
     assert recent.accept("d", 5, {"a": 1.0, "b": 2.0}) == {"b": 2.0}
