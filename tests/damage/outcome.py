@@ -1,12 +1,13 @@
 """The verdict on a trial: what was observed after the damage, compared with what was sent. Pure.
 
 The comparison is by reading: each has a device, a metric, a time and one right value. A reading is accounted for if it
-is in the store or in quarantine with that value, if it still waits in an agent's spool, or if a report declares it
-lost. Everything else is silent, and a defect.
+is in the store or in quarantine with that value, if it still waits in an agent's spool, or if the accounting counts it
+as lost or a report states a loss that can be its own. Everything else is silent, and a defect.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from enum import StrEnum
 from typing import Any
@@ -18,6 +19,15 @@ MAX_WHY = 1000
 """Characters of an explanation."""
 
 
+_LOSS = re.compile(
+    r"\b(lost|lacks?|missing|damaged|removed|emptied|cut|older copy|unreadable|cannot be read|not readable)\b"
+)
+"""Words with which a report states a loss."""
+
+_DEVICE = re.compile(r"\[device (\S+)\]")
+"""Device of an event."""
+
+
 class Outcome(StrEnum):
     """The result of a trial, as a column of the table."""
 
@@ -25,6 +35,7 @@ class Outcome(StrEnum):
     READ = "found at read"
     REPAIRED = "repaired"
     DECLARED = "lost and declared"
+    REPORTED = "lost and reported, number unknown"
     HARMLESS = "harmless"
     WRONG = "SILENTLY WRONG"
     LOST = "SILENTLY LOST"
@@ -94,10 +105,11 @@ def verdict(truth: Truth, seen: Observation) -> Verdict:
     missing = _missing(truth, seen)
     if missing:
         text = "; ".join(f"{count} {what}" for what, count in missing.items())
-        for what, count in missing.items():
-            if count > seen.declared.get(what, 0) and not _declares(seen):
-                return Verdict(Outcome.LOST, f"missing: {text}")
-        return Verdict(Outcome.DECLARED, f"missing: {text}; {_report(seen)}")
+        undeclared = [what for what, count in missing.items() if count > seen.declared.get(what, 0)]
+        if any(not _states_loss(seen, what) for what in undeclared):
+            return Verdict(Outcome.LOST, f"missing: {text}; {_report(seen)}")
+        outcome = Outcome.REPORTED if undeclared else Outcome.DECLARED
+        return Verdict(outcome, f"missing: {text}; {_report(seen)}")
     if seen.refused:
         return Verdict(Outcome.START, _report(seen))
     if seen.unreadable or seen.problems or seen.quarantined is None:
@@ -117,10 +129,17 @@ def _ended(seen: Observation) -> Verdict:
     return Verdict(Outcome.START if seen.end == "refused" else Outcome.READ, said[-1])
 
 
-def _declares(seen: Observation) -> bool:
-    """Return whether anything that people see declares a loss; the log alone does not."""
-    declared = [report for report in seen.reports if not report.startswith("log ")]
-    return bool(declared or seen.problems or seen.unreadable)
+def _states_loss(seen: Observation, what: str) -> bool:
+    """Return whether something that people see states a loss that can be that of `what`; the log alone does not count.
+
+    An event of another device is about that one. `what` can begin with the kind of a fact: "metric DEVICE NAME".
+    """
+    reports = [report for report in seen.reports if not report.startswith("log ")]
+    for report in [*reports, *seen.problems.values(), seen.unreadable]:
+        device = _DEVICE.search(report)
+        if _LOSS.search(report) and (device is None or device[1] in what.split()):
+            return True
+    return False
 
 
 def _report(seen: Observation) -> str:
@@ -144,7 +163,7 @@ def _wrong(truth: Truth, seen: Observation) -> str:
         if (seen.quarantined or {}).get(what, right_text) != right_text:
             return f"the rejected batch {what} is different"
     for what, right_text in truth.facts.items():
-        if seen.facts.get(what, right_text) != right_text and not _declares(seen):
+        if seen.facts.get(what, right_text) != right_text and not _states_loss(seen, what):
             return f"{what} is {seen.facts[what]!r} instead of {right_text!r}"
     return ""
 

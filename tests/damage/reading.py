@@ -83,8 +83,12 @@ class HubReader:
         return facts
 
     async def events(self) -> list[tuple[int, str, str]]:
-        """Return id, kind and detail of the newest events of the hub and of all devices."""
+        """Return id, kind and detail of the newest events of the hub and of all devices, whose details begin with
+        [device ID]."""
         events = (await self.get("/api/v1/events", limit="200"))["events"]
+        found = [(event["id"], event["kind"], event["detail"]) for event in events]
         for device in (await self.get("/api/v1/devices"))["devices"]:
-            events += (await self.get(f"/api/v1/devices/{device['device']}/events", limit="200"))["events"]
-        return [(event["id"], event["kind"], event["detail"]) for event in events]
+            name = device["device"]
+            events = (await self.get(f"/api/v1/devices/{name}/events", limit="200"))["events"]
+            found += [(event["id"], event["kind"], f"[device {name}] {event['detail']}") for event in events]
+        return found

@@ -67,9 +67,22 @@ def test_missing_readings_are_lost_silently_without_a_report(places: set[tuple[s
     assert verdict(TRUTH, without(seen(reports=["log odd: line"]), places)).outcome is Outcome.LOST
     declared = {"x": 16, "y": 16}
     assert verdict(TRUTH, without(seen(declared=declared), places)).outcome is Outcome.DECLARED
-    assert verdict(TRUTH, without(seen(problems={"journal": "cut"}), places)).outcome is Outcome.DECLARED
+    assert verdict(TRUTH, without(seen(problems={"journal": "it was cut"}), places)).outcome is Outcome.REPORTED
+    assert verdict(TRUTH, without(seen(problems={"tls": "it ends soon"}), places)).outcome is Outcome.LOST
     waiting = {device: list(TIMES) for device in ("x", "y")}
     assert verdict(TRUTH, without(seen(waiting=waiting), places)).outcome is Outcome.HARMLESS
+
+
+def test_a_report_about_another_device_explains_nothing() -> None:
+    """Only one that names this device, or none, can be about it."""
+    places = {("x", "a", 1)}
+    for report, outcome in (
+        ("event gap: [device y] batch 7 is lost", Outcome.LOST),
+        ("event gap: [device x] batch 7 is lost", Outcome.REPORTED),
+        ("event journal repaired: entries 1 to 9 are lost", Outcome.REPORTED),
+        ("event token_created: x", Outcome.LOST),
+    ):
+        assert verdict(TRUTH, without(seen(reports=[report]), places)).outcome is outcome
 
 
 def test_too_small_a_declaration_is_silent() -> None:
@@ -96,7 +109,7 @@ def test_facts_and_rejected_batches_count() -> None:
     assert verdict(TRUTH, seen(facts={**TRUTH.facts, "token 1": "device y"})).outcome is Outcome.WRONG
     assert verdict(TRUTH, seen(quarantined={"z e 1": "invalid 1"})).outcome is Outcome.LOST
     assert verdict(TRUTH, seen(quarantined={**TRUTH.quarantined, "z e 1": "invalid 9"})).outcome is Outcome.WRONG
-    assert verdict(TRUTH, seen(facts={}, problems={"registry": "damaged"})).outcome is Outcome.DECLARED
+    assert verdict(TRUTH, seen(facts={}, problems={"registry": "damaged"})).outcome is Outcome.REPORTED
 
 
 def test_a_hub_that_ends_must_say_why() -> None:
