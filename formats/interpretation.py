@@ -15,6 +15,7 @@ from formats.record import (
     VALUE,
     Entry,
     InputRecord,
+    Note,
     Origin,
     RefusalCode,
     RefusedInput,
@@ -36,6 +37,7 @@ from formats.values import (
 )
 from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType, Value
+from wire.text import plural
 
 MAX_DEVICES = 100_000
 """Devices of one input, the bound of one hub. An input with more has something else in the field of the device."""
@@ -97,6 +99,7 @@ class Interpreter:
         self.readings = 0
         self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
         self._rules = rules
+        self._zone = zone
         self._default_device = device
         self._outside = self._origin = Origin(names=dict(names or {}))
         self._known_type = known_type
@@ -201,6 +204,25 @@ class Interpreter:
         ):
             return None
         return PlainFields(series, list(values).index(times[0]) if times else -1)
+
+    def all_notes(self) -> list[Note]:
+        """Return the rules that decided something: first those about times, which are counted."""
+        times, notes = self.times, []
+        if times.local:
+            zone = self._rules.zone or str(self._zone)
+            sentence = f"{plural(times.local, 'time')} without an offset: read in the zone {zone}"
+            notes.append(Note("zone", sentence, f'zone = "{zone}"'))
+        if times.day_first is not None and times.time_format == "auto":
+            form = "day_first" if times.day_first else "month_first"
+            sentence = f"dates have the {form.partition('_')[0]} first"
+            notes.append(Note("dates", sentence, f'time_format = "{form}"'))
+        if times.ambiguous:
+            sentence = f"{plural(times.ambiguous, 'local time')} in the hour that occurs twice: clocks were put back"
+            notes.append(Note("ambiguous", sentence, f'ambiguous = "{self._rules.ambiguous}"'))
+        if times.odd:
+            sentence = f"{plural(times.odd, 'time')} before 1990 or more than a day ahead: kept and marked"
+            notes.append(Note("time_odd", sentence))
+        return [*notes, *self.notes.values()]
 
     def number_marks(self) -> tuple[str, str] | None:
         """Return the decimal mark and the mark of thousands, if they are not those of programs and all series agree."""

@@ -24,6 +24,7 @@ from formats.record import (
     Entry,
     FrameRefused,
     InputRecord,
+    Note,
     Origin,
     RefusedInput,
     Row,
@@ -78,6 +79,11 @@ class MessageReader:
     def __init__(self, rules: Rules, zone: tzinfo, *, known_type: KnownType | None = None) -> None:
         self.rules = rules
         self.interpreter = Interpreter(rules, zone, known_type=known_type)
+
+    @property
+    def notes(self) -> list[Note]:
+        """The rules that decided something."""
+        return self.interpreter.all_notes()
 
     def source(self, origin: Origin, function: UserFunction | None = None) -> MessageSource:
         """Return the reader of the messages of one source."""
@@ -137,6 +143,8 @@ class MessageSource:
                     return []
                 reason = "the message has no format that is known: set its format, or describe it with `pattern`"
                 raise FrameRefused("format", reason, 'payload = "csv"')
+            found = self.detection
+            self._series.note("format", found.format, found.reason, f'payload = "{found.format}"')
         if self.detection.format in WHOLE:
             frames = [frame]
         if self._reader is None or self.detection.format == "csv":

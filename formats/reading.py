@@ -28,7 +28,6 @@ from formats.rules import Rules
 from formats.signalk import SignalkReader
 from formats.table import TableReader
 from formats.time_column import TimeColumn
-from wire.text import plural
 from wire.timestamp import NS_PER_UNIT
 
 WINDOW = 2000
@@ -197,23 +196,7 @@ class Reading:
         reader = self._reader.reader if isinstance(self._reader, DocumentReader) else self._reader
         if isinstance(reader, TableReader | SignalkReader):
             notes += reader.notes
-        return [*notes, *self._facts(), *self.interpreter.notes.values()]
-
-    def _facts(self) -> Iterator[Note]:
-        times = self.interpreter.times
-        if times.local:
-            zone = self.rules.zone or "UTC"
-            yield Note(
-                "zone", f"{plural(times.local, 'time')} without an offset: read in the zone {zone}", f'zone = "{zone}"'
-            )
-        if times.day_first is not None and times.time_format == "auto":
-            form = "day_first" if times.day_first else "month_first"
-            yield Note("dates", f"dates have the {form.partition('_')[0]} first", f'time_format = "{form}"')
-        if times.ambiguous:
-            sentence = f"{plural(times.ambiguous, 'local time')} in the hour that occurs twice: clocks were put back"
-            yield Note("ambiguous", sentence, f'ambiguous = "{self.rules.ambiguous}"')
-        if times.odd:
-            yield Note("time_odd", f"{plural(times.odd, 'time')} before 1990 or more than a day ahead: kept and marked")
+        return [*notes, *self.interpreter.all_notes()]
 
     def settings(self) -> Rules:
         """Return the rules with everything that was detected, to be copied into the settings."""

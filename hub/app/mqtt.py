@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
 from formats.rules import rules_of
@@ -29,9 +32,12 @@ from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
+from hub.registry.database import FILE_NAME as REGISTRY_FILE
 from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
-from wire.model import MetricType
+from integrity.database import DatabaseSnapshot
+from wire.errors import WireError
+from wire.model import Metric, MetricType
 
 WARM_START_ENTRIES = 50_000
 """Newest journal entries that are read at the start to recognize redelivered messages. Takes a second at most."""
@@ -43,10 +49,39 @@ def check_bridges(settings: Sequence[MqttSettings]) -> None:
         _plan(bridge, bridge.client_id, DecoderContext())
 
 
-def broker_check(settings: MqttSettings, zone: str) -> BrokerCheck:
-    """Return a trial of a bridge. Raises ValueError, and OSError for a file that cannot be read."""
-    options = _options(settings, f"telemetry-hub-check-{token_hex(4)}")
-    return BrokerCheck(options, _decoders(settings, DecoderContext(ZoneInfo(zone))))
+@asynccontextmanager
+async def broker_check(settings: MqttSettings, *, zone: str, data: Path) -> AsyncIterator[BrokerCheck]:
+    """Give a trial of a bridge with the devices and types of the hub in this directory, which may be running.
+
+    It works on a copy of the registry. Raises ValueError, and OSError for a file that cannot be read.
+    """
+    with TemporaryDirectory(prefix="hub-check-") as folder:
+        copy = Path(folder) / REGISTRY_FILE
+        if (data / REGISTRY_FILE).exists():
+            with DatabaseSnapshot(data / REGISTRY_FILE) as snapshot:
+                snapshot.copy(copy, lambda _: None)
+        async with Registry(copy) as registry:
+            context = DecoderContext(ZoneInfo(zone), partial(_known_type, registry))
+            options = _options(settings, f"telemetry-hub-check-{token_hex(4)}")
+            decoders = _decoders(settings, context)
+            yield BrokerCheck(options, decoders, TrialDirectory(registry), name=settings.name, hub=registry.id)
+
+
+@dataclass(slots=True)
+class TrialDirectory:
+    """Implements hub.ingest.agent_session.MetricDirectory for a copy of the registry."""
+
+    registry: Registry
+
+    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
+        """Return all metrics of the device; a WireError for each whose type conflicts."""
+        return await self.registry.declare(device, metrics)
+
+    def record(self, device: str, kind: str, detail: str) -> None:
+        """Ignore events."""
+
+    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
+        """Ignore tags."""
 
 
 async def open_bridges(

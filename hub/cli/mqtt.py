@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -15,7 +16,12 @@ from typer import Option
 from agent_client.option_group import with_option_groups
 from hub.cli.command import FAILED, MISUSE, AsJson, Config, fail, printable, settings_or_exit
 from hub.config.mqtt import MqttSettings
+from integrity.database import SnapshotError
+from wire.errors import WireError
 from wire.text import plural
+
+if TYPE_CHECKING:
+    from hub.mqtt.check import BrokerCheck
 
 COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
@@ -43,8 +49,12 @@ class GivenBroker:
     topic: Annotated[
         list[str] | None, Option(help="With --url: topic or template, e.g. 'sensors/{device}/{metric}'.")
     ] = None
-    payload: Annotated[str, Option(help="With --topic: json, value, senml or line.")] = "json"
+    payload: Annotated[str, Option(help="With --topic: format, e.g. json, value, line, csv or auto.")] = "json"
     preset: Annotated[list[str] | None, Option(help="With --url: preset, e.g. zigbee2mqtt.")] = None
+    zone: Annotated[str, Option(metavar="ZONE", help="With --url: zone of times without an offset.")] = ""
+    rules: Annotated[
+        Path | None, Option(metavar="FILE", help="With --url: TOML file with rules, as `hub try` prints them.")
+    ] = None
     user: Annotated[str, Option(help="With --url: user name at the broker.")] = ""
     password: Annotated[str, Option(help="With --url: its password.", envvar="MQTT_PASSWORD")] = ""
     ca: Annotated[Path | None, Option(help="With --url: PEM file with the broker's authority.")] = None
@@ -56,14 +66,23 @@ class GivenBroker:
             {"topic": topic, "payload": self.payload, **({} if "{device}" in topic else {"device": "mqtt"})}
             for topic in self.topic or (() if self.preset else ("#",))
         ]
+        rules = self._rules()
         access = {"user": self.user, "password": self.password or None, "tls_ca": self.ca}
         try:
             return MqttSettings.model_validate(
-                {"url": self.url, "subscribe": subscribe, "presets": self.preset or (), **access}
+                {"url": self.url, "subscribe": subscribe, "presets": self.preset or (), "rules": rules, **access}
             )
         except ValidationError as error:
             messages = (str(problem.get("ctx", {}).get("error", problem["msg"])) for problem in error.errors())
             fail(COMMAND, "; ".join(messages), MISUSE)
+
+    def _rules(self) -> dict[str, Any]:
+        try:
+            found = {} if self.rules is None else tomllib.loads(self.rules.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            fail(COMMAND, f"{self.rules}: {error}", MISUSE)
+        found.pop("format", None)
+        return {**found, **({"zone": self.zone} if self.zone else {})}
 
 
 @app.command()
@@ -77,25 +96,28 @@ def check(
 ) -> None:
     """Connect to the brokers in the settings (or to --url), listen, and explain what the hub would do.
 
-    The report contains the broker and its version, the topics with counts, the template or preset that decodes each of
-    them, the readings that would be stored (device, metric, type, value, unit), rejected messages with the reason, and
-    topics that would form a loop. Nothing is stored, and the session of the hub at the broker is not used.
+    Messages take the way of a running hub, with the devices and types that the hub in the data directory has, except
+    that nothing is stored. The report contains the broker and its version, the topics with counts, the template or
+    preset that decodes each of them, for each shape of messages the readings that would be stored (device, metric,
+    type, value, unit) and the values that would be refused with the setting that changes it, the rules that decided,
+    and topics that would form a loop. The session of the hub at the broker is not used.
 
     A broker sends retained messages at once, and others when they are published: set --seconds to wait longer. The exit
     code is 1 if a connection or a subscription fails.
 
     Examples:  hub mqtt check --config hub.toml  ·  hub mqtt check --url mqtt://localhost:1883 --topic '#'
     """
+    settings = settings_or_exit(config)
     if given.url is not None:
-        brokers, zone = [given.settings()], "UTC"
+        brokers = [given.settings()]
     else:
-        if given.topic or given.preset or given.user or given.password or given.ca:
-            fail(COMMAND, "--topic, --preset, --user, --password and --ca need --url", MISUSE)
-        settings = settings_or_exit(config)
-        brokers, zone = [*settings.mqtt], settings.zone
+        if any((given.topic, given.preset, given.user, given.password, given.ca, given.zone, given.rules)):
+            names = "--topic, --preset, --user, --password, --ca, --zone and --rules"
+            fail(COMMAND, f"{names} need --url", MISUSE)
+        brokers = [*settings.mqtt]
     if not brokers:
         fail(COMMAND, "the settings contain no broker: add [[mqtt]], or set --url mqtt://HOST:PORT", MISUSE)
-    reports = [_check_broker(broker, zone, seconds) for broker in brokers]
+    reports = [_check_broker(broker, settings.zone, settings.data, seconds) for broker in brokers]
     if as_json:
         typer.echo(json.dumps({"brokers": reports}))
     else:
@@ -105,15 +127,20 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _check_broker(broker: MqttSettings, zone: str, seconds: float) -> dict[str, Any]:
+def _check_broker(broker: MqttSettings, zone: str, data: Path, seconds: float) -> dict[str, Any]:
     from hub.app.mqtt import broker_check
     from hub.mqtt.connection import BrokerError
 
     report: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
+
+    async def listen() -> BrokerCheck:
+        async with broker_check(broker, zone=zone, data=data) as check:
+            await check.run(seconds)
+            return check
+
     try:
-        check = broker_check(broker, zone)
-        asyncio.run(check.run(seconds))
-    except (BrokerError, ValueError) as error:
+        check = asyncio.run(listen())
+    except (BrokerError, SnapshotError, WireError, ValueError) as error:
         return {**report, "error": str(error)}
     except OSError as error:
         return {**report, "error": f"{error.filename}: {error.strerror}"}
@@ -127,6 +154,7 @@ def _check_broker(broker: MqttSettings, zone: str, seconds: float) -> dict[str, 
         "messages": check.messages,
         "left_out": check.messages_beyond_bound,
         "topics": check.topic_report(),
+        "rules": check.rules(),
         "loops": check.loops([publish.topic for publish in broker.publish]),
     }
 
@@ -152,7 +180,12 @@ def _print(report: dict[str, Any]) -> None:
     for topic in report["topics"]:
         _print_topic(topic)
     if report["left_out"]:
-        _echo(f"  {plural(report['left_out'], 'more message')} of other topics")
+        _echo(f"  {plural(report['left_out'], 'more message')} of other topics, or too many to examine")
+    if report["rules"]:
+        _echo("\n  rules that decided:")
+    for rule in report["rules"][:MAX_SHOWN]:
+        setting = f"; setting: {rule['setting']}" if rule["setting"] else ""
+        _echo(f"    {rule['decoder']}: {rule['sentence']}{setting}")
 
 
 def _print_topic(topic: dict[str, Any]) -> None:
@@ -161,13 +194,24 @@ def _print_topic(topic: dict[str, Any]) -> None:
     _echo(f"  {topic['topic']}  {plural(topic['messages'], 'message')}{retained}")
     others = f"; {', '.join(topic['also_matches'])} would match too" if topic["also_matches"] else ""
     _echo(f"    decoded by {topic['taken_by'] or 'nothing'}{others}")
-    for reading in topic["readings"][:MAX_SHOWN]:
+    for shape in topic["shapes"]:
+        if len(topic["shapes"]) > 1 or shape["refused"]:
+            _echo(f"    {plural(shape['messages'], 'message')} such as {shape['example']}")
+        _print_shape(shape)
+
+
+def _print_shape(shape: dict[str, Any]) -> None:
+    for reading in shape["readings"][:MAX_SHOWN]:
         unit = f" {reading['unit']}" if reading["unit"] else ""
         _echo(f"    {reading['device']}  {reading['metric']}  {reading['type']}  {reading['value']!r}{unit}")
-    if len(topic["readings"]) > MAX_SHOWN:
-        _echo(f"    and {len(topic['readings']) - MAX_SHOWN} more (--json contains all)")
-    for code, sentence in topic["refused"].items():
-        _echo(f"    rejected, {code}: {sentence}")
+    if len(shape["readings"]) > MAX_SHOWN:
+        _echo(f"    and {len(shape['readings']) - MAX_SHOWN} more (--json contains all)")
+    if not shape["readings"] and not shape["refused"]:
+        _echo("    no reading")
+    for refusal in shape["refused"]:
+        metric = f"{refusal['metric']}: " if refusal.get("metric") else ""
+        setting = f"; to change it: {refusal['setting']}" if refusal.get("setting") else ""
+        _echo(f"    rejected, {refusal['code']}: {metric}{refusal['reason']}{setting}")
 
 
 def _echo(text: str = "") -> None:

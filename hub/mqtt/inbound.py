@@ -7,8 +7,6 @@ The messages are acknowledged, in the order of their arrival, when their own com
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -45,7 +43,6 @@ from wire import device as messages
 from wire.columns import pack_floats, pack_times
 from wire.errors import Code, WireError
 from wire.model import Metric
-from wire.text import plural
 
 MAX_WAITING = 4_096
 """Messages that may wait for the previous commit; beyond it the connection is not read. The messages of one turn of the
@@ -55,14 +52,6 @@ MQTT 3.1.1 have no such bound."""
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 """Payload bytes that may wait. Together with the messages that are being stored and their batches, at most 300 MB were
 measured, when 1,500 messages of 1 MB went into quarantine."""
-
-MAX_QUARANTINED_BYTES = 1024 * 1024
-"""Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
-
-MAX_LISTED_REFUSALS = 100
-"""Refused values of a message that its quarantine entry lists; the payload has all of them."""
-
-SHOWN_OF_REFUSAL = ("line", "device", "metric", "value", "code", "reason", "setting")
 
 MAX_PLAIN_BYTES = 1024
 """Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest: at most 64 MB
@@ -164,9 +153,7 @@ class PendingMessages:
             else:
                 self.rejected.append(item)
         if refusals:
-            self.rejected.append(
-                RejectedMessage(message, refusals[0].code, _sentence_of(refusals), refusals, is_partial=has_rows)
-            )
+            self.rejected.append(RejectedMessage.of(message, refusals, is_partial=has_rows))
         self.decoded += has_rows or not refusals
 
     def _add_row(
@@ -350,6 +337,12 @@ class Inbound:
         self._pending.decoded = decoded_before
         self._wake.set()
 
+    async def take(self, message: Message) -> None:
+        """Decode one message and store it; return when it is durable. For a caller that does not use `run`."""
+        pending = PendingMessages()
+        self._decode(pending, message)
+        await self._store(pending)
+
     async def run(self) -> None:
         """Store what arrives until cancelled."""
         while True:
@@ -532,7 +525,6 @@ class Inbound:
         return source if source is not None and source.declared else self._source(self._own_device)
 
     def _quarantine(self, source: LocalSource, rejected: RejectedMessage) -> None:
-        message = rejected.message
         if rejected.is_partial:
             self.counts.refused += len(rejected.refusals)
         else:
@@ -540,26 +532,8 @@ class Inbound:
         if source.is_taken:
             source = self._source(self._own_device)
         source.epoch = self._epochs.own
-        stored = message.payload[:MAX_QUARANTINED_BYTES]
-        content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
-        if len(stored) < len(message.payload):
-            content["payload_bytes"] = len(message.payload)
-        if rejected.refusals:
-            content["refused"] = [
-                {name: getattr(refusal, name) for name in SHOWN_OF_REFUSAL if getattr(refusal, name)}
-                for refusal in rejected.refusals[:MAX_LISTED_REFUSALS]
-            ]
-        source.quarantine(json.dumps(content).encode(), (rejected.code, rejected.sentence))
-
-
-def _sentence_of(refusals: Sequence[RefusedInput]) -> str:
-    """Return the reason of the first refusal, with the setting that changes the decision, and the number of others."""
-    first = refusals[0]
-    sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
-    if first.setting:
-        sentence += f"; to change it: {first.setting}"
-    more = len(refusals) - 1
-    return f"{sentence}; {plural(more, 'more value')} refused" if more else sentence
+        readings = sum(bool(refusal.metric) for refusal in rejected.refusals)
+        source.quarantine(rejected.content(), (rejected.code, rejected.sentence), readings)
 
 
 def _is_news(known: Series | WireError | None, metric: Metric) -> bool:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from formats.message import DecodedRow
-from formats.record import RefusedInput
+from formats.record import MAX_RAW_BYTES, Note, RefusedInput
 from wire.model import Metric, MetricType
+from wire.text import plural
+
+MAX_QUARANTINED_BYTES = 1024 * 1024
+"""Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
+
+MAX_LISTED_REFUSALS = 100
+"""Refused values of a message that its quarantine entry lists; the payload has all of them."""
+
+_SHOWN = ("line", "device", "metric", "value", "code", "reason", "setting")
 
 
 class Message(NamedTuple):
@@ -64,6 +76,33 @@ class RejectedMessage(NamedTuple):
     refusals: Sequence[RefusedInput] = ()
     is_partial: bool = False
 
+    @classmethod
+    def of(cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool) -> RejectedMessage:
+        """Return a message with refused values. Its reason is that of the first one, with its setting."""
+        first = refusals[0]
+        sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
+        if first.setting:
+            sentence += f"; to change it: {first.setting}"
+        if len(refusals) > 1:
+            sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
+        return cls(message, first.code, sentence, refusals, is_partial)
+
+    def content(self) -> bytes:
+        """Return the content of its quarantine entry: the topic, the payload, each value with its reason."""
+        message = self.message
+        stored = message.payload[:MAX_QUARANTINED_BYTES]
+        content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
+        if len(stored) < len(message.payload):
+            content["payload_bytes"] = len(message.payload)
+        with contextlib.suppress(UnicodeDecodeError):
+            content["text"] = message.payload[:MAX_RAW_BYTES].decode()
+        if self.refusals:
+            content["refused"] = [
+                {name: getattr(refusal, name) for name in _SHOWN if getattr(refusal, name)}
+                for refusal in self.refusals[:MAX_LISTED_REFUSALS]
+            ]
+        return json.dumps(content).encode()
+
 
 Decoded = DecodedRow | RefusedInput | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
 """Everything that a decoder can return for a message: also the values that are refused, while their neighbours are
@@ -103,6 +142,10 @@ class Decoder(Protocol):
         """Return whether a retained message with this topic is a description, a birth or a presence, and not only a
         reading from before the connection."""
         return topic.endswith(self.retained)
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read, with the settings that change it."""
+        return ()
 
     def decode(self, message: Message) -> Sequence[Decoded]:
         """Return the content of the message. Raises Undecodable."""

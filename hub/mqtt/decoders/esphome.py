@@ -7,7 +7,10 @@ a cover with positions, a fan with speeds) has one more level, which names the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from formats.names import legal_device
+from formats.record import Note
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     DecoderContext,
@@ -84,6 +87,10 @@ class EspHomeDecoder(Decoder):
     def takes(self, topic: str) -> bool:
         """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
         return self._names(topic) is not None or self._status.match(topic) is not None
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a component's state or a node's presence. Raises Undecodable."""

@@ -13,7 +13,7 @@ from formats.interpretation import Interpreter, KnownType
 from formats.json_text import documents, flat_values
 from formats.message import DecodedRow
 from formats.names import legal_metric
-from formats.record import FrameRefused, InputRecord, Origin, Row, Schema
+from formats.record import FrameRefused, InputRecord, Note, Origin, Row, Schema
 from formats.rules import DEFAULT_RULES, Rules
 from hub.mqtt.message import Decoded, DeviceDeclaration, DevicePresence, Message, Undecodable
 from wire.limits import MAX_DESCRIPTION
@@ -99,6 +99,10 @@ class PresetFields:
         self._interpreter = Interpreter(rules, context.zone_of(rules.zone), known_type=context.known_type)
         self.has_zone = bool(rules.zone)
         """True if the settings of the bridge state the zone of its devices."""
+
+    def notes(self) -> list[Note]:
+        """Return the rules that decided something."""
+        return self._interpreter.all_notes()
 
     def declare(self, device: str, metrics: Mapping[str, Metric], tags: Mapping[str, str]) -> DeviceDeclaration:
         """Return the declaration of a device that its program describes. The description wins over every guess."""

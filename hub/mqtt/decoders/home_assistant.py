@@ -6,7 +6,10 @@ with the metric `state`. Published attributes that are numbers or booleans are m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from formats.names import legal_device
+from formats.record import Note
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, Remembered, parse_json, text_of
 from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message
 from hub.mqtt.topics import TopicTemplate
@@ -43,6 +46,10 @@ class HomeAssistantDecoder(Decoder):
         """Return whether the topic is a state or an attribute of an entity."""
         names = self._topic.match(topic)
         return names is not None and names["attribute"] not in NOT_ENTITIES
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a state or an attribute. Raises Undecodable."""

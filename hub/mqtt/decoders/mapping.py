@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from formats.custom import load_function
 from formats.message import DecodedRow, MessageReader, MessageSource
-from formats.record import MAX_RAW_BYTES, Origin, RefusedInput
+from formats.record import MAX_RAW_BYTES, Note, Origin, RefusedInput
 from formats.rules import DEFAULT_RULES, Format, Rules, RulesError
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DeclaredTags, DecoderContext, declarations
 from hub.mqtt.message import Decoded, Decoder, Message, TopicDecoder, Undecodable
@@ -73,6 +73,10 @@ class MappedDecoder(Decoder):
     def takes(self, topic: str) -> bool:
         """Return whether the topic matches the template."""
         return self._topic.match(topic) is not None
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._reader.notes
 
     def decode(self, message: Message) -> Sequence[Decoded]:
         """Return the content of a message."""

@@ -9,9 +9,11 @@ prefix that does not begin with "shelly" is recognised by a notification or by t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from formats.names import legal_device
+from formats.record import Note
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     WORDS,
@@ -104,6 +106,10 @@ class ShellyDecoder(Decoder):
             or (len(levels) == 3 and (levels[1] == "status" or levels[1:] == ["events", "rpc"]))
             or (len(levels) == 2 and levels[1] == "online")
         )
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of a message or the presence of a device. Raises Undecodable."""

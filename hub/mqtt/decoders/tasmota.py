@@ -9,9 +9,10 @@ otherwise readings have the hub's time.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from formats.names import legal_device
+from formats.record import Note
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, flat, parse_object, presence_of
 from hub.mqtt.message import Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
@@ -83,6 +84,10 @@ class TasmotaDecoder(Decoder):
         """Return whether the topic is a sensor, a state, a last will or a command result."""
         names = self._names(topic)
         return names is not None and names.get("kind", "RESULT") in ("SENSOR", "STATE", "LWT", "RESULT")
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of a message or the presence of a device. Raises Undecodable."""

@@ -6,9 +6,11 @@ payload formatter. The reception quality has metrics below `lora`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from formats.names import legal_device
+from formats.record import Note
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     DeclaredTags,
@@ -37,6 +39,10 @@ class TheThingsStackDecoder(Decoder):
     def takes(self, topic: str) -> bool:
         """Return whether the topic is an uplink."""
         return self._topic.match(topic) is not None
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of an uplink, with the time at which the network received it. Raises Undecodable."""

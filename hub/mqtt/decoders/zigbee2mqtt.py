@@ -6,9 +6,10 @@ bridge/devices, its presence in <name>/availability.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from formats.names import legal_device, legal_metric
+from formats.record import Note
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     MAX_DEVICES,
@@ -53,6 +54,10 @@ class Zigbee2MqttDecoder(Decoder):
         """Return whether the topic describes the devices or reports a presence."""
         rest = topic.removeprefix(self._prefix)
         return rest in ("bridge/devices", "bridge/state") or rest.endswith(AVAILABILITY)
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return a device's state as a row, its description, or its presence. Raises Undecodable."""

@@ -12,6 +12,7 @@ from typing import NamedTuple, get_args
 
 import msgspec
 
+from formats.record import Note
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, parse_json
 from hub.mqtt.message import Decoded, Decoder, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
@@ -95,6 +96,10 @@ class HostApplication(Decoder):
     def wants_retained(self, topic: str) -> bool:
         """Return whether the topic is the host's own state. Messages of edge nodes must not be retained."""
         return topic == self.state_topic != ""
+
+    def notes(self) -> Sequence[Note]:
+        """Return the rules that decided how messages were read."""
+        return self._fields.notes()
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the content of a message and of the messages that waited for it. Raises Undecodable."""

@@ -11,7 +11,11 @@ from hub.app.errors import HubError
 from hub.app.mqtt import broker_check, check_bridges
 from hub.config.mqtt import MqttSettings
 from hub.mqtt.discovery import Discovery
+from hub.mqtt.message import Message
+from hub.registry.database import FILE_NAME
+from hub.registry.registry import Registry
 from tests.hub.http.opened_hub import opened_hub
+from wire.model import Metric
 
 VALUES = {"topic": "s/{device}/{metric}", "payload": "value"}
 OUT = {"topic": "out/{device}/{metric}"}
@@ -38,12 +42,31 @@ def test_settings_that_cannot_work_name_their_bridge(values: dict[str, Any], say
     assert says in str(error.value)
 
 
-def test_a_trial_has_a_client_id_of_its_own() -> None:
+async def test_a_trial_has_a_client_id_of_its_own(tmp_path: Path) -> None:
     """It must not end the connection of the bridge that runs."""
     settings = broker(subscribe=[VALUES], client_id="mine")
-    ids = {broker_check(settings, "UTC")._options.client_id for _ in range(2)}
+    ids = set()
+    for _ in range(2):
+        async with broker_check(settings, zone="UTC", data=tmp_path) as check:
+            ids.add(check._options.client_id)
     assert len(ids) == 2
     assert "mine" not in ids
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_trial_knows_the_types_of_the_hub_and_changes_nothing(tmp_path: Path) -> None:
+    """It works on a copy of the registry, also while the hub runs."""
+    async with Registry(tmp_path / FILE_NAME) as registry:
+        await registry.declare("boiler", [Metric("t", "boolean"), Metric("n", "integer")])
+        async with broker_check(broker(subscribe=[VALUES]), zone="UTC", data=tmp_path) as check:
+            await check.add(Message("s/boiler/t", b"21.5"))
+            await check.add(Message("s/boiler/n", b"21.5"))
+            await check.add(Message("s/new/n", b"21.5"))
+        n, t, new = (topic["readings"] or topic["refused"] for topic in check.topic_report())
+        assert t == {"type": 't: 21.5 is neither true nor false; to change it: types.t = "string"'}
+        assert [reading["type"] for reading in [*n, *new]] == ["float", "float"]  # type: ignore[misc]
+        assert [*registry.devices] == ["boiler"]
+        assert registry.devices["boiler"].series["n"].type == "integer"
 
 
 async def test_each_part_of_a_bridge_exists_where_the_settings_need_it(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def broker(mosquitto_program: Path, tmp_path: Path) -> Iterator[Mosquitto]:
         yield running
 
 
+PRESSURE = {"device": "pump", "metric": "pressure", "type": "float", "value": 3.5, "unit": ""}
+
+
 def check(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["mqtt", "check", "--seconds", "0.5", *arguments])
 
@@ -47,8 +50,9 @@ def test_the_report_shows_templates_readings_and_rejections(broker: Mosquitto) -
         "retained": 1,
         "taken_by": "sensors/{site}/{device}/{metric}",
         "also_matches": [],
-        "readings": [{"device": "pump", "metric": "pressure", "type": "float", "value": 3.5, "unit": ""}],
+        "readings": [PRESSURE],
         "refused": {},
+        "shapes": [{"messages": 1, "example": "3.5", "readings": [PRESSURE], "refused": []}],
     }
     assert (refused["readings"], len(refused["refused"])) == ([], 1)
     text = check(*given).stdout

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub.mqtt import check as module
-from hub.mqtt.check import BROKER_VERSION, BrokerCheck
+from hub.mqtt.check import BROKER_VERSION, MAX_SHAPES, BrokerCheck
 from hub.mqtt.connection import BrokerError, BrokerOptions
 from hub.mqtt.decoders.configured import configured_decoders
+from hub.mqtt.decoders.fields import DecoderContext
 from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.message import Message, Publish
 from tests.conditions import until
+from tests.formats.reading_of import at
 from tests.hub.mqtt.connection import connected
+from tests.hub.mqtt.directory import Directory
 from tests.hub.mqtt.small_broker import ReceivedPublish, small_broker
 from tests.services.mosquitto import Mosquitto
 
@@ -23,17 +27,20 @@ VALUES = TopicMapping("s/{device}/{metric}", "value")
 OBJECTS = TopicMapping("s/{device}/#", "json")
 
 
+FLOW = {"device": "pump", "metric": "flow", "type": "float", "value": 2.5, "unit": ""}
+
+
 def check_of(*mappings: TopicMapping, port: int = 1883, share: str = "", presets: Sequence[str] = ()) -> BrokerCheck:
     options = BrokerOptions("127.0.0.1", port, "check")
-    return BrokerCheck(options, configured_decoders(mappings, presets, share=share))
+    return BrokerCheck(options, configured_decoders(mappings, presets, share=share), Directory())
 
 
-def test_a_report_shows_the_newest_reading_of_each_series() -> None:
+async def test_a_report_shows_the_newest_reading_of_each_series() -> None:
     """With the type that would be stored, by topic; messages and retained ones are counted."""
     check = check_of(VALUES)
-    check.add(Message("s/pump/flow", b"1", retain=True))
-    check.add(Message("s/pump/flow", b"2.5"))
-    check.add(Message("s/pump/state", b"idle"))
+    await check.add(Message("s/pump/flow", b"1", retain=True))
+    await check.add(Message("s/pump/flow", b"2.5"))
+    await check.add(Message("s/pump/state", b"idle"))
     state, flow = reversed(check.topic_report())
     assert flow == {
         "topic": "s/pump/flow",
@@ -41,28 +48,29 @@ def test_a_report_shows_the_newest_reading_of_each_series() -> None:
         "retained": 1,
         "taken_by": "s/{device}/{metric}",
         "also_matches": [],
-        "readings": [{"device": "pump", "metric": "flow", "type": "float", "value": 2.5, "unit": ""}],
+        "readings": [FLOW],
         "refused": {},
+        "shapes": [{"messages": 2, "example": "1", "readings": [FLOW], "refused": []}],
     }
     assert [reading["type"] for reading in state["readings"]] == ["string"]  # type: ignore[attr-defined]
 
 
-def test_a_row_is_reported_as_its_readings() -> None:
+async def test_a_row_is_reported_as_its_readings() -> None:
     """In order of metrics."""
     check = check_of(OBJECTS)
-    check.add(Message("s/pump/x", b'{"b": true, "a": 1}'))
+    await check.add(Message("s/pump/x", b'{"b": true, "a": 1}'))
     (topic,) = check.topic_report()
     readings = topic["readings"]
     assert isinstance(readings, list)
     assert [(r["metric"], r["type"], r["value"]) for r in readings] == [("a", "float", 1.0), ("b", "boolean", True)]
 
 
-def test_the_first_decoder_takes_a_topic_and_the_others_are_named() -> None:
+async def test_the_first_decoder_takes_a_topic_and_the_others_are_named() -> None:
     """A topic that nothing takes is reported without a reading."""
     check = check_of(VALUES, OBJECTS)
-    check.add(Message("s/pump/flow", b"1"))
-    check.add(Message("s/pump/flow/deep", b"{}"))
-    check.add(Message("other", b"1"))
+    await check.add(Message("s/pump/flow", b"1"))
+    await check.add(Message("s/pump/flow/deep", b"{}"))
+    await check.add(Message("other", b"1"))
     found = {topic["topic"]: (topic["taken_by"], topic["also_matches"]) for topic in check.topic_report()}
     assert found == {
         "other": (None, []),
@@ -71,11 +79,11 @@ def test_the_first_decoder_takes_a_topic_and_the_others_are_named() -> None:
     }
 
 
-def test_a_message_that_cannot_be_decoded_shows_why() -> None:
+async def test_a_message_that_cannot_be_decoded_shows_why() -> None:
     """One sentence for each code; the readings of other messages of the topic stay."""
     check = check_of(OBJECTS)
-    check.add(Message("s/pump/x", b'{"a": 1}'))
-    check.add(Message("s/pump/x", b"{"))
+    await check.add(Message("s/pump/x", b'{"a": 1}'))
+    await check.add(Message("s/pump/x", b"{"))
     (topic,) = check.topic_report()
     assert len(topic["readings"]) == 1  # type: ignore[arg-type]
     refused = topic["refused"]
@@ -83,15 +91,64 @@ def test_a_message_that_cannot_be_decoded_shows_why() -> None:
     assert len(refused) == 1
 
 
-def test_topics_and_series_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_shape_of_messages_is_reported_with_what_would_be_refused() -> None:
+    """The inbound side refuses by the types of the messages before, and says which setting changes it."""
+    check = check_of(OBJECTS)
+    for payload in (b'{"a": 1, "b": "x"}', b'{"a": 2, "b": "y"}', b'{"a": "ERR", "b": "z"}', b'{"c": "22 \xc2\xb0C"}'):
+        await check.add(Message("s/pump/x", payload))
+    (topic,) = check.topic_report()
+    shapes: Any = topic["shapes"]
+    good, bad, unit = shapes
+    assert (good["messages"], good["example"], good["refused"]) == (2, '{"a": 1, "b": "x"}', [])
+    assert [(reading["metric"], reading["value"]) for reading in bad["readings"]] == [("b", "z")]
+    (refused,) = bad["refused"]
+    assert (refused["metric"], refused["value"], refused["setting"]) == ("a", "ERR", 'types.a = "string"')
+    assert [(reading["value"], reading["unit"]) for reading in unit["readings"]] == [(22.0, "°C")]
+
+
+async def test_the_types_of_the_hub_are_those_of_the_check() -> None:
+    """A metric that the hub knows with another type is refused as the hub would refuse it."""
+    context = DecoderContext(known_type=lambda device, metric: "boolean")
+    options = BrokerOptions("127.0.0.1", 1883, "check")
+    check = BrokerCheck(options, configured_decoders([OBJECTS], [], context=context), Directory())
+    await check.add(Message("s/pump/x", b'{"a": 21.5, "b": true}'))
+    (topic,) = check.topic_report()
+    assert topic["refused"] == {"type": 'a: a is a boolean, and 21.5 is a number; to change it: types.a = "string"'}
+    assert [reading["metric"] for reading in topic["readings"]] == ["b"]  # type: ignore[attr-defined]
+
+
+async def test_the_rules_that_decided_are_reported() -> None:
+    """A local time names the zone."""
+    check = check_of(OBJECTS)
+    payload = b'{"time": "2026-11-28 16:05:42", "a": 1}'
+    await check.add(Message("s/pump/x", payload, received_ns=at("2026-11-28T16:05:43Z")))
+    (rule,) = check.rules()
+    assert rule == {
+        "decoder": "s/{device}/#",
+        "sentence": "1 time without an offset: read in the zone UTC",
+        "setting": 'zone = "UTC"',
+    }
+
+
+async def test_the_shapes_of_a_topic_are_bounded() -> None:
+    """Messages of further shapes count, and their newest readings are shown."""
+    check = check_of(OBJECTS)
+    for number in range(3 * MAX_SHAPES):
+        await check.add(Message("s/pump/x", b'{"m%d": 1}' % number))
+    (topic,) = check.topic_report()
+    assert (topic["messages"], len(topic["shapes"])) == (3 * MAX_SHAPES, MAX_SHAPES)  # type: ignore[arg-type]
+    assert len(topic["readings"]) == 3 * MAX_SHAPES  # type: ignore[arg-type]
+
+
+async def test_topics_and_series_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bounds messages are counted, and series that are known already stay up to date."""
     monkeypatch.setattr(module, "MAX_TOPICS", 2)
     monkeypatch.setattr(module, "MAX_SERIES", 3)
     check = check_of(OBJECTS)
     for device in "abc":
-        check.add(Message(f"s/{device}/x", b'{"m": 1, "n": 1}'))
-    check.add(Message("s/a/x", b'{"m": 2, "n": 2}'))
-    assert (check.messages, check.messages_beyond_bound) == (4, 1)
+        await check.add(Message(f"s/{device}/x", b'{"m": 1, "n": 1}'))
+    await check.add(Message("s/a/x", b'{"m": 2, "n": 2}'))
+    assert check.messages_beyond_bound == 1
     report = check.topic_report()
     assert [topic["topic"] for topic in report] == ["s/a/x", "s/b/x"]
     assert [[r["value"] for r in topic["readings"]] for topic in report] == [[2.0, 2.0], [1.0]]  # type: ignore[attr-defined]

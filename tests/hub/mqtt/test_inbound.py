@@ -7,7 +7,7 @@ import base64
 import json
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
-from hub.model.batch import Entry, EntryKind, Series
+from hub.model.batch import Entry, EntryKind
 from hub.mqtt import inbound as module
+from hub.mqtt import message as message_module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, PendingRow, RecentReadings, batch_of, group_rows
 from hub.mqtt.message import Message
 from hub.mqtt.subscriptions import Subscriptions
+from tests.hub.mqtt.directory import Directory
 from tests.tasks import running_task
 from wire.columns import unpack_floats, unpack_times
-from wire.errors import WireError
-from wire.model import Metric
 
 KEEPALIVE_S = 30
 
@@ -48,25 +48,6 @@ class FakeConnection:
 
     def resume_reading(self) -> None:
         self.is_paused = False
-
-
-class Directory:
-    """Minimal directory of the hub's devices."""
-
-    def __init__(self) -> None:
-        self.series: dict[tuple[str, str], Series] = {}
-
-    async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
-        for metric in metrics:
-            key = (device, metric.name)
-            self.series.setdefault(key, Series(len(self.series) + 1, *key, metric.type))
-        return {name: series for (id, name), series in self.series.items() if id == device}
-
-    def record(self, device: str, kind: str, detail: str) -> None:
-        """Ignore events."""
-
-    def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
-        """Ignore tags."""
 
 
 class Bench:
@@ -194,7 +175,7 @@ async def test_a_connection_is_not_read_while_too_much_waits(
 
 async def test_long_messages_are_recognized_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as a broker may redeliver would not fit into memory."""
-    monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
+    monkeypatch.setattr(message_module, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
         connection = FakeConnection()
         tracemalloc.start()
@@ -212,7 +193,7 @@ async def test_long_messages_are_recognized_by_their_digest(tmp_path: Path, monk
 
 async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its beginning and its length are stored, and the other messages of the commit are accepted."""
-    monkeypatch.setattr(module, "MAX_QUARANTINED_BYTES", 4)
+    monkeypatch.setattr(message_module, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
         connection = FakeConnection()
         bench.arrive(connection, 1, b"1")
