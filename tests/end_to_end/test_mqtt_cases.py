@@ -38,6 +38,10 @@ subscribe = [
   { topic = "z/{device}", payload = "json", zone = "Europe/Berlin" },
   { topic = "id/{channel}", payload = "json", device = "{model}-{id}" },
   { topic = "l/{device}", payload = "line" },
+  { topic = "rtl_433/+/events", payload = "rtl_433", zone = "Europe/Berlin" },
+  { topic = "home/+/BTtoMQTT/#", payload = "rtl_433" },
+  { topic = "vessels/#", payload = "signalk" },
+  { topic = "any/{device}", payload = "auto" },
 ]
 """
 
@@ -252,6 +256,23 @@ CASES = [
             v/Küche/temperature 19.5
         """),
         {legal_device("Living Room"): {"temperature": 21.5}, legal_device("Küche"): {"temperature": 19.5}},
+    ),
+    Case(
+        "formats of gateways, and a detected one",
+        lines(r"""
+            rtl_433/attic/events {"model":"Nexus-TH","id":7,"channel":2,"mic":"CRC","temperature_C":16.5}
+            home/OMG/BTtoMQTT/A4C138000001 {"id":"A4:C1:38:00:00:01","rssi":-80,"tempc":21.5,"hum":40}
+            vessels/self {"context":"urn:mrn:imo:mmsi:234567890","updates":[{"values":[{"path":"a.b","value":3.5}]}]}
+            any/logger temp=21.5 hum=40
+            any/table a;b\n1,5;2\n
+        """),
+        {
+            "Nexus-TH-7-2": {"temperature_C": 16.5},
+            "A4C138000001": {"rssi": -80.0, "tempc": 21.5, "hum": 40.0},
+            "234567890": {"a.b": 3.5},
+            "logger": {"temp": 21.5, "hum": 40.0},
+            "table": {"a": 1.5, "b": 2.0},
+        },
     ),
     Case(
         "a local time has the zone of the subscription",
