@@ -25,7 +25,7 @@ async def answers_of(hub: Hub) -> dict[str, Any]:
     return {
         "hub": {name: identity[name] for name in ("hub", "journal")},
         # Earlier versions did not know the sources of a device.
-        "devices": [without(device, "sources") for device in devices],
+        "devices": [without(device, "sources", "source_refused") for device in devices],
         "latest": (await hub.get("/api/v1/latest"))["latest"],
         "history": (await hub.get("/api/v1/history", device="*", points=0, **{"from": "0"}))["series"],
         "quarantine": [await message_of(hub, entry["offset"]) for entry in quarantine],
@@ -43,6 +43,6 @@ async def message_of(hub: Hub, offset: int) -> dict[str, Any]:
     return without(await hub.get(f"/api/v1/quarantine/{offset}"), "advice")
 
 
-def without(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the answer without a field."""
-    return {key: value for key, value in answer.items() if key != name}
+def without(answer: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the answer without some fields."""
+    return {key: value for key, value in answer.items() if key not in names}
