@@ -176,12 +176,6 @@ class Reading:
         """Return the content of one message that is a frame by itself."""
         return self._read([TextFrame(self.lines + 1, payload)], now_ns, final=False)
 
-    def records(self, entries: Sequence[Entry], now_ns: int) -> Result:
-        """Return the content of records that the caller decoded itself, such as the metrics of a binary protocol."""
-        rows, refusals = self.interpreter.interpret(entries, now_ns)
-        self.refused += len(refusals)
-        return Result(rows, refusals)
-
     @property
     def table(self) -> TableReader | None:
         """The reader of the table; None before it is known, and for other formats."""
