@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
+START_S = 1_732_806_000
+"""2024-11-28T15:00:00Z. Each value has a time of its own, because an import needs one."""
+
 NO = "no value"
 REFUSED = "refused"
 
@@ -94,12 +97,12 @@ TIMES = (
 
 def json_line(number: int, row: Row) -> str:
     """Return the line of a value, with a neighbour that has to be stored in any case."""
-    return f'{{"v{number}":{row.sent},"ok{number}":{number}}}'
+    return f'{{"time":{START_S + number},"v{number}":{row.sent},"ok{number}":{number}}}'
 
 
 def text_line(number: int, row: Row) -> str:
     """Return the line of a value in a pair, with a neighbour."""
-    return f"v{number}={row.sent} ok{number}={number}"
+    return f"time={START_S + number} v{number}={row.sent} ok{number}={number}"
 
 
 def time_line(number: int, row: Row) -> str:

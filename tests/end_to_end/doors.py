@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from hub.mqtt.sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload, encode, metric
 from tests.end_to_end.bridged_hub import bridge_when, publish
 from tests.end_to_end.hub import Hub
+from tests.end_to_end.import_command import import_result, start_import
 from tests.end_to_end.serial_agent import serial_agent
 from tests.services.mosquitto import Mosquitto
 
@@ -69,6 +70,17 @@ async def through_try(folder: Path, lines: Sequence[str], rules: Mapping[str, st
     )  # fmt: skip
     out, _ = await process.communicate()
     return found_in(json.loads(out))
+
+
+async def through_import(hub: Hub, folder: Path, device: str, lines: Sequence[str], rules: Mapping[str, str]) -> Found:
+    """Import a file."""
+    file = folder / f"{device}.txt"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    token = await hub.token("gateway", "--devices", "import-*")
+    settings = settings_file(folder, {"zone": "UTC", **rules})
+    process = await start_import(hub, token, str(file), "--device", device, "--rules", str(settings))
+    _, report, _ = await import_result(process)
+    return await stored(hub, device, sum(report["files"][0]["refused"].values()))
 
 
 async def through_serial(hub: Hub, folder: Path, device: str, lines: Sequence[str], rules: Mapping[str, str]) -> Found:
