@@ -222,6 +222,7 @@ async def test_refused_values_go_to_quarantine_and_their_neighbours_are_stored(t
         assert (counts.taken, counts.undecodable, counts.refused, counts.accepted) == (2, 1, 1, 4)
         last, first = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
         assert {last.device, first.device} == {"boiler"}
+        assert bench.devices.device("boiler").durable.quarantined_readings == 2
         content = json.loads(first.payload)
         assert base64.b64decode(content["payload_base64"]) == b'{"a": "ERR", "b": 3, "c": true}'
         (refused,) = content["refused"]
