@@ -545,8 +545,10 @@ class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
         bool, Meta(description="Only these values are refused; the valid ones of the batch are accepted.")
     ]
     values: Annotated[list[QuarantinedValue], Meta(description="The refused values, the first 100.")]
-    readings: Annotated[int, Meta(description="The number of readings in it; 0 if it cannot be read.")]
-    raw: Annotated[str | None, Meta(description="The payload as text, for a message of a broker.")]
+    readings: Annotated[int, Meta(description="The number of readings or refused lines in it; 0 if it cannot be read.")]
+    raw: Annotated[
+        str | None, Meta(description="The text that a broker sent, or that a source of the device could not read.")
+    ]
     text: Annotated[str, Meta(description="The message as JSON. A `…` stands for omitted content.")]
     shortened: Annotated[bool, Meta(description="Whether something is omitted from `text`.")]
     advice: str

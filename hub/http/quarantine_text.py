@@ -18,9 +18,10 @@ import msgspec
 from hub.ingest.partial_batch import count_readings, read_loosely, refused_values
 from hub.model.batch import SOURCE_REFUSED
 from hub.model.store import FIELD_CONFLICT
-from wire.codec import Format
+from wire.codec import AGENT_MESSAGES, Format
 from wire.columns import ITEM_BYTES
-from wire.errors import Code
+from wire.device import Refused
+from wire.errors import Code, WireError
 
 MAX_ITEMS = 200
 """Items of each list and object: more rows of a batch than a person reads."""
@@ -85,8 +86,8 @@ class ShownValue(NamedTuple):
 class RefusedContent(NamedTuple):
     """What a message in quarantine contains. `partial`: the other values of its batch or message are accepted.
 
-    `values` are the refused ones, MAX_VALUES at most, if the message names them; `readings` counts those of a batch.
-    `raw` is the payload of a broker's message as text.
+    `values` are the refused ones, MAX_VALUES at most, if the message names them, or the examples of an agent's report;
+    `readings` counts all. `raw` is a broker's message as text, or the lines of the examples.
     """
 
     partial: bool = False
@@ -96,7 +97,7 @@ class RefusedContent(NamedTuple):
 
 
 def refused_content(payload: bytes, message_format: Format) -> RefusedContent:
-    """Return the refused values of a message in quarantine, and the raw text of a broker's message."""
+    """Return the refused values of a message in quarantine, and the raw text of what a broker or a source sent."""
     batch = read_loosely(payload, message_format)
     if batch is not None:
         readings = count_readings(batch)
@@ -105,6 +106,13 @@ def refused_content(payload: bytes, message_format: Format) -> RefusedContent:
         values = islice(refused_values(batch), MAX_VALUES)
         shown = [ShownValue(v.metric, _shown(v.value), v.row, v.time_ns, None) for v in values]
         return RefusedContent(True, shown, readings)
+    report = _report_of(payload, message_format)
+    if report is not None:
+        examples = [
+            ShownValue(reason.metric, _cut(reason.value or reason.raw, MAX_VALUE)[0], None, None, reason.message)
+            for reason in report.reasons
+        ]
+        return RefusedContent(False, examples, report.count, "\n".join(reason.raw for reason in report.reasons) or None)
     try:
         message = msgspec.json.decode(payload, type=_BrokerMessage)
         raw = base64.b64decode(message.payload_base64).decode(errors="replace")
@@ -115,6 +123,15 @@ def refused_content(payload: bytes, message_format: Format) -> RefusedContent:
         for refusal in message.refused[:MAX_VALUES]
     ]
     return RefusedContent(bool(listed), listed, len(message.refused), _cut(raw, MAX_CHARACTERS)[0])
+
+
+def _report_of(payload: bytes, message_format: Format) -> Refused | None:
+    """Return an agent's report about what its source refused; None for any other message."""
+    try:
+        message = AGENT_MESSAGES[message_format].decode(payload)
+    except WireError:
+        return None
+    return message if isinstance(message, Refused) else None
 
 
 class _BrokerRefusal(msgspec.Struct):

@@ -419,12 +419,10 @@ class Devices:
             self.changed(device)
 
     def _reject(self, parts: Sequence[Entry]) -> None:
-        """Reject a batch, or the parts of it that are in quarantine. An agent knows its own reports."""
+        """Reject a batch, or the parts of it that are in quarantine. An agent is not told of a retry or its report."""
         entry = parts[0]
         session = self._devices[entry.device].session
         if session is None or session.epoch != entry.epoch or entry.reason is None or entry.columns is None:
-            return
-        if entry.reason[0] == SOURCE_REFUSED:
             return
         code, message = entry.reason
         columns = [column for part in parts for column in part.columns or ()]

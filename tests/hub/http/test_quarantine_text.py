@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, MAX_VALUES, readable, refused_content, remediation
-from wire.codec import Format
+from wire.codec import AGENT_MESSAGES, Format
+from wire.device import Refused, SourceRefusal
 from wire.errors import Code
 
 scalars = (
@@ -69,6 +70,19 @@ def test_the_message_of_a_broker_has_its_raw_text_and_its_refused_values() -> No
     found = refused_content(json.dumps(message).encode(), "json")
     assert (found.partial, found.readings) == (True, 1)
     assert [(v.metric, v.value, v.row, v.reason) for v in found.values] == [("a", "ERR", None, "no number")]
+
+
+def test_the_report_of_a_source_has_its_examples() -> None:
+    """The line of each reason, or the value of it that was refused, with the reason; all are counted."""
+    line = SourceRefusal("checksum", 40, "the checksum is 1A, not 2B", raw="$GPGGA,1*2B")
+    value = SourceRefusal("number", 2, "no number", raw="t=ERR", metric="t", value="ERR")
+    report = AGENT_MESSAGES["msgpack"].encode(Refused(7, "/dev/ttyUSB0", 1, 2, [line, value]))
+    found = refused_content(report, "msgpack")
+    assert [(v.metric, v.value, v.reason) for v in found.values] == [
+        ("", "$GPGGA,1*2B", "the checksum is 1A, not 2B"),
+        ("t", "ERR", "no number"),
+    ]
+    assert (found.partial, found.readings, found.raw) == (False, 42, "$GPGGA,1*2B\nt=ERR")
 
 
 @given(st.binary(max_size=200), st.sampled_from(["json", "msgpack"]))

@@ -493,9 +493,9 @@ export interface components {
             partial: boolean;
             /** @description The refused values, the first 100. */
             values: components["schemas"]["QuarantinedValue"][];
-            /** @description The number of readings in it; 0 if it cannot be read. */
+            /** @description The number of readings or refused lines in it; 0 if it cannot be read. */
             readings: number;
-            /** @description The payload as text, for a message of a broker. */
+            /** @description The text that a broker sent, or that a source of the device could not read. */
             raw: string | null;
             /** @description The message as JSON. A `…` stands for omitted content. */
             text: string;

@@ -203,7 +203,7 @@ function RefusedValues({ message }: { message: QuarantinedMessage }) {
         </thead>
         <tbody>
           {values.map(({ metric, value, row, time_ns, reason }) => (
-            <tr key={`${metric} ${row}`}>
+            <tr key={`${metric} ${row} ${value}`}>
               <th scope="row" class="mono">
                 {metric}
               </th>
