@@ -21,7 +21,7 @@ from hub.app.data_directory import DATABASES, JOURNAL_FILE, REGISTRY_FILE, STORE
 from hub.app.errors import HubError
 from hub.app.manifest import PIECE_BYTES, Manifest, describe_file, write_manifest
 from hub.app.verify import Observer, verify_directory
-from hub.journal.schema import Lock
+from hub.journal.lock import Lock
 from hub.model.journal import JournalError
 from hub.storage.operating_system import sync
 from integrity.database import DatabaseSnapshot, SnapshotError

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.app.errors import HubError
-from hub.app.services import decoder, open_journal
+from hub.app.services import check_owner, decoder, open_journal
 from hub.app.store import open_duckdb
 from hub.config.settings import Settings
 from hub.ingest.validate import count_readings
 from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal
+from hub.model.journal import JournalPosition
 from hub.model.store import StoreCursor
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
 from hub.registry.registry import Registry
@@ -52,7 +53,11 @@ async def rebuild_history(
     path = settings.data / FILE_NAME
     _check(settings, copy)
     memory_limit, threads = settings.store.memory_limit, settings.store.threads
-    async with open_journal(settings) as journal, Registry(settings.data / REGISTRY_FILE) as registry:
+    async with (
+        Registry(settings.data / REGISTRY_FILE) as registry,
+        open_journal(settings, hub=registry.id) as journal,
+    ):
+        check_owner(registry, journal, JournalPosition("", 0))
         await asyncio.to_thread(partial(open_or_set_aside, path, memory_limit=memory_limit, threads=threads))
         damaged = files_set_aside(path)
         if not damaged and copy is None:

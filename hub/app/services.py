@@ -45,7 +45,7 @@ from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
-from hub.journal.continuity import find_discontinuity
+from hub.journal.continuity import find_discontinuity, find_foreign_owner
 from hub.journal.journal import Journal
 from hub.journal.losses import NEXT_STEP
 from hub.journal.schema import FILE_NAME as JOURNAL_FILE
@@ -53,7 +53,7 @@ from hub.live.hub import LiveHub
 from hub.model.accounting import CountedEntry
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
-from hub.model.journal import JournalPosition, JournalTrimmed
+from hub.model.journal import JournalError, JournalPosition, JournalTrimmed
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -102,10 +102,10 @@ class HubServices(NamedTuple):
     application: CrossOrigin
 
 
-def open_journal(settings: Settings, *, known_id: str | None = None) -> Journal:
+def open_journal(settings: Settings, *, known_id: str | None = None, hub: str = "") -> Journal:
     """Return the journal in the data directory, to be entered. One process at a time can have it open.
 
-    `known_id` is the id that the registry recorded.
+    `known_id` is the id that the registry recorded, `hub` that of the hub.
     """
     return Journal(
         settings.data / JOURNAL_FILE,
@@ -113,6 +113,7 @@ def open_journal(settings: Settings, *, known_id: str | None = None) -> Journal:
         keep_seconds=settings.journal.keep_seconds,
         max_bytes=settings.journal.max_bytes,
         known_id=known_id,
+        hub=hub,
         resend_seconds=settings.journal.resend_seconds,
     )
 
@@ -196,7 +197,9 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     """Open registry, journal and store, and restore what they know of the past."""
     registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
     recorded = registry.journal
-    journal = await stack.enter_async_context(open_journal(settings, known_id=recorded.id if recorded else None))
+    journal = await stack.enter_async_context(
+        open_journal(settings, known_id=recorded.id if recorded else None, hub=registry.id)
+    )
     consumers: list[Consumer] = []
 
     def history_set_aside(what: str) -> None:
@@ -255,21 +258,38 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
 
 
 async def _check_continuity(registry: Registry, journal: Journal, store: Store) -> None:
-    """Compare the journal with what the registry and the store have seen of it, and report what it lost."""
+    """Compare the journal with what the registry and the store have seen of it, and report what it lost.
+
+    Raises JournalError for the journal of another hub.
+    """
+    stored = await stored_position(store)
+    check_owner(registry, journal, stored)
     present = JournalPosition(journal.id, journal.last_offset)
     consumed = max((cursor.offset for cursor in journal.consumers()), default=0)
     lost = find_discontinuity(
-        present,
-        registry=registry.journal,
-        lock=journal.recorded,
-        store=await stored_position(store),
-        consumed=consumed,
+        present, registry=registry.journal, lock=journal.ownership.recorded, store=stored, consumed=consumed
     )
     if lost is not None and lost.continue_after is not None:
         await journal.continue_after(lost.continue_after, lost.reason)
     elif lost is not None:
         journal.losses.report(f"{lost.reason}. {NEXT_STEP}")
+    await journal.ownership.claim(registry.id, journal.last_offset)
     await registry.follow_journal(lambda: JournalPosition(journal.id, journal.last_offset))
+
+
+def check_owner(registry: Registry, journal: Journal, stored: JournalPosition) -> None:
+    """Raise JournalError for the journal of another hub. A journal that this opening has created is not one."""
+    ownership = journal.ownership
+    foreign = find_foreign_owner(
+        JournalPosition(journal.id, journal.last_offset),
+        owner=ownership.hub,
+        hub=registry.id,
+        registry=None if registry.was_replaced else registry.journal,
+        lock=ownership.recorded,
+        store=stored,
+    )
+    if foreign is not None and not ownership.is_new:
+        raise JournalError(f"journal.db: {foreign.what}: {foreign.consequence}. Next step: {foreign.next_step}")
 
 
 def _follow_losses(accounting: AccountingService, devices: Devices, journal: Journal) -> None:

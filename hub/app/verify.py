@@ -23,7 +23,7 @@ from hub.app.data_directory import (
 from hub.app.errors import HubError
 from hub.app.manifest import FILE_NAME as MANIFEST_FILE
 from hub.app.manifest import ManifestError, read_manifest, verify_files
-from hub.journal.continuity import find_discontinuity
+from hub.journal.continuity import find_discontinuity, find_foreign_owner
 from hub.journal.verify import JournalFacts
 from hub.journal.verify import verify_snapshot as verify_journal
 from hub.model.journal import JournalPosition
@@ -143,7 +143,23 @@ def compare(facts: DirectoryFacts) -> Iterator[Finding]:
             )
     if journal is not None:
         stored = JournalPosition("", 0) if store is None else JournalPosition(*store.cursor)
-        yield from _compare_positions(journal, None if registry is None else registry.journal, stored)
+        yield from _compare_owners(journal, registry, stored) or _compare_positions(
+            journal, None if registry is None else registry.journal, stored
+        )
+
+
+def _compare_owners(journal: JournalFacts, registry: RegistryFacts | None, stored: JournalPosition) -> list[Finding]:
+    if registry is None:
+        return []
+    foreign = find_foreign_owner(
+        JournalPosition(journal.id, journal.last_offset),
+        owner=journal.hub,
+        hub=registry.id,
+        registry=registry.journal,
+        lock=journal.recorded,
+        store=stored,
+    )
+    return [] if foreign is None else [Finding(JOURNAL_FILE, False, *foreign)]
 
 
 def _compare_positions(

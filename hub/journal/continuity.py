@@ -18,6 +18,40 @@ class Discontinuity(NamedTuple):
     continue_after: int | None
 
 
+class ForeignJournal(NamedTuple):
+    """A journal of another hub: what was found, what it means for the data, and what to do."""
+
+    what: str
+    consequence: str = "its entries do not belong into this history, so the hub does not start, and stores none of them"
+    next_step: str = (
+        "restore the journal.db of this hub with `hub restore`. Without a copy, move journal.db and journal.db-wal to "
+        "another folder: the hub then begins a new journal, reports what is lost, and agents send again what they keep"
+    )
+
+
+def find_foreign_owner(
+    present: JournalPosition,
+    *,
+    owner: str,
+    hub: str,
+    registry: JournalPosition | None,
+    lock: JournalPosition | None,
+    store: JournalPosition,
+) -> ForeignJournal | None:
+    """Return that this journal is not one of the hub with the id `hub`; None if it may be.
+
+    `owner` is the id of the hub in the journal, empty in a file of a version that did not record it. A journal that the
+    registry or the store has seen belongs to them whatever its owner is: the registry may be new or restored.
+    `registry` is None for one that was replaced itself. The file of the lock decides only where the registry knows
+    nothing: it may have been copied together with the journal.
+    """
+    if owner == hub or present.id in (store.id, "" if registry is None else registry.id):
+        return None
+    if registry is None and (lock.id == present.id if lock is not None else not (owner and store.id)):
+        return None
+    return ForeignJournal(f"it is the journal of {f'hub {owner}' if owner else 'another hub'}, and this is hub {hub}")
+
+
 def find_discontinuity(
     present: JournalPosition,
     *,
@@ -47,9 +81,23 @@ def find_discontinuity(
     known["a consumer"] = consumed
     witness = max(known, key=lambda name: known[name])
     if known[witness] <= present.offset:
-        return None
+        return _disagreement(present, registry, lock)
     return Discontinuity(
         f"{witness} knows offset {known[witness]:,}, but journal.db ends at {present.offset:,}: its end was lost, or "
         "it was replaced by an older copy",
         known[witness] + UNUSED_OFFSETS,
     )
+
+
+def _disagreement(
+    present: JournalPosition, registry: JournalPosition | None, lock: JournalPosition | None
+) -> Discontinuity | None:
+    """Return which of the two records is of another journal."""
+    for name, record in (("registry.db", registry), ("journal.db.lock", lock)):
+        if record is not None and record.id != present.id:
+            return Discontinuity(
+                f"{name} has recorded another journal than journal.db: it was replaced, or is an older copy. Whether "
+                "journal.db has lost its end is not certain",
+                None,
+            )
+    return None

@@ -20,11 +20,13 @@ import structlog
 from hub.journal import schema
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.commit_queue import CommitGroup, CommitQueue, notify
+from hub.journal.lock import Lock
 from hub.journal.losses import REPAIRED, Losses
+from hub.journal.ownership import Ownership
 from hub.journal.reader import EntriesUnreadable, FileReader, OldBlockLoader, QuarantineReader
 from hub.journal.recent_entries import RecentEntries
 from hub.journal.rows import write_fact
-from hub.journal.schema import NO_CONTENTS, Lock, wal_path
+from hub.journal.schema import NO_CONTENTS, wal_path
 from hub.journal.state import Commit, JournalState
 from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes
 from hub.model.batch import Entry, Mark
@@ -37,7 +39,6 @@ from hub.model.journal import (
     JournalError,
     JournalFailed,
     JournalFull,
-    JournalPosition,
     JournalTrimmed,
     QuarantineDecision,
     settle,
@@ -59,6 +60,7 @@ class _Open(NamedTuple):
 
     writer: JournalWriter
     reader: FileReader
+    ownership: Ownership
     exits: AsyncExitStack
 
 
@@ -80,6 +82,7 @@ class Journal:
         clock: Callable[[], int] = time.time_ns,
         vfs: str | None = None,
         known_id: str | None = None,
+        hub: str = "",
     ) -> None:
         """Describe a journal at `path`, a database file in an existing directory; `__aenter__` opens it.
 
@@ -88,8 +91,8 @@ class Journal:
         `max_bytes`. If there is no room for new entries, the latter are deleted first. The database grows to
         `max_bytes` at most, plus a write-ahead log of about 16 MB; then appends raise JournalFull, which names the
         consumer that is behind. `clock` returns nanoseconds since 1970, `vfs` names an SQLite VFS other than the
-        system's. `known_id` is the id that the journal had last, for a file in which it is damaged. Raises
-        ValueError when the bytes to keep exceed half of `max_bytes`.
+        system's. `known_id` is the id that the journal had last, for a file in which it is damaged; `hub` is the id of
+        the hub to which a new file belongs. Raises ValueError when the bytes to keep exceed half of `max_bytes`.
         """
         if keep_bytes > max_bytes // 2:
             raise ValueError(f"keep_bytes ({keep_bytes}) must be at most half of max_bytes ({max_bytes})")
@@ -98,8 +101,7 @@ class Journal:
         self._clock = clock
         self._vfs = vfs
         self._known_id = known_id
-        self.recorded: JournalPosition | None = None
-        """Newest position that the file of the lock had recorded before the opening."""
+        self._hub = hub
         self._open: _Open | None = None
         self._contents = NO_CONTENTS
         self._new_state = partial(
@@ -137,14 +139,15 @@ class Journal:
         async with AsyncExitStack() as exits:
             lock = Lock(self._path)
             exits.callback(lock.release)
-            self.recorded = lock.recorded()
+            recorded = lock.recorded()
             writer = JournalWriter(
                 self._path,
                 vfs=self._vfs,
                 max_bytes=self._max_bytes,
                 failed=self._fail,
                 lock=lock,
-                known_id=self._known_id or (self.recorded.id if self.recorded is not None else None),
+                known_id=self._known_id or (recorded.id if recorded is not None else None),
+                hub=self._hub,
             )
             exits.push_async_callback(writer.close)
             self._contents = await writer.open()
@@ -165,7 +168,8 @@ class Journal:
             self._began_s = -COMMIT_INTERVAL_S
             self._queue = CommitQueue()
             self._idle.set()
-            self._open = _Open(writer, reader, exits.pop_all())
+            ownership = Ownership(self._contents, recorded, lock, writer)
+            self._open = _Open(writer, reader, ownership, exits.pop_all())
         return self
 
     async def __aexit__(
@@ -183,6 +187,11 @@ class Journal:
     def id(self) -> str:
         """Return the random id of this journal's life: offsets of another journal mean nothing here."""
         return self._contents.id
+
+    @property
+    def ownership(self) -> Ownership:
+        """Return whose journal the open file is."""
+        return self._opened().ownership
 
     @property
     def first_offset(self) -> int:

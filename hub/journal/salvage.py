@@ -16,7 +16,7 @@ import apsw
 
 from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, checked, read_rows, write_fact
-from hub.journal.schema import INSERT_BLOCK, Contents, JournalDamaged, connect_writer
+from hub.journal.schema import HUB, INSERT_BLOCK, Contents, JournalDamaged, connect_writer
 from hub.journal.stored_blocks import UNREADABLE, next_intact, read_blocks
 from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
 
@@ -34,21 +34,23 @@ class OpenedFile(NamedTuple):
     recovery: LogRecovery | None
 
 
-def open_file(path: Path, *, vfs: str | None, max_bytes: int, known_id: str | None, may_salvage: bool) -> OpenedFile:
+def open_file(
+    path: Path, *, vfs: str | None, max_bytes: int, known_id: str | None, hub: str, may_salvage: bool
+) -> OpenedFile:
     """Open the file, after its write-ahead log was repaired where necessary.
 
-    With `may_salvage` a damaged file is replaced by a new one with everything that is readable. Raises JournalError,
-    apsw.Error and OSError.
+    A new file belongs to the hub with the id `hub`. With `may_salvage` a damaged file is replaced by a new one
+    with everything that is readable. Raises JournalError, apsw.Error and OSError.
     """
     if vfs is None:
         _keep_orphaned_log(path)
     recovery = recover_log(path) if vfs is None else None
     try:
-        connection, contents = connect_writer(path, vfs=vfs, max_bytes=max_bytes, known_id=known_id)
+        connection, contents = connect_writer(path, vfs=vfs, max_bytes=max_bytes, known_id=known_id, hub=hub)
     except JournalDamaged as damage:
         if not may_salvage or vfs is not None:
             raise
-        incident = _replace(path, max_bytes, known_id, damage)
+        incident = _replace(path, max_bytes, known_id, hub, damage)
         connection, contents = connect_writer(path, vfs=vfs, max_bytes=max_bytes, known_id=known_id)
         contents = contents._replace(incidents=[incident, *contents.incidents])
     return OpenedFile(connection, contents, recovery)
@@ -61,7 +63,7 @@ def _keep_orphaned_log(path: Path) -> None:
         log.rename(aside(log))
 
 
-def _replace(path: Path, max_bytes: int, known_id: str | None, damage: JournalDamaged) -> str:
+def _replace(path: Path, max_bytes: int, known_id: str | None, hub: str, damage: JournalDamaged) -> str:
     """Write what is readable to a new file, and put it in the place of the damaged one. Return what happened.
 
     The damaged file keeps its place until the new one is complete.
@@ -71,7 +73,7 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, damage: JournalDa
         beside(new, suffix).unlink(missing_ok=True)
     connection, _ = connect_writer(new, vfs=None, max_bytes=max_bytes)
     try:
-        blocks = _copy(path, connection, known_id)
+        blocks = _copy(path, connection, known_id, hub)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         connection.close()
@@ -92,7 +94,7 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, damage: JournalDa
     )
 
 
-def _copy(path: Path, target: apsw.Connection, known_id: str | None) -> int:
+def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -> int:
     """Copy what is readable in the file at this path; return the number of blocks."""
     try:
         source = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -115,12 +117,10 @@ def _copy(path: Path, target: apsw.Connection, known_id: str | None) -> int:
             for block in _readable_blocks(source):
                 target.execute(INSERT_BLOCK, block)
                 count += 1
-            if (
-                (rows or count)
-                and known_id
-                and target.execute("SELECT value FROM fact WHERE name = 'id'").get == new_id
-            ):
-                target.execute(*write_fact("id", known_id))
+            if target.execute("SELECT value FROM fact WHERE name = 'id'").get == new_id:
+                target.execute(*write_fact(HUB, hub))
+                if (rows or count) and known_id:
+                    target.execute(*write_fact("id", known_id))
     finally:
         source.close()
     return count

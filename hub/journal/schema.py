@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -32,7 +29,7 @@ from hub.journal.rows import (
 )
 from hub.journal.stored_blocks import READ_BLOCKS, OldBlock, read_old_blocks
 from hub.model.batch import Mark
-from hub.model.journal import JournalError, JournalPosition, LostRange, QuarantinedEntry
+from hub.model.journal import JournalError, LostRange, QuarantinedEntry
 from integrity.checksum import row_checksum
 from integrity.header import WRONG_BIT, has_wrong_bit
 
@@ -167,6 +164,7 @@ _FROM_VERSION_2 = [
 ]
 INSERT_BLOCK = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
 DELETE_BLOCKS = "DELETE FROM block WHERE first_offset < ?"
+HUB = "hub"
 HIGHEST_SERIES = "highest_series"
 CHECKPOINT_OFFSET = "folded_offset"
 QUARANTINE_DROPPED = "quarantine_dropped"
@@ -194,7 +192,8 @@ class Contents(NamedTuple):
 
     `oldest` are its first blocks. `marks` are the newest of each device; `marks_after_checkpoint` are those of them
     that only the blocks after `checkpoint_offset` contain. `quarantine` lists the quarantined entries in order.
-    `incidents` are sentences about damage that was found.
+    `incidents` are sentences about damage that was found. `hub` is the id of the hub that the file belongs to, empty if
+    it is unknown; `is_new` states that the opening has created the file.
     """
 
     id: str
@@ -213,6 +212,8 @@ class Contents(NamedTuple):
     highest_series: int
     lost: list[LostRange]
     incidents: list[str]
+    hub: str = ""
+    is_new: bool = False
 
 
 NO_CONTENTS = Contents("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0, 0, [], [])
@@ -223,69 +224,13 @@ class JournalDamaged(JournalError):
     """The file of the journal is damaged, or is no journal."""
 
 
-_RECORD = struct.Struct(">16sQI")
-
-
-class Lock:
-    """Lock on a file beside the journal, so that one process has the journal open at a time.
-
-    It is a file of its own, because closing any descriptor of the database would drop SQLite's locks on the database.
-    It contains the journal's id and its newest durable offset, which show that a journal has lost its end. The record
-    is written after each commit and not synced, so it is never ahead of the disk; a power failure may lose it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Acquire the lock. Raises JournalError when another process has it."""
-        beside = path.with_name(path.name + ".lock")
-        self.existed = beside.exists()
-        """True if a journal was opened here before: a file that cannot be read is damaged then, and no foreign one."""
-        try:
-            self._descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalError(f"{beside} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            raise JournalError(f"{path} is in use by another process. Is a hub running already?") from error
-
-    def recorded(self) -> JournalPosition | None:
-        """Return the recorded position; None if there is none, or its checksum is wrong."""
-        return _decode_record(os.pread(self._descriptor, _RECORD.size, 0))
-
-    def record(self, id: str, offset: int) -> None:
-        """Record the newest durable offset of the journal with this id."""
-        data = _RECORD.pack(id.encode(), offset, 0)[:-4]
-        with suppress(OSError):  # a full disk: the record is an additional witness only
-            os.pwrite(self._descriptor, data + zlib.crc32(data).to_bytes(4, "big"), 0)
-
-    def release(self) -> None:
-        """Release the lock. The lock's file stays."""
-        os.close(self._descriptor)
-
-
-def read_record(path: Path) -> JournalPosition | None:
-    """Return the position that the file of the lock has for the journal at this path, without the lock."""
-    try:
-        return _decode_record(path.with_name(path.name + ".lock").read_bytes()[: _RECORD.size])
-    except OSError:
-        return None
-
-
-def _decode_record(data: bytes) -> JournalPosition | None:
-    if len(data) < _RECORD.size or zlib.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
-        return None
-    id, offset, _ = _RECORD.unpack(data)
-    return JournalPosition(id.decode(), offset)
-
-
 def connect_writer(
-    path: Path, *, vfs: str | None, max_bytes: int, known_id: str | None = None
+    path: Path, *, vfs: str | None, max_bytes: int, known_id: str | None = None, hub: str = ""
 ) -> tuple[apsw.Connection, Contents]:
     """Open the one connection that writes, and return it with the file's contents. A missing file is created.
 
-    `known_id` is the id of the journal, for a file in which it is damaged. Raises JournalError, whose
-    message says what to do; JournalDamaged if parts of the file may be readable.
+    `known_id` is the id of the journal, for a file in which it is damaged; a new file belongs to `hub`. Raises
+    JournalError, whose message says what to do; JournalDamaged if parts of the file may be readable.
     """
     with _opening(path):
         # Only its owner may read what devices sent.
@@ -294,9 +239,9 @@ def connect_writer(
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             connection.create_scalar_function("row_checksum", lambda *cells: row_checksum(cells), deterministic=True)
-            _prepare(connection, path)
+            is_new = _prepare(connection, path, hub)
             limit_pages(connection, max_bytes)
-            return connection, _load(connection, known_id)
+            return connection, _load(connection, known_id)._replace(is_new=is_new)
         except BaseException:
             connection.close()
             raise
@@ -345,17 +290,21 @@ def opening_failed(path: Path, error: Exception) -> JournalError:
     )
 
 
-def _prepare(connection: apsw.Connection, path: Path) -> None:
+def _prepare(connection: apsw.Connection, path: Path, hub: str) -> bool:
+    """Make the file ready for writing; return whether it is new."""
     connection.pragma("page_size", PAGE_BYTES)
     if connection.pragma("journal_mode", "wal") != "wal":
         raise JournalError(f"{path} cannot be opened: its file system has no shared memory. Use a local disk")
     connection.pragma("synchronous", "full")
     connection.wal_autocheckpoint(0)  # checkpoints are made between commits, never within one
     connection.pragma("journal_size_limit", MAX_WAL_BYTES)
-    if connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
+    is_new = not connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if is_new:
         with connection:
             connection.execute(_SCHEMA + _DAMAGE)
             connection.execute(*write_fact("id", secrets.token_hex(8)))
+            if hub:
+                connection.execute(*write_fact(HUB, hub))
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", SCHEMA_VERSION)
     _check_header(connection, path)
@@ -377,6 +326,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         # Without room for the copy the file stays as it is; its free pages are used again.
         with suppress(apsw.FullError):
             connection.execute("VACUUM")
+    return is_new
 
 
 def _add_counts(connection: apsw.Connection) -> None:
@@ -471,6 +421,7 @@ def _load(connection: apsw.Connection, known_id: str | None) -> Contents:
         highest_series=facts.get(HIGHEST_SERIES, 0),
         lost=sorted([*lost, *tail.lost]),
         incidents=incidents,
+        hub=str(facts.get(HUB, "")),
     )
 
 

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import apsw
 
 from hub.journal.block import BlockDamaged, BlockRow
+from hub.journal.lock import read_record
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
 from hub.journal.schema import (
     APPLICATION_ID,
     BATCHES_VERSION,
+    HUB,
     SCHEMA_VERSION,
     UNCHECKED_VERSION,
     header_is_damaged,
-    read_record,
 )
 from hub.journal.stored_blocks import READ_BLOCKS
 from hub.model.journal import JournalPosition
@@ -41,7 +42,7 @@ _FOREIGN = ("the hub does not start with it", "move the file to another folder, 
 class JournalFacts(NamedTuple):
     """Facts about a journal for the comparison with the other files. `cursors` are those of the consumers.
 
-    `recorded` is the position in the file of its lock.
+    `recorded` is the position in the file of its lock, `hub` the id of the hub that it belongs to.
     """
 
     id: str
@@ -49,6 +50,7 @@ class JournalFacts(NamedTuple):
     last_offset: int
     cursors: dict[str, int]
     recorded: JournalPosition | None = None
+    hub: str = ""
 
 
 def verify_snapshot(
@@ -81,7 +83,7 @@ def verify_snapshot(
         problems = list(_verify_blocks(connection, declared, report))
         findings += [Finding(name, False, problem, *_LOST_ENTRIES) for problem in problems if problem]
         facts = _read_facts(connection)._replace(recorded=read_record(snapshot.path))
-    except (apsw.Error, UnicodeDecodeError, TypeError, ValueError) as error:
+    except (apsw.Error, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         return [Finding(name, False, f"the file cannot be read: {error}", *_DAMAGED_FILE)], None
     what = f"{plural(len(problems), 'block')} with the offsets {facts.first_offset:,} to {facts.last_offset:,}"
     if declared:
@@ -119,7 +121,7 @@ def _verify_blocks(
 
 
 def _read_facts(connection: apsw.Connection) -> JournalFacts:
-    id = connection.execute("SELECT value FROM fact WHERE name = 'id'").get
+    facts = dict(connection.execute("SELECT name, value FROM fact"))
     first, last = connection.execute(_ENDS).get
     cursors = {str(name): int(offset) for name, offset in connection.execute("SELECT name, offset FROM consumer")}
-    return JournalFacts(str(id), first, last, cursors)
+    return JournalFacts(str(facts["id"]), first, last, cursors, hub=str(facts.get(HUB, "")))

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import apsw
 import structlog
 
+from hub.journal.lock import Lock
 from hub.journal.salvage import open_file
 from hub.journal.schema import (
     BUSY_TIMEOUT_MS,
     MAX_WAL_BYTES,
     PAGE_BYTES,
     Contents,
-    Lock,
     limit_pages,
     opening_failed,
     wal_path,
@@ -88,13 +88,15 @@ class JournalWriter:
         failed: Callable[[JournalFailed], None],
         lock: Lock,
         known_id: str | None = None,
+        hub: str = "",
     ) -> None:
-        """`lock` gets the offset of each commit; `known_id` is that of hub.journal.salvage.open_file."""
+        """`lock` gets the offset of each commit; `known_id` and `hub` are those of hub.journal.salvage.open_file."""
         self._lock = lock
         self._path = path
         self._vfs = vfs
         self._max_bytes = max_bytes
         self._known_id = known_id
+        self._hub = hub
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
@@ -143,6 +145,7 @@ class JournalWriter:
                 vfs=self._vfs,
                 max_bytes=self._max_bytes,
                 known_id=self._known_id,
+                hub=self._hub,
                 may_salvage=self._lock.existed,
             )
         except Exception as error:  # noqa: BLE001 - the caller that opens the journal gets an answer

@@ -56,6 +56,8 @@ class Registry:
         self._path = path
         self._last_state: RegistryState | None = None
         self._loss: str | None = None
+        self.was_replaced = False
+        """Whether another registry was in the place of this file when its hub ran last."""
         self._clock = clock
         self._repairs: list[Repair] = []
         self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes, report=self._repairs.append))
@@ -407,7 +409,9 @@ class Registry:
 
     def _compare_state(self, connection: apsw.Connection) -> None:
         """Find out whether the file was lost or is an older copy. Runs in the thread."""
-        self._loss = find_loss(current_state(connection), read_state(self._path))
+        now, last = current_state(connection), read_state(self._path)
+        self._loss = find_loss(now, last)
+        self.was_replaced = last is not None and last.hub != now.hub
         if self._loss is not None:
             log.error("registry was lost or restored from a copy", loss=self._loss)
             self._events.add(None, self._clock(), "registry lost or restored", self._loss)

@@ -21,15 +21,21 @@ from wire.model import Value
 Reading = tuple[int, Value]
 
 
-async def new_readings(store: Store, entries: Sequence[Entry]) -> tuple[list[Entry], list[CountedEntry]]:
+async def new_readings(
+    store: Store, entries: Sequence[Entry], *, doubtful_up_to: int = 0
+) -> tuple[list[Entry], list[CountedEntry]]:
     """Return the entries without the readings that the store has already, and the number of these by entry.
 
-    Only entries with the reason REPAIRED are compared, with the store and with the entries before them. Raises
-    StoreError.
+    Only entries with the reason REPAIRED are compared, and those up to the offset `doubtful_up_to`, with the store and
+    with the entries before them. Raises StoreError.
     """
+
+    def is_doubtful(entry: Entry) -> bool:
+        return entry.reason == REPAIRED or entry.offset <= doubtful_up_to
+
     wanted: dict[Series, set[int]] = defaultdict(set)
     for entry in entries:
-        if entry.batch is not None and entry.reason == REPAIRED:
+        if entry.batch is not None and is_doubtful(entry):
             for series, _ in entry.batch.columns:
                 wanted[series].update(map(int, entry.batch.times))
     stored = await _stored_readings(store, wanted)
@@ -37,7 +43,7 @@ async def new_readings(store: Store, entries: Sequence[Entry]) -> tuple[list[Ent
     result: list[Entry] = []
     for entry in entries:
         batch = entry.batch
-        if batch is not None and entry.reason == REPAIRED:
+        if batch is not None and is_doubtful(entry):
             fresh = _without(batch, stored)
             if fresh.readings != batch.readings:
                 known.append(CountedEntry(entry.offset, entry.device, batch.readings - fresh.readings))

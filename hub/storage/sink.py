@@ -87,6 +87,9 @@ class StoreSink:
         self._readings_per_s = 0.0
         self._opened_before = False
         self._restored_error: str | None = None
+        self._present = journal.last_offset
+        # The store may have the entries up to this offset, from another journal.
+        self._doubtful_up_to = 0
 
     @property
     def limits(self) -> SinkLimits:
@@ -116,6 +119,8 @@ class StoreSink:
             if self._restored_error is not None:
                 # The journal will use offsets again that the store takes for stored.
                 raise SinkUnavailable(self._restored_error)
+            if is_first and not is_known and cursor.journal:
+                self._doubtful_up_to = self._present
             if is_first:
                 self._report_loss(cursor.offset if is_known else 0)
             offset = cursor.offset if is_known else journal.first_offset - 1
@@ -151,8 +156,9 @@ class StoreSink:
         last = entries[-1].offset
         known: list[CountedEntry] = []
         try:
-            if any(entry.reason == REPAIRED for entry in entries):
-                entries, known = await new_readings(self._store, entries)
+            doubtful_up_to = self._doubtful_up_to
+            if entries[0].offset <= doubtful_up_to or any(entry.reason == REPAIRED for entry in entries):
+                entries, known = await new_readings(self._store, entries, doubtful_up_to=doubtful_up_to)
             # If the journal deleted entries before this one, the accounting restarts here.
             await self._accounting.begin(entries[0].offset - 1)
             decoded = [entry for entry in entries if entry.batch is not None or entry.kind is not EntryKind.BATCH]

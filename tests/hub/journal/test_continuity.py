@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.journal.continuity import find_discontinuity
+from hub.journal.continuity import find_discontinuity, find_foreign_owner
 from hub.journal.schema import UNUSED_OFFSETS
 from hub.model.journal import JournalPosition
 
@@ -46,7 +47,47 @@ def test_another_journal_in_its_place_is_reported(present: int, recorded: int, s
 
 
 def test_a_new_hub_has_lost_nothing() -> None:
-    """Nobody has recorded anything, or one of the two records is of an earlier journal whose loss was reported."""
+    """Nobody has recorded anything, or the store has not stored anything yet since a loss that was reported."""
     here, other = JournalPosition("a", 5), JournalPosition("x", 9)
     assert find_discontinuity(here, registry=None, lock=None, store=NOWHERE, consumed=0) is None
-    assert find_discontinuity(here, registry=here, lock=other, store=other, consumed=5) is None
+    assert find_discontinuity(here, registry=here, lock=here, store=other, consumed=5) is None
+
+
+def test_one_record_of_another_journal_is_reported() -> None:
+    """Nothing is known to be lost, and the report names the file that was replaced."""
+    here, other = JournalPosition("a", 5), JournalPosition("x", 9)
+    for registry, lock, name in ((here, other, "journal.db.lock"), (other, here, "registry.db")):
+        found = find_discontinuity(here, registry=registry, lock=lock, store=NOWHERE, consumed=5)
+        assert found is not None
+        assert found.continue_after is None
+        assert found.reason.startswith(name)
+
+
+HERE, THERE = JournalPosition("a", 5), JournalPosition("x", 9)
+
+
+@pytest.mark.parametrize(
+    ("owner", "registry", "lock", "store", "is_foreign"),
+    [
+        ("hub", THERE, THERE, THERE, False),
+        ("hub", None, None, NOWHERE, False),
+        ("other", THERE, THERE, THERE, True),
+        ("other", THERE, HERE, THERE, True),
+        ("other", THERE, HERE, NOWHERE, True),
+        ("other", HERE, THERE, THERE, False),
+        ("other", THERE, THERE, HERE, False),
+        ("other", None, HERE, NOWHERE, False),
+        ("other", None, THERE, NOWHERE, True),
+        ("other", None, None, THERE, True),
+        ("other", None, None, NOWHERE, False),
+        ("", THERE, THERE, THERE, True),
+        ("", None, None, THERE, False),
+        ("", None, None, NOWHERE, False),
+    ],
+)
+def test_a_journal_belongs_to_its_hub_or_to_those_who_know_it(
+    owner: str, registry: JournalPosition | None, lock: JournalPosition | None, store: JournalPosition, is_foreign: bool
+) -> None:
+    """The file of the lock, which may have been copied with the journal, counts only where the registry knows none."""
+    found = find_foreign_owner(HERE, owner=owner, hub="hub", registry=registry, lock=lock, store=store)
+    assert (found is not None) is is_foreign

@@ -148,9 +148,9 @@ async def test_a_cut_write_ahead_log_is_noticed(tmp_path: Path) -> None:
     log = tmp_path / "killed-journal.db-wal"
     log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
     async with journal_of(tmp_path / "killed-journal.db") as journal:
-        assert journal.recorded == JournalPosition(journal.id, 20)
+        assert journal.ownership.recorded == JournalPosition(journal.id, 20)
         assert journal.last_offset < 15
     lock = tmp_path / "killed-journal.db.lock"
     lock.write_bytes(b"x" * lock.stat().st_size)
     async with journal_of(tmp_path / "killed-journal.db") as journal:
-        assert journal.recorded is None
+        assert journal.ownership.recorded is None

@@ -12,6 +12,7 @@ import pytest
 
 from hub.journal import schema
 from hub.journal.block import encode_block, encode_marks
+from hub.journal.lock import Lock
 from hub.journal.rows import (
     INSERT_QUARANTINE,
     WRITE_CONSUMERS,
@@ -22,7 +23,7 @@ from hub.journal.rows import (
     mark_rows,
     write_fact,
 )
-from hub.journal.schema import NO_CONTENTS, Lock, connect_reader, connect_writer
+from hub.journal.schema import NO_CONTENTS, connect_reader, connect_writer
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, QuarantinedEntry
 from tests.hub.journal.entries import EPOCH, make_entries, sealed_block
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys
 from pathlib import Path
-from hub.journal.schema import Lock
+from hub.journal.lock import Lock
 Lock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -53,9 +54,9 @@ def path(tmp_path: Path) -> Path:
 def test_a_new_file_is_an_empty_journal(path: Path) -> None:
     """It has an id, which stays, and nothing else; only its owner can read it."""
     found = open_once(path)
-    assert found == NO_CONTENTS._replace(id=found.id)
+    assert found == NO_CONTENTS._replace(id=found.id, is_new=True)
     assert len(found.id) == 16
-    assert open_once(path) == found
+    assert open_once(path) == found._replace(is_new=False)
     assert path.stat().st_mode & 0o777 == 0o600
 
 

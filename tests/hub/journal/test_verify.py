@@ -48,7 +48,7 @@ async def test_an_intact_journal(path: Path) -> None:
     findings, facts = verified(path)
     assert [(finding.intact, finding.what) for finding in findings] == [(True, "5 blocks with the offsets 1 to 50")]
     assert facts is not None
-    assert facts[1:] == (1, 50, {"store": 20}, JournalPosition(facts.id, 50))
+    assert facts[1:] == (1, 50, {"store": 20}, JournalPosition(facts.id, 50), "")
 
 
 @pytest.mark.parametrize(

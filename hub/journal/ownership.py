@@ -1,0 +1,42 @@
+"""Ownership of a journal's file: whose journal it is, and what its lock has recorded of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+from hub.journal.lock import Lock
+from hub.journal.rows import write_fact
+from hub.journal.schema import HUB, Contents
+from hub.journal.writer import JournalWriter, Transaction
+from hub.model.journal import JournalFull, JournalPosition, settle
+
+
+class Ownership:
+    """Whose journal an open file is. Ask it before anything is written; then claim the file."""
+
+    def __init__(self, contents: Contents, recorded: JournalPosition | None, lock: Lock, writer: JournalWriter) -> None:
+        self.hub = contents.hub
+        """Id of the hub that the file belongs to; empty in a file of a version that did not record it."""
+        self.is_new = contents.is_new
+        """Whether the opening has created the file."""
+        self.recorded = recorded
+        """Newest position that the file of the lock had recorded before the opening."""
+        self._id = contents.id
+        self._lock = lock
+        self._writer = writer
+
+    async def claim(self, hub: str, last_offset: int) -> None:
+        """Record in the file that it belongs to this hub, and beside it that it is the present journal.
+
+        Call it before entries are submitted. Raises JournalError. On a full disk the next start records it.
+        """
+        if hub != self.hub:
+            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            statements = [write_fact(HUB, hub)]
+            self._writer.submit(Transaction(statements, 0, partial(settle, durable), makes_room=True))
+            with suppress(JournalFull):
+                await durable
+                self.hub = hub
+        self._lock.record(self._id, last_offset)
