@@ -289,6 +289,7 @@ def check_owner(registry: Registry, journal: Journal, stored: JournalPosition) -
         store=stored,
     )
     if foreign is not None and not ownership.is_new:
+        ownership.refuse()
         raise JournalError(f"journal.db: {foreign.what}: {foreign.consequence}. Next step: {foreign.next_step}")
 
 

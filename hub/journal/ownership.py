@@ -27,6 +27,10 @@ class Ownership:
         self._lock = lock
         self._writer = writer
 
+    def refuse(self) -> None:
+        """Leave the file and its write-ahead log as they are: it is the journal of another hub."""
+        self._writer.keeps_log = True
+
     async def claim(self, hub: str, last_offset: int) -> None:
         """Record in the file that it belongs to this hub, and beside it that it is the present journal.
 

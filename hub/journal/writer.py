@@ -104,6 +104,8 @@ class JournalWriter:
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="journal")
         self._failure: JournalFailed | None = None
+        self.keeps_log = False
+        """Whether the end leaves the write-ahead log as it is: the file is not ours."""
         self.recovery: LogRecovery | None = None
         """Damage of the write-ahead log that was repaired at the opening."""
         self._log_bytes = 0
@@ -163,7 +165,7 @@ class JournalWriter:
             if (self._log_bytes >= self._checkpoint_at or is_full) and self._failure is None:
                 self._checkpoint(connection)
         # Closing the last connection checkpoints, which must not happen on a disk that failed.
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self._failure is not None)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self._failure is not None or self.keeps_log)
         connection.close()
 
     def _answer(self, connection: apsw.Connection, transaction: Transaction) -> JournalError | None:

@@ -79,6 +79,20 @@ async def test_the_journal_of_another_hub_is_refused(data: Path, files: tuple[st
     assert damages(data) == []
 
 
+async def test_a_refused_journal_keeps_its_write_ahead_log(data: Path) -> None:
+    """The log may be that of another hub alone: nothing of it is written into journal.db."""
+    other = data.parent / "other"
+    async with opened_hub(other) as services:
+        await send(services, 4, 1004.0)
+        for name in ("journal.db", "journal.db-wal"):
+            shutil.copy(other / name, data / name)
+    before = {name: (data / name).read_bytes() for name in ("journal.db", "journal.db-wal")}
+    with pytest.raises(JournalError, match="journal of hub"):
+        async with opened_hub(data):
+            pass
+    assert {name: (data / name).read_bytes() for name in before} == before
+
+
 async def test_an_earlier_journal_of_this_hub_is_stored_once(data: Path) -> None:
     """It was moved away and came back: the store has its readings already, and the accounting balances."""
     (data / "journal.db").rename(data / "earlier.db")
