@@ -13,7 +13,7 @@ import structlog
 from hub.journal.block import BlockDamaged
 from hub.journal.reader import EntriesUnreadable
 from hub.journal.rows import keep_row
-from hub.journal.schema import COUNT_LOST, MAX_NAMED, WRITE_LOST
+from hub.journal.schema import COUNT_LOST, MAX_NAMED, NEXT_STEP_IN_THE_MIDDLE, WRITE_LOST
 from hub.journal.state import JournalState
 from hub.journal.writer import JournalWriter, Transaction
 from hub.model.batch import Mark
@@ -26,11 +26,6 @@ NEXT_STEP = (
     "Agents send again what they still keep, and hub flow shows it as repaired. Check the disk, and restore a backup "
     "if the rest matters"
 )
-
-NEXT_STEP_IN_THE_MIDDLE = (
-    "hub flow counts the readings that the store lacks as damaged. Check the disk, and restore a backup if they matter"
-)
-"""For entries between others: the agents have newer ones acknowledged, and do not send these again."""
 
 DAMAGED, REPAIRED = "journal damaged", "journal repaired"
 """Kinds of incidents, which are also those of the hub's events."""

@@ -70,6 +70,11 @@ UNUSED_OFFSETS = 1 << 24
 """Offsets that are left out after a loss of unknown size. Offsets must not be used again: dashboards and sinks may have
 seen more than is known. It is what 100,000 entries/s use in the minutes between two records of the newest offset."""
 
+NEXT_STEP_IN_THE_MIDDLE = (
+    "hub flow counts the readings that the store lacks as damaged. Check the disk, and restore a backup if they matter"
+)
+"""For entries between others: the agents have newer ones acknowledged, and do not send these again."""
+
 MAX_NAMED = 5
 """Damaged rows that a report names."""
 
@@ -184,6 +189,7 @@ WHERE first_offset > ? ORDER BY first_offset"""
 _READ_OLDEST = (
     "SELECT first_offset, end_bytes - length(marks) - length(entries) FROM block ORDER BY first_offset LIMIT 1"
 )
+_READ_RANGES = "SELECT first_offset, first_offset + count - 1 FROM block ORDER BY first_offset"
 _READ_LOST = "SELECT first_offset, last_offset, found_ns, reason, counted FROM lost ORDER BY first_offset"
 
 
@@ -387,19 +393,21 @@ def _load(connection: apsw.Connection, known_id: str | None) -> Contents:
     incidents = [f"damaged rows were found: {', '.join(map(str, damaged[:MAX_NAMED]))}"] if damaged else []
     tail = _read_tail(connection, lost)
     incidents += map(str, tail.lost)
+    missing = _find_missing(connection, [*lost, *tail.lost])
+    incidents += [f"{range}. {NEXT_STEP_IN_THE_MIDDLE}" for range in missing]
     is_unknown = "id" not in facts
     if is_unknown:
         if known_id is None:
             raise apsw.CorruptError("its id is missing")
         facts["id"] = known_id
-    if damaged or tail.lost or is_unknown:
+    if damaged or tail.lost or missing or is_unknown:
         with connection:
             connection.execute(*write_fact("id", facts["id"]))
             set_aside(connection, damaged)
             for block in tail.damaged:
                 connection.execute(*keep_row(f"block {block.first_offset}", block))
                 connection.execute("DELETE FROM block WHERE first_offset IS ?", (block.first_offset,))
-            for range in tail.lost:
+            for range in [*tail.lost, *missing]:
                 connection.execute(WRITE_LOST, range)
     first_offset, begin_bytes = connection.execute(_READ_OLDEST).get or (tail.last_offset + 1, 0)
     checkpoint_offset = facts.get(CHECKPOINT_OFFSET, 0)
@@ -419,7 +427,7 @@ def _load(connection: apsw.Connection, known_id: str | None) -> Contents:
         quarantine_totals=totals,
         quarantine_dropped=facts.get(QUARANTINE_DROPPED, 0),
         highest_series=facts.get(HIGHEST_SERIES, 0),
-        lost=sorted([*lost, *tail.lost]),
+        lost=sorted([*lost, *tail.lost, *missing]),
         incidents=incidents,
         hub=str(facts.get(HUB, "")),
     )
@@ -432,6 +440,25 @@ def _intact(connection: apsw.Connection, table: str, damaged: list[DamagedRow]) 
             damaged.append(row)
         else:
             yield row
+
+
+def _find_missing(connection: apsw.Connection, lost: Sequence[LostRange]) -> list[LostRange]:
+    """Return the offsets between blocks that no block has and no range declares, in a file of CHECKED_BYTES at most.
+
+    A lost page, or the write-ahead log of another file, can leave such a hole. In a larger file it is found when it is
+    read.
+    """
+    if connection.pragma("page_count") * PAGE_BYTES > CHECKED_BYTES:
+        return []
+    missing = []
+    expected = None
+    for first, last in connection.execute(_READ_RANGES):
+        if expected is not None and expected < first:
+            is_declared = any(range.first_offset <= expected and first - 1 <= range.last_offset for range in lost)
+            if not is_declared:
+                missing.append(LostRange(expected, first - 1, time.time_ns(), "they are missing in the file"))
+        expected = last + 1
+    return missing
 
 
 class _Tail(NamedTuple):

@@ -312,3 +312,19 @@ def test_damaged_marks_are_made_from_the_entries(path: Path, first: int) -> None
     found = open_with(path, f"UPDATE block SET marks = x'c100' WHERE first_offset = {first}")
     assert (found.last_offset, found.marks["a"].seq, found.marks["a"].batches) == (6, 6, 6)
     assert f"the block of entry {first}" in found.incidents[0]
+
+
+def test_missing_blocks_are_declared_at_the_opening(path: Path) -> None:
+    """A hole between two blocks is reported once, with its range; one that is declared already is not."""
+    open_once(path)
+    connection, _ = connect_writer(path, vfs=None, max_bytes=1 << 30)
+    for first in (1, 3, 7):
+        connection.execute(schema.INSERT_BLOCK, sealed_block(first))
+    connection.close()
+    found = open_once(path)
+    assert [range[:2] for range in found.lost] == [(5, 6)]
+    (incident,) = found.incidents
+    assert incident.startswith("entries 5 to 6 of the journal are lost")
+    again = open_once(path)
+    assert again.incidents == []
+    assert again.lost == found.lost
