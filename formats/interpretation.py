@@ -493,11 +493,14 @@ class Interpreter:
         if series.metric not in self._rules.units:
             self.series.set_unit(series, unit[:MAX_UNIT])
 
-    def forget(self, device: str) -> None:
-        """Discard what was learned about a device, whose types changed in the hub."""
-        self.metrics.pop(device, None)
-        self._by_field.pop(device, None)
-        self.series.revision += 1
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric, whose type or name changed in the hub."""
+        series = self.metrics.get(device, {}).pop(metric, None)
+        if series is not None:
+            for fields in self._by_field.get(device, {}).values():
+                for field in [field for field, known in fields.items() if known is series]:
+                    del fields[field]
+            self.series.revision += 1
 
     # Times.
 

@@ -137,6 +137,12 @@ async def open_bridges(
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
         )  # fmt: skip
         bridges.append(bridge)
+
+    def metric_changed(series: Series) -> None:
+        for bridge in bridges:
+            bridge.metric_changed(series.device, {series.metric, *series.names})
+
+    registry.watch_series(metric_changed)
     return bridges
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -77,6 +77,7 @@ class Bridge(ConnectionListener):
         self._store = store
         # For this connection: whether the broker's refusals changed, and whether all was requested again because of it.
         self._refusals_changed = self._has_resubscribed = False
+        self._decoders = [configured.decoder for configured in plan.decoders]
         self._host = plan.host
         # A connection has only one will, which a host application needs for its own state.
         is_host = plan.host is not None and bool(plan.host.state_topic)
@@ -117,6 +118,12 @@ class Bridge(ConnectionListener):
             template = "{{ 'online' if value_json.online else 'offline' }}"
             return {"topic": self._host.state_topic, "value_template": template}
         return {"topic": self._status_topic} if self._status_topic else None
+
+    def metric_changed(self, device: str, names: Iterable[str]) -> None:
+        """Read the next values of a metric by its new type; `names` are all that it ever had."""
+        for decoder in self._decoders:
+            for name in names:
+                decoder.forget(device, name)
 
     def presence_changed(self, device: str) -> None:
         """Announce that a device connected to the hub or disconnected."""

@@ -143,6 +143,10 @@ class Decoder(Protocol):
         reading from before the connection."""
         return topic.endswith(self.retained)
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric: a person has changed its type or name."""
+        return
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read, with the settings that change it."""
         return ()

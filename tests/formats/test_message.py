@@ -142,7 +142,7 @@ def test_a_changed_type_ends_the_fast_way() -> None:
     source = reader.source(ORIGIN)
     either(source, b'{"a": 1}')
     assert either(source, b'{"a": 1}').is_plain
-    reader.interpreter.forget("dev")
+    reader.interpreter.forget("dev", "a")
     assert not either(source, b'{"a": 1}').is_plain
 
 

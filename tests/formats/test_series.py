@@ -68,11 +68,13 @@ def test_an_origin_names_the_device_and_the_metric() -> None:
     assert (row.device, row.values) == ("x-7", {"t.a": 1.0})
 
 
-def test_what_was_learned_about_a_device_can_be_discarded() -> None:
+def test_what_was_learned_about_a_metric_can_be_discarded() -> None:
     """Its type may have been corrected in the hub."""
     types: dict[str, MetricType] = {"a": "string"}
     interpreter = Interpreter(Rules(), UTC, device="d", known_type=lambda device, metric: types.get(metric))
     assert interpreted(interpreter, {"a": 1})[0] == []
     types["a"] = "float"
-    interpreter.forget("d")
+    interpreter.forget("d", "unknown")
+    assert interpreted(interpreter, {"a": 1})[0] == []
+    interpreter.forget("d", "a")
     assert interpreted(interpreter, {"a": 1})[0][0].values == {"a": 1.0}

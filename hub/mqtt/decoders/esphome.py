@@ -88,6 +88,10 @@ class EspHomeDecoder(Decoder):
         """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
         return self._names(topic) is not None or self._status.match(topic) is not None
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

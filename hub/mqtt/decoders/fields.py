@@ -100,6 +100,10 @@ class PresetFields:
         self.has_zone = bool(rules.zone)
         """True if the settings of the bridge state the zone of its devices."""
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._interpreter.forget(device, metric)
+
     def notes(self) -> list[Note]:
         """Return the rules that decided something."""
         return self._interpreter.all_notes()

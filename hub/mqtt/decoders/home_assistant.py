@@ -47,6 +47,10 @@ class HomeAssistantDecoder(Decoder):
         names = self._topic.match(topic)
         return names is not None and names["attribute"] not in NOT_ENTITIES
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

@@ -74,6 +74,10 @@ class MappedDecoder(Decoder):
         """Return whether the topic matches the template."""
         return self._topic.match(topic) is not None
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._reader.interpreter.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._reader.notes

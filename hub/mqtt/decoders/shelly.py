@@ -107,6 +107,10 @@ class ShellyDecoder(Decoder):
             or (len(levels) == 2 and levels[1] == "online")
         )
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

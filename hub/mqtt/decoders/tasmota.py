@@ -85,6 +85,10 @@ class TasmotaDecoder(Decoder):
         names = self._names(topic)
         return names is not None and names.get("kind", "RESULT") in ("SENSOR", "STATE", "LWT", "RESULT")
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

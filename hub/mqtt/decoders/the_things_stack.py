@@ -40,6 +40,10 @@ class TheThingsStackDecoder(Decoder):
         """Return whether the topic is an uplink."""
         return self._topic.match(topic) is not None
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

@@ -55,6 +55,10 @@ class Zigbee2MqttDecoder(Decoder):
         rest = topic.removeprefix(self._prefix)
         return rest in ("bridge/devices", "bridge/state") or rest.endswith(AVAILABILITY)
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()

@@ -97,6 +97,10 @@ class HostApplication(Decoder):
         """Return whether the topic is the host's own state. Messages of edge nodes must not be retained."""
         return topic == self.state_topic != ""
 
+    def forget(self, device: str, metric: str) -> None:
+        """Discard what was learned about a metric."""
+        self._fields.forget(device, metric)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()
