@@ -277,7 +277,8 @@ class Interpreter:
             device, used, prefix = place
             time_ns, is_odd, time_fields = self._time(record, device, now_ns)
         known = self._by_field.get(device, _NO_FIELDS).get(prefix, _NO_FIELDS)
-        skipped = used | time_fields if time_fields else used
+        # A name beside the fields that is a part of the device leaves the field of that name a value.
+        skipped = used.difference(record.names) | time_fields if used or time_fields else _NONE
         values: dict[str, Value] = {}
         for name, raw in record.values.items():
             if name in skipped:
@@ -331,7 +332,7 @@ class Interpreter:
         """Remember the device and the beginning of the metrics for the next record with these names."""
         names = record.names.keys() | {"field"}
         templates = (self._device, self._metric)
-        if self._origin is not self._outside or not device or record.schema.metric or not used <= names:
+        if self._origin is not self._outside or record.schema.metric or not used <= names:
             return
         if all(template is None or template.fields <= names for template in templates):
             if len(self._places) >= MAX_PLACES:

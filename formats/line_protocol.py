@@ -15,11 +15,9 @@ MEASUREMENT = "measurement"
 IDENTITY = ("device", "device_id", "host", "hostname")
 """Tags that identify the device by default, as this hub and the agents of InfluxDB write them."""
 
-_LINE = re.compile(
-    r"(?:[^,\s=\\]|\\.)+(?:,(?:[^,\s=\\]|\\.)+=(?:[^,\s=\\]|\\.)+)* +"
-    r"(?:[^,\s=\\]|\\.)+=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)(?:,(?:[^,\s=\\]|\\.)+=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+))*"
-    r"(?: +-?[0-9]{1,19})?"
-)
+_NAME = r"(?:[^, \t\n\r=\\]|\\.)+"
+_FIELD = rf"{_NAME}=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)"
+_LINE = re.compile(rf"{_NAME}(?:,{_NAME}={_NAME})* +{_FIELD}(?:,{_FIELD})*(?: +-?[0-9]{{1,19}})?")
 _FIELD_VALUE = re.compile(r"=([^\s,\"=]+)(?=[, ]|$)")
 _NAN = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[iu]?|t|f|true|false", re.IGNORECASE)
@@ -60,7 +58,11 @@ class LineProtocolReader:
         self._names: dict[str, Mapping[str, str]] = {}
         self._measurements = frozenset(measurements)
         self._schema = Schema(typed=True, integers=True, identity=IDENTITY, time_format=precision or "ns")
-        self._joiner = RecordJoiner(_is_open, lambda raw: _is_record(raw, parse))
+        self._joiner = RecordJoiner(
+            # A quote in a name opens no text.
+            lambda raw: _is_open(raw) and not _is_record(raw, parse),
+            lambda raw: _is_record(raw, parse),
+        )
 
     def feed(self, frames: Iterable[TextFrame]) -> Iterator[Entry]:
         """Yield a record for each line, or its refusal."""

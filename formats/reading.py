@@ -15,6 +15,7 @@ import msgspec
 from formats.block import Block, BlockReader
 from formats.custom import UserFunction, function_reader, regex_reader
 from formats.detection import Detection, detect
+from formats.export import ExportReader, is_export
 from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
 from formats.interpretation import Interpreter, KnownType
 from formats.json_text import read_json, read_senml
@@ -182,6 +183,11 @@ class Reading:
         return self._reader if isinstance(self._reader, TableReader) else None
 
     @property
+    def header_lines(self) -> Sequence[int]:
+        """The numbers of the lines before the data of a table."""
+        return self._reader.header_lines if isinstance(self._reader, TableReader | ExportReader) else ()
+
+    @property
     def notes(self) -> list[Note]:
         """The rules that decided something, the most general first."""
         notes = []
@@ -317,7 +323,7 @@ def reader_of(
         case "line":
             return LineProtocolReader(rules.time_format if rules.time_format in NS_PER_UNIT else "", rules.measurements)
         case "csv":
-            return TableReader(rules, head)
+            return ExportReader() if is_export(head) else TableReader(rules, head)
         case "pairs":
             return FrameReader(read_pairs)
         case "plotter":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -124,7 +125,13 @@ def _problem(rules: Rules) -> str | None:
 
 def _encoding_problem(encoding: str) -> str | None:
     try:
-        if encoding == "auto" or "aé".encode(encoding, "replace").decode(encoding)[:1] == "a":
+        if encoding == "auto":
+            return None
+        # Some codecs are no encodings of text, and one cannot decode a text in parts.
+        sample = "a;é\n".encode(encoding, "replace")
+        decode = codecs.getincrementaldecoder(encoding)().decode
+        parts = "".join(decode(sample[place : place + 1]) for place in range(len(sample))) + decode(b"", True)
+        if parts == sample.decode(encoding) and parts.startswith("a;"):
             return None
     except (LookupError, UnicodeError):
         pass

@@ -252,14 +252,16 @@ class TableReader:
             before = self._table_start(rows, before)
         self._header_cells = self._commented_header(rows[before:])
         table = [row for row in rows[before:] if not self._is_comment(row)]
+        # Comments are skipped wherever they are, so they do not count.
+        skipped = before - sum(map(self._is_comment, rows[:before]))
         if not table:
-            return before, False, before
+            return before, False, skipped
         header = rules.header if rules.header is not None else self.kind != "plain" or is_header(table[0])
         if not header:
             self._header_cells = []
-            return before, False, before
+            return before, False, skipped
         self._header_cells = table[0]
-        after = before + 1
+        after = skipped + 1
         if self.kind == "toa5":
             self._units = table[1] if len(table) > 1 else []
             after += 2

@@ -250,9 +250,11 @@ def test_date_time_and_zone_can_be_three_columns() -> None:
     ]
 
 
-def test_a_commented_header_is_the_header() -> None:
-    """A header that begins with # is no comment where its cells match those of the data."""
-    content = read("#time,temp,hum\n2026-11-28T15:00:00Z,21.5,40\n2026-11-28T15:01:00Z,21.6,41\n")
+@pytest.mark.parametrize("before", ["", "# a logger\n", "# a logger\n# made it\n", "a logger\n# made it\n"])
+def test_a_commented_header_is_the_header(before: str) -> None:
+    """A header that begins with # is no comment where its cells match those of the data. Comments before it cost no
+    line of data."""
+    content = read(before + "#time,temp,hum\n2026-11-28T15:00:00Z,21.5,40\n2026-11-28T15:01:00Z,21.6,41\n")
     assert content.values == [{"temp": 21.5, "hum": 40.0}, {"temp": 21.6, "hum": 41.0}]
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from encodings.aliases import aliases
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from formats.framing import LineFraming, RecordJoiner, Transcoder, decode_text
 from formats.record import RefusedInput, TextFrame
+from formats.rules import RulesError, rules_of
+from tests.formats.reading_of import read
+
+REFUSED_CODECS = {
+    "base64_codec", "bz2_codec", "hex_codec", "idna", "mbcs", "oem", "punycode", "quopri_codec", "rot_13", "undefined",
+    "uu_codec", "zlib_codec",
+}  # fmt: skip
+"""Codecs of Python that are no encodings of text, need another system, or cannot decode a text in parts."""
 
 STREAM = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b" ", b"\0", b"x" * 9]), max_size=30).map(
     b"".join
@@ -104,3 +114,18 @@ def test_utf_16_without_a_byte_order_mark_is_little_endian(encoding: str, writte
     data = f"{mark}temp=21.5 °C\n".encode(written)
     parts = [transcoder.feed(data[place : place + 1]) for place in range(len(data))]
     assert (b"".join(parts) + transcoder.feed(b"", final=True)).decode() == "temp=21.5 °C\n"
+
+
+@pytest.mark.parametrize("encoding", sorted({*aliases.values(), "UTF-8", "utf_8_sig", "idna", "punycode", "undefined"}))
+def test_every_encoding_that_is_accepted_is_read_right(encoding: str) -> None:
+    """Wherever the bytes are cut. Other codecs of Python are refused, such as those for compression."""
+    try:
+        rules_of({"encoding": encoding})
+    except RulesError:
+        assert encoding in REFUSED_CODECS
+        return
+    table = "time;temp C\\n+x\r\n2026-11-28 15:00:00;21,5\r\n2026-11-28 15:01:00;21,75\r\n".encode(encoding)
+    for piece in (0, 1, 3):
+        content = read(table, encoding=encoding, piece=piece)
+        assert content.column("temp C\\n+x") == [21.5, 21.75]
+        assert content.refusals == []
