@@ -1,7 +1,7 @@
 """Rows to batches. The same rows always make the same batches, so the number of a batch identifies a part of the file.
 
-The file is cut into slices. In each slice the rows of a device and group become batches, in order of time. Slices bound
-the memory. A file that mixes the rows of many devices only gets smaller batches.
+The file is cut into slices. In each slice the rows of a device that have metrics in common become batches, in order of
+time. Slices bound the memory. A file that mixes the rows of many devices only gets smaller batches.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ SLICE_BYTES = 8 << 20
 
 SLICE_READINGS = 100_000
 """Readings in one slice: about 10 MB as Python objects, and a thousand readings per batch with a hundred devices."""
+
+MORE_ROWS = 1_000
+"""Rows of one time that a slice may have in addition. A file whose times are all the same is cut nevertheless."""
 
 BATCH_BYTES = 64 << 10
 """Size of a batch: large beside the overhead of a frame, small beside the largest frame of a hub."""
@@ -77,18 +80,61 @@ class FileBatch(NamedTuple):
 
 
 def slices(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield the rows in portions that fit into memory."""
+    """Yield the rows in portions that fit into memory. Rows of one time stay together, up to MORE_ROWS of them."""
     portion: list[Item] = []
-    size = readings = 0
+    size = readings = more = 0
+    time_ns: int | None = None
     for item in items:
+        is_row = type(item) is Row
+        if size >= SLICE_BYTES or readings >= SLICE_READINGS:
+            more += 1
+            if not is_row or item.time_ns != time_ns or more > MORE_ROWS:  # type: ignore[union-attr]
+                yield portion
+                portion, size, readings, more = [], 0, 0, 0
         portion.append(item)
         size += len(item.raw)
-        readings += len(item.values) if type(item) is Row else item.readings  # type: ignore[union-attr]
-        if size >= SLICE_BYTES or readings >= SLICE_READINGS:
-            yield portion
-            portion, size, readings = [], 0, 0
+        if is_row:
+            time_ns = item.time_ns  # type: ignore[union-attr]
+            readings += len(item.values)  # type: ignore[union-attr]
+        else:
+            readings += item.readings  # type: ignore[union-attr]
     if portion:
         yield portion
+
+
+class Groups:
+    """The rows of one device in a slice, in groups that have no metric in common.
+
+    The hub moves a row if its time is taken by another reading in the columns of its batch, whatever the row has. A
+    metric in one group only is in the columns of the batches that have its readings, and of no others.
+    """
+
+    def __init__(self) -> None:
+        self._of_kind: dict[tuple[str, ...], list[Row]] = {}
+        self._of_metric: dict[str, list[Row]] = {}
+
+    def add(self, row: Row) -> None:
+        """Add a row."""
+        kind = tuple(row.values)
+        rows = self._of_kind.get(kind)
+        if rows is None:
+            rows = self._of_kind[kind] = self._joined(kind)
+        rows.append(row)
+
+    def _joined(self, kind: tuple[str, ...]) -> list[Row]:
+        """Return the group of these metrics, joined from those that have one of them."""
+        found = {id(rows): rows for name in kind if (rows := self._of_metric.get(name)) is not None}
+        first, *others = found.values() or ([],)
+        for rows in others:
+            first += rows
+            self._of_kind.update({known: first for known, value in self._of_kind.items() if value is rows})
+            self._of_metric.update({name: first for name, value in self._of_metric.items() if value is rows})
+        self._of_metric.update(dict.fromkeys(kind, first))
+        return first
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Yield the groups, in the order of their first rows."""
+        return iter({id(rows): rows for rows in self._of_kind.values()}.values())
 
 
 class Numbering:
@@ -99,19 +145,19 @@ class Numbering:
 
     def cut(self, portion: Iterable[Item]) -> list[list[FileBatch]]:
         """Return the batches of the next slice, a list for each device."""
-        devices: dict[str, dict[str, list[Row]]] = {}
+        devices: dict[str, Groups] = {}
         blocks: dict[str, list[Block]] = {}
         for item in portion:
+            groups = devices.get(item.device)
+            if groups is None:
+                groups = devices[item.device] = Groups()
             if type(item) is Row:
-                # Rows of one kind begin with the same metric.
-                group = next(iter(item.values))
-                devices.setdefault(item.device, {}).setdefault(group, []).append(item)
+                groups.add(item)
             else:
-                devices.setdefault(item.device, {})
                 blocks.setdefault(item.device, []).append(cast("Block", item))
         batches: list[list[FileBatch]] = []
         for device, groups in devices.items():
-            parts: list[list[Row] | BlockPart] = [part for group in groups.values() for part in _cut(group)]
+            parts: list[list[Row] | BlockPart] = [part for rows in groups for part in _cut(rows)]
             parts += [part for block in blocks.get(device, ()) for part in _cut_block(block)]
             first = self.batches.get(device, 0) + 1
             batches.append([FileBatch(device, seq, part) for seq, part in enumerate(parts, first)])

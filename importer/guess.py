@@ -21,6 +21,9 @@ from importer.records import MappingError
 MAX_LINES = 2000
 """First lines that decide: 10 ms of work, and one line of each series of most files."""
 
+OWN_MEASUREMENT = "telemetry"
+"""The measurement of all lines that a hub exports. It says nothing about a series."""
+
 _DIGITS = ((17, "ns"), (14, "us"), (11, "ms"), (9, "s"))
 """A time since 1970 with at least this many digits has this unit, for times between 1973 and 2286."""
 
@@ -59,7 +62,8 @@ def _naming(rules: Rules, points: Sequence[InputRecord]) -> dict[str, object]:
     if any(set(part) & set("{}|") for part in parts):
         return {}
     changes: dict[str, object] = {}
-    if len(measurements) == 1 and any(field != "value" for point in points for field in point.values):
+    is_telling = measurements != [OWN_MEASUREMENT] and all(field == "value" for p in points for field in p.values)
+    if len(measurements) == 1 and not is_telling:
         changes["measurements"] = rules.measurements or tuple(measurements)
     else:
         parts.insert(0, MEASUREMENT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import cast
@@ -63,7 +63,7 @@ class FileSurvey:
         self.notes: list[Note] = []
         self.digest = b""
         self.epoch = ""
-        self.header_lines: list[int] = []
+        self.header_lines: Sequence[int] = ()
         self.is_annotated = False
         self._known_type = known_type
         self._now_ns = time.time_ns()
@@ -129,8 +129,8 @@ class FileSurvey:
             for device in self.numbering.batches
         }
         self.settings = _settings(reading)
-        if reading.table is not None:
-            self.header_lines, self.is_annotated = reading.table.header_lines, reading.table.kind == "annotated"
+        self.header_lines = reading.header_lines
+        self.is_annotated = reading.table is not None and reading.table.kind == "annotated"
         types = {device: self.types(device) for device in self.metrics}
         self.epoch = epoch_of(self.digest, self.settings, [types, self.numbering.batches, self.readings])
 

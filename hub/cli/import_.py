@@ -73,10 +73,11 @@ def import_files(
     """
     if rejects is not None and len(files) > 1:
         fail(COMMAND, "--rejects works with one file only: the lines of several files would be mixed", MISUSE)
-    # Rows are small objects without cycles. With the default threshold, collections take a tenth of the time.
-    gc.set_threshold(100_000)
     report = ImportReport(as_json=as_json, console=Console(stderr=True))
     with ExitStack() as stack:
+        # Rows are small objects without cycles. With the default threshold, collections take a tenth of the time.
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(100_000)
         refused = RejectsFile(rejects, files[0])
         try:
             rules = import_rules(options.fields())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,18 +71,32 @@ def test_every_reading_is_in_one_batch_and_numbers_have_no_hole(rows: list[Row])
     assert batches_of(rows) == batches
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.dictionaries(st.sampled_from("abc"), st.floats(0, 1), min_size=1))))
-def test_only_a_second_reading_of_a_series_shares_a_time_with_another_row(content: list[tuple[int, Any]]) -> None:
-    """Two rows of a batch have one time only if they have a metric in common: the hub moves such a row."""
+@given(st.lists(st.tuples(st.integers(0, 5), st.dictionaries(st.sampled_from("abcd"), st.floats(0, 1), min_size=1))))
+def test_only_a_second_reading_of_a_series_is_moved(content: list[tuple[int, dict[str, Value]]]) -> None:
+    """The hub moves a row to the next free time if a series in the columns of its batch has a reading at its time. Such
+    a row has the second reading of each of its series."""
     rows = [Row(line, b"", "a", time_ns, values) for line, (time_ns, values) in enumerate(content, 1)]
+    stored: set[tuple[int, str]] = set()
     for batch in batches_of(rows):
         assert isinstance(batch.rows, list)
-        taken: set[tuple[int | None, str]] = set()
+        columns = {name for row in batch.rows for name in row.values}
+        given: set[tuple[int, str]] = set()
         for row in batch.rows:
-            names = {(row.time_ns, name) for name in row.values}
-            if any(time_ns == row.time_ns for time_ns, _ in taken):
-                assert names <= taken, batch.rows
-            taken |= names
+            time_ns = row.time_ns or 0
+            names = {(time_ns, name) for name in row.values}
+            if {(time_ns, name) for name in columns} & stored or any(time == time_ns for time, _ in given):
+                assert names <= stored | given
+            given |= names
+        stored |= given
+
+
+def test_rows_of_one_time_stay_in_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a bound, so that memory has one, too."""
+    monkeypatch.setattr(batching, "SLICE_READINGS", 2)
+    rows = [Row(line, b"", "a", line // 5, {f"m{line % 5}": 1.0}) for line in range(15)]
+    assert [len(portion) for portion in slices(rows)] == [5, 5, 5]
+    monkeypatch.setattr(batching, "MORE_ROWS", 1)
+    assert [len(portion) for portion in slices(rows[:5])] == [3, 2]
 
 
 def test_a_block_is_cut_into_batches_in_order_of_time() -> None:

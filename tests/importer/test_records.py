@@ -20,7 +20,9 @@ def written(directory: Path, content: bytes, *, compressed: bool = False) -> Tex
     return TextFile(path)
 
 
-@given(content=st.binary(max_size=64), size=st.integers(1, 20), compressed=st.booleans())
+@given(
+    content=st.binary(max_size=64).map(b"a".__add__) | st.just(b""), size=st.integers(1, 20), compressed=st.booleans()
+)
 def test_pieces_are_the_content_and_can_be_read_again(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, size: int, compressed: bool
 ) -> None:
