@@ -72,7 +72,7 @@ class StatusFile:
                 status = self._status()
                 shown = (
                     status.connection, status.problem, [(s.name, s.error) for s in status.sources],
-                    self._input and self._input.format,
+                    self._input and (self._input.format, self._input.refused),
                 )  # fmt: skip
                 wait_s = written_s + REFRESH_SECONDS - loop.time()
                 if shown != written or wait_s <= 0:

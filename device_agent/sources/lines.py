@@ -252,7 +252,7 @@ def sensor_readings(reading: Reading, result: Result, arrival_ns: int | None = N
 def refusal_of_line(refusal: RefusedInput) -> str:
     """Return the reason of a refusal with the beginning of its line, which is cut."""
     what = f"{refusal.metric}: " if refusal.metric else ""
-    return f"{what}{refusal.reason} in {refusal.raw[:MAX_SHOWN_BYTES]!r}"
+    return f"{what}{refusal.reason} in {refusal.raw[:MAX_SHOWN_BYTES].decode(errors='backslashreplace')!r}"
 
 
 class ReplaySource:

@@ -145,15 +145,15 @@ class SerialSource:
     def _check(self, result: LineResult) -> None:
         """Record what is refused, in the log and in the health of the source."""
         if not result.refusals:
-            for aspect, warning in (("lines", self._bad), ("values", self._bad_values)):
-                warning.record_success()
-                if warning.count == 0 or warning.successes >= GOOD_LINES:
-                    self.health.recover(aspect)
+            self._bad_values.record_success()
+            self._bad.record_success()
+            if self._bad.count == 0 or self._bad.successes >= GOOD_LINES:
+                self.health.recover("lines")
             return
         reason = refusal_of_line(result.refusals[-1])
         if result.readings or result.refusals[-1].metric:
+            # The source works: its other values arrive. The hub learns the counts.
             self._bad_values.record_failure(reason, times=len(result.refusals))
-            self.health.fail("values", f"{plural(self._bad_values.count, 'refused value')}, the last: {reason}")
         else:
             self._bad.record_failure(reason, times=len(result.refusals))
             self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
@@ -164,8 +164,7 @@ class SerialSource:
         number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
         reason = REASONS.get(number, str(error))
         self._absence.record_failure(reason)
-        for aspect in ("lines", "values"):  # those of another connection, perhaps of another device
-            self.health.recover(aspect)
+        self.health.recover("lines")  # those of another connection, perhaps of another device
         self.health.fail("port", f"no connection: {reason}")
 
 

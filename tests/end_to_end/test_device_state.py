@@ -138,6 +138,10 @@ async def test_a_source_fault_is_visible_until_it_is_over(tmp_path: Path, chromi
             await device.get_by_test_id("source-fault").wait_for(state="detached")
             await device.get_by_test_id("events").filter(has_text="Source recovered").wait_for()
             await source_works(state)
+            # What is refused is counted on the device's page, while the source works.
+            await port.write(b'{"t": "hot"}\n' * 3)
+            await device.get_by_test_id("source-refused").filter(has_text="3 lines or values refused").wait_for()
+            await check_layout(device)
         assert "not running" in await agent_status(state)
         port.pull()
 

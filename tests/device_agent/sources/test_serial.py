@@ -201,12 +201,27 @@ async def test_unreadable_lines_are_a_fault_until_enough_good_ones(wire: PtyPort
         error = plugged.source.health.error
         assert error is not None
         assert error.startswith("2 unreadable lines, the last: ")
-        assert error.endswith(f"in b'{'x' * 60}'")
+        assert error.endswith(f"in '{'x' * 60}'")
         for number in range(2, GOOD_LINES + 1):
             assert plugged.source.health.error == error
             await wire.write(b'{"n": %d}\n' % number)
             await next_values(plugged.readings)
         assert plugged.source.health.error is None
+
+
+async def test_a_refused_value_is_no_fault_of_the_source(wire: PtyPort, ear: Ear) -> None:
+    """Its neighbours are readings; it is logged once and given to the agent, as a line without a format is."""
+    async with plugged_in(wire, ear) as plugged:
+        refused: list[tuple[str, str]] = []
+        plugged.source.health.on_refused = lambda refusals: refused.extend((r.code, r.metric) for r in refusals)
+        await wire.write(b'{"n": 0, "t": 1}\n')
+        await plugged.first
+        await wire.write(b'{"n": 1, "t": "x"}\n{"n": 2, "t": "y"}\nnoise\n{"n": 3}\n')
+        assert [await next_values(plugged.readings) for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert refused == [("type", "t"), ("type", "t"), ("syntax", "")]
+        assert (plugged.source.health.error or "").startswith("1 unreadable line, the last: ")
+    warnings = [record.getMessage() for record in ear.heard if record.levelno >= logging.WARNING]
+    assert ["values that are refused" in text for text in warnings] == [True, False]
 
 
 async def test_a_fault_of_lines_ends_with_the_connection(wire: PtyPort, ear: Ear) -> None:

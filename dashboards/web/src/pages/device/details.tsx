@@ -151,13 +151,18 @@ export function Sources({ state }: { state: DeviceState }) {
             {!ok && <span class="detail">{error}</span>}
           </li>
         ))}
+        {refused > 0 && (
+          <li data-testid="source-refused">
+            <span>
+              {plural(refused, "line or value", "lines or values")} refused before sending. Examples are in{" "}
+              <a class="link" href={withBase("/quarantine")}>
+                quarantine
+              </a>
+              .
+            </span>
+          </li>
+        )}
       </ul>
-      {refused > 0 && (
-        <p class="note" data-testid="source-refused">
-          {plural(refused, "line or value", "lines or values")} refused before sending. The first examples are in the{" "}
-          <a href={withBase("/quarantine")}>quarantine</a>.
-        </p>
-      )}
     </section>
   );
 }
