@@ -1,7 +1,8 @@
 """The metrics of one device, and the validation of every reading before it reaches the spool.
 
 A reading that the hub would reject is rejected here, while the caller still has it. An undeclared metric gets the type
-of its first value. Both int and float become "float": a sensor whose first value is 20 can report 20.5 next.
+of its first value. Both int and float become "float": a sensor whose first value is 20 can report 20.5 next. A metric
+that was declared as integer becomes float with its first float, as it does in the hub.
 """
 
 from __future__ import annotations
@@ -31,17 +32,20 @@ class MetricCatalogue:
             self.declare(metric)
 
     def declare(self, metric: Metric) -> None:
-        """Add a metric, or change its unit and description.
+        """Add a metric, change its unit and description, or make an integer metric a float one.
 
-        Raises ReadingError when it is invalid, changes a type, or exceeds MAX_METRICS.
+        A float metric that is declared as integer stays float. Raises ReadingError when the metric is invalid, changes
+        its type otherwise, or exceeds MAX_METRICS.
         """
         known = self.metrics.get(metric.name)
+        if known is not None and (known.type, metric.type) == ("float", "integer"):
+            metric = _as_float(metric)
         if known == metric:
             return
         _check_definition(metric)
         if known is None and len(self.metrics) >= limits.MAX_METRICS:
             raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
-        if known is not None and known.type != metric.type:
+        if known is not None and known.type != metric.type and (known.type, metric.type) != ("integer", "float"):
             message = f"declared as {metric.type}, but it was {known.type} before"
             raise ReadingError(Code.TYPE_CONFLICT, metric.name, message)
         self.metrics[metric.name] = metric
@@ -61,8 +65,11 @@ class MetricCatalogue:
                 fresh.append(metric)
             if type(value) is float and metric.type == "float" and isfinite(value):
                 row[name] = value
-            else:
-                row[name] = _checked(metric, value)
+                continue
+            if _widens(metric, value):
+                metric = _as_float(metric)
+                fresh.append(metric)
+            row[name] = _checked(metric, value)
         if not row:
             raise ReadingError(Code.EMPTY, "", "it contains no value")
         for metric in fresh:
@@ -83,6 +90,9 @@ class MetricCatalogue:
             metric = self.metrics.get(name)
             if metric is None:
                 metric = _infer(name, first)
+                fresh.append(metric)
+            if metric.type == "integer" and any(_widens(metric, value) for value in column):
+                metric = _as_float(metric)
                 fresh.append(metric)
             if not (metric.type == "float" and _are_finite_floats(column)):
                 column = [None if value is None else _checked(metric, value) for value in column]
@@ -127,6 +137,15 @@ def _infer(name: str, value: object) -> Metric:
             raise ReadingError(Code.WRONG_TYPE, name, message)
     _check_definition(metric)
     return metric
+
+
+def _as_float(metric: Metric) -> Metric:
+    return msgspec.structs.replace(metric, type="float")
+
+
+def _widens(metric: Metric, value: object) -> bool:
+    """Return whether a value makes an integer metric a float one."""
+    return metric.type == "integer" and _is_number(value, Real) and not isinstance(value, Integral)
 
 
 def _checked(metric: Metric, value: object) -> Value:

@@ -228,16 +228,18 @@ _REMEDIATIONS: dict[str, str] = {
         "retry."
     ),
     Code.TYPE_CONFLICT: (
-        "The hub knows the metric with another type, which the reason names. Give the metric its old type or another "
-        "name in the device's program. A retry accepts the readings that fit."
+        "The hub knows the metric with another type, which the reason names. If the device is right, change the type "
+        "on the device's page or with `hub metric retype`, which also retries. Otherwise give the metric its old type "
+        "or another name in the device's program. A retry accepts the readings that fit."
     ),
     FIELD_CONFLICT: (
         "The field of this metric in the store has values of another type, from another device or another program. "
         "Give each device its own measurement (store.measurement), or delete the old values from the store, then retry."
     ),
     Code.WRONG_TYPE: (
-        "A value does not have the declared type of its metric. Correct the device's program. Retry if the metric was "
-        "wrong in the hub; delete the values otherwise."
+        "A value does not have the type of its metric. If the metric is wrong in the hub, change its type on the "
+        "device's page or with `hub metric retype`, which also retries. Otherwise correct the device's program, and "
+        "delete the values."
     ),
     Code.OUT_OF_RANGE: (
         "A number, a time or a text is outside the range that can be stored. Check the device's clock and its sensor's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -73,7 +74,8 @@ def test_a_value_travels_as_its_metrics_type(name: str, value: Any, travels: Any
         ("float", "20.5", Code.WRONG_TYPE),
         ("integer", 2**63, Code.OUT_OF_RANGE),
         ("integer", -(2**63) - 1, Code.OUT_OF_RANGE),
-        ("integer", 20.0, Code.WRONG_TYPE),
+        ("integer", "20", Code.WRONG_TYPE),
+        ("integer", math.nan, Code.NOT_FINITE),
         ("integer", False, Code.WRONG_TYPE),
         ("boolean", 1, Code.WRONG_TYPE),
         ("string", 1, Code.WRONG_TYPE),
@@ -123,8 +125,28 @@ def test_columns_are_as_long_as_the_times() -> None:
     assert refused.value.code is Code.LENGTH_MISMATCH
 
 
+@pytest.mark.parametrize("value", [20.5, 20.0, numpy.float32(20.5)])
+def test_a_float_widens_an_integer_metric(value: Any) -> None:
+    """In a row, in a column among integers, and by a declaration. Another declaration as integer does not undo that."""
+    count = Metric("n", "integer", "kg")
+    ways: list[Callable[[MetricCatalogue], object]] = [
+        lambda catalogue: catalogue.check_row({"n": value}),
+        lambda catalogue: catalogue.check_columns({"n": [1, None, value]}, 3),
+        lambda catalogue: catalogue.declare(Metric("n", "float", "kg")),
+    ]
+    for widen in ways:
+        catalogue = MetricCatalogue([count])
+        assert catalogue.check_row({"n": 1}) == {"n": 1}
+        before = catalogue.revision
+        widen(catalogue)
+        assert (catalogue.metrics["n"], catalogue.revision) == (Metric("n", "float", "kg"), before + 1)
+        assert catalogue.check_row({"n": 2}) == {"n": 2.0}
+        catalogue.declare(count)
+        assert (catalogue.metrics["n"].type, catalogue.revision) == ("float", before + 1)
+
+
 def test_a_definition_can_change_but_not_its_type() -> None:
-    """Unit and description may be declared again, which changes the revision; the type is permanent."""
+    """Unit and description may be declared again, which changes the revision; other types are permanent."""
     catalogue = MetricCatalogue(DECLARED)
     before = catalogue.revision
     catalogue.declare(DECLARED[0])
