@@ -41,6 +41,9 @@ MAX_CONTENT_BYTES = 16 * 1024 * 1024
 MAX_PLANS = 8
 """Shapes of a source that are remembered. Devices send a few: with and without an event, say."""
 
+MAX_PLANNED_FIELDS = 1024
+"""Fields of all remembered shapes of a source, as many as a device has metrics: 16 kB."""
+
 WHOLE = frozenset((*JSON_FORMATS, "value", "modbus", "function"))
 """Formats in which a message is one frame. In the others each line is one."""
 
@@ -168,7 +171,9 @@ class MessageSource:
             if series and series[0] is not None:
                 self._value = (series[0], self._series.revision)
             return
-        if len(self._plans) >= MAX_PLANS:
+        if len(names) > MAX_PLANNED_FIELDS:
+            return
+        if len(self._plans) >= MAX_PLANS or len(names) + sum(map(len, self._plans)) > MAX_PLANNED_FIELDS:
             self._plans.clear()
         metrics = [known.metric for known in series if known is not None]
         stored = None if len(metrics) == len(series) else [known is not None for known in series]

@@ -370,6 +370,9 @@ async def test_reported_messages_are_stored_as_their_senders_mean_them(mosquitto
             assert latest["radar", "target_distance"]["unit"] == "m"
             devices = {entry["device"]: entry["connected"] for entry in (await hub.get("/api/v1/devices"))["devices"]}
             assert (devices["relay25a-70af"], devices["pv1"], "pv2" in devices) == (False, True, False)
+            listed = (await hub.get("/api/v1/devices"))["devices"]
+            names = {entry["device"]: entry["tags"].get("name") for entry in listed}
+            assert [names[legal_device(name)] for name in ("Living Room", "Küche")] == ["Living Room", "Küche"]
             refused: dict[str, set[str]] = {}
             for entry in (await hub.get("/api/v1/quarantine"))["quarantine"]:
                 content = await hub.get(f"/api/v1/quarantine/{entry['offset']}/payload")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from formats import message as module
 from formats.message import MAX_PLANS, MessageReader, MessageSource
 from formats.record import Origin
 from formats.rules import rules_of
@@ -128,12 +129,16 @@ def test_a_flat_object_of_numbers_is_read_the_fast_way_from_the_second_on() -> N
     assert [either(source, b"21.5").is_plain for _ in range(2)] == [False, True]
 
 
-def test_the_shapes_of_a_source_are_bounded() -> None:
-    """At the bound all are dropped and learned again."""
+def test_the_shapes_of_a_source_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of shapes, or of all their fields, all are dropped and learned again."""
     source = source_of(format="json")
     for number in range(3 * MAX_PLANS):
         either(source, json.dumps({f"m{number}": 1}).encode())
         assert len(source._plans) <= MAX_PLANS
+    monkeypatch.setattr(module, "MAX_PLANNED_FIELDS", 3)
+    for count in (2, 1, 2, 4):
+        either(source, json.dumps({f"n{number}": 1 for number in range(count)}).encode())
+        assert sum(map(len, source._plans)) <= 3
 
 
 def test_a_changed_type_ends_the_fast_way() -> None:

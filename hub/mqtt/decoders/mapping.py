@@ -26,6 +26,9 @@ DEVICE = "device"
 METRIC = "metric"
 """Placeholders with a fixed meaning. All others of a topic become tags of the device."""
 
+LABEL = "name"
+"""Tag with the name of a device whose id is a repaired one."""
+
 
 Payload: TypeAlias = Format | Literal["sparkplug"]
 """Format of messages. Those of Sparkplug depend on each other, so another decoder reads them."""
@@ -116,9 +119,12 @@ class MappedDecoder(Decoder):
     ) -> Sequence[Decoded]:
         rows, refusals = source.read(payload, received_ns)
         found: list[Decoded] = []
+        labels = self._reader.interpreter.labels
         for row in rows:
             if row.device:
-                found += self._declared.declare(row.device, fields.tags)
+                label = labels.get(row.device)
+                tags = {**fields.tags, LABEL: label[:MAX_TAG_VALUE]} if label else fields.tags
+                found += self._declared.declare(row.device, tags)
         found += declarations(self._reader.interpreter, rows)
         for row in rows:
             if row.device:

@@ -44,18 +44,18 @@ def found(topic: str, content: bytes, payload: str = "json", **settings: Any) ->
 
 
 def test_device_metric_and_tags_come_from_the_topic() -> None:
-    """A placeholder other than device and metric is a tag, which is declared once."""
+    """A placeholder other than device and metric is a tag, which is declared once; so is a name that was repaired."""
     decoder = decoder_of("{site}/{device}/{metric}", "value")
     assert decoder.filters == ["+/+/+"]
     device = legal_device("boiler 1")
     row = DecodedRow(device, {"temperature": 21.0})
     assert decoder.decode(Message("plant/boiler 1/temperature", b"21")) == [
-        DeviceDeclaration(device, (), {"site": "plant"}),
+        DeviceDeclaration(device, (), {"site": "plant", "name": "boiler 1"}),
         row,
     ]
     assert decoder.decode(Message("plant/boiler 1/temperature", b"21")) == [row]
     assert decoder.decode(Message("other/boiler 1/temperature", b"21")) == [
-        DeviceDeclaration(device, (), {"site": "other"}),
+        DeviceDeclaration(device, (), {"site": "other", "name": "boiler 1"}),
         row,
     ]
 
