@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from formats.columns import cells_of, delimiter_of, kind_of
+from formats.export import is_export
 from formats.framing import decode_text
 from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
@@ -42,6 +43,8 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
     ]
     if not texts:
         return None
+    if is_export(frames):
+        return Detection("csv", "the first line is that of an export of a hub")
     lines = [text for text in texts if not text.startswith("#")] or texts
     if lines[0][0] in "{[" and (found := _json(lines, frames)) is not None:
         return found

@@ -19,6 +19,7 @@ _NAME = r"(?:[^, \t\n\r=\\]|\\.)+"
 _FIELD = rf"{_NAME}=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)"
 _LINE = re.compile(rf"{_NAME}(?:,{_NAME}={_NAME})* +{_FIELD}(?:,{_FIELD})*(?: +-?[0-9]{{1,19}})?")
 _FIELD_VALUE = re.compile(r"=([^\s,\"=]+)(?=[, ]|$)")
+_CLOSED_TEXT = re.compile(rb'(?<!\\)="(?:[^"\\]|\\.)*"', re.DOTALL)
 _NAN = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[iu]?|t|f|true|false", re.IGNORECASE)
 
@@ -144,7 +145,8 @@ def _without_nan(text: str) -> tuple[str, list[str]]:
 
 
 def _is_open(raw: bytes) -> bool:
-    return b'"' in raw and bool((raw.count(b'"') - raw.count(b'\\"')) % 2)
+    """Return whether a text is not closed. It opens behind an equals sign: a name may contain quotes."""
+    return b'"' in raw and b'="' in _CLOSED_TEXT.sub(b"", raw).replace(b'\\="', b"")
 
 
 def _is_record(raw: bytes, parse: Parse) -> bool:
