@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.ingest.partial_batch import count_readings, read_loosely, refused_values
-from hub.model.batch import SOURCE_REFUSED
+from hub.model.batch import MESSAGE_CODES, SOURCE_REFUSED
 from hub.model.store import FIELD_CONFLICT
 from wire.codec import AGENT_MESSAGES, Format
 from wire.columns import ITEM_BYTES
@@ -275,6 +275,17 @@ _STORE_REMEDIATION = (
 )
 
 
+_MESSAGE_REMEDIATION = (
+    "A bridge could not read this message, or not all of its values: those that it could read are stored. The reason "
+    "names the setting that changes the decision. Correct the settings of the subscription, the type of the metric "
+    "(`hub metric retype`), or the device's program, and see the result with `hub mqtt check`. A retry cannot help: "
+    "delete the entry when you no longer need it."
+)
+
+
 def remediation(code: str) -> str:
-    """Return what a person can do about this reason. A code that is not the device protocol's is a store's."""
-    return _REMEDIATIONS.get(code, _STORE_REMEDIATION)
+    """Return what a person can do about this reason.
+
+    A code that is neither the device protocol's nor a bridge's is a store's.
+    """
+    return _REMEDIATIONS.get(code, _MESSAGE_REMEDIATION if code in MESSAGE_CODES else _STORE_REMEDIATION)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from hub.ingest.device import Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import VALIDATION_CODES, RefusedPart, loose, read_loosely
 from hub.ingest.validate import ValidBatch, decode, metrics_to_widen
-from hub.model.batch import SOURCE_REFUSED, Entry, EntryKind, Series
+from hub.model.batch import MESSAGE_CODES, SOURCE_REFUSED, Entry, EntryKind, Series
 from hub.model.identity import Identity
 from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry, settle
 from hub.model.store import FIELD_CONFLICT
@@ -50,6 +50,8 @@ stay for a retry that a person starts."""
 
 METRIC_CODES = frozenset({Code.TYPE_CONFLICT.value, Code.WRONG_TYPE.value, Code.UNKNOWN_METRIC.value, FIELD_CONFLICT})
 """Codes of entries that a change of a metric's type or name may make acceptable."""
+
+_NOT_BATCHES = MESSAGE_CODES | {SOURCE_REFUSED}
 
 DELETE_ENTRIES = 500
 DELETE_BYTES = 8 * 1024 * 1024
@@ -202,8 +204,8 @@ class QuarantineActions:
             # No await from here to the end of the turn: no other decision about the entry can begin meanwhile.
             if not self._is_free(entry.offset):
                 continue
-            if entry.reason is not None and entry.reason[0] == SOURCE_REFUSED:
-                # Its readings were never sent, so there is nothing to accept.
+            if entry.reason is not None and entry.reason[0] in _NOT_BATCHES:
+                # It contains no readings that could be accepted.
                 outcomes.append(RetryOutcome(entry.offset, entry.device, entry.reason))
                 continue
             try:

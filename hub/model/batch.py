@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_args
 
 from msgspec import Struct
 
+from formats.record import RefusalCode
 from wire.codec import Format
 from wire.device import RefusedColumn
 from wire.model import MetricType, Value
@@ -105,6 +106,12 @@ class EntryKind(IntEnum):
     are in a BATCH with the same seq, or a report with the code SOURCE_REFUSED. The payload is the frame, or a message
     with these values; the quarantine table has the reason."""
 
+
+MESSAGE_CODES = frozenset({
+    *get_args(RefusalCode), "topic", "shape", "presence", "decoder", "bad_payload", "bad_seq", "before_birth",
+    "out_of_order", "too_many_nodes", "too_many_devices",
+})  # fmt: skip
+"""Codes of messages that a bridge could not read, or not in full. Their entries in quarantine are not batches."""
 
 SOURCE_REFUSED = "source_refused"
 """Code of a report in quarantine about what a source of the device could not read. The payload is the report."""

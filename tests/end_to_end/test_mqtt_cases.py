@@ -335,12 +335,22 @@ def seen_by(check: BrokerCheck, case: Case) -> tuple[dict[str, dict[str, object]
     return readings, refused
 
 
+async def quarantine(hub: Hub) -> list[dict[str, Any]]:
+    """Return the entries in quarantine."""
+    entries: list[dict[str, Any]] = (await hub.get("/api/v1/quarantine"))["quarantine"]
+    return entries
+
+
 async def corrected(broker: Mosquitto, hub: Hub) -> None:
     """Correct the type of a metric whose first value was a text: the next value is stored by the new type."""
     for payload, stored in (("ERR", "ERR"), ("21.5", None), ("22.5", 22.5)):
         if stored == 22.5:
             client = httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {await hub.admin()}"})
             async with client:
+                reasons = {entry["offset"]: entry["code"] for entry in await quarantine(hub)}
+                # A message is not a batch: a retry leaves it as it is.
+                (await client.post("/api/v1/quarantine/retry", json={})).raise_for_status()
+                assert {entry["offset"]: entry["code"] for entry in await quarantine(hub)} == reasons
                 body = {"metric": "x", "type": "float"}
                 (await client.patch("/api/v1/devices/late/metrics", json=body)).raise_for_status()
         await asyncio.to_thread(publish, broker, [("v/late/x", payload)])
@@ -374,7 +384,7 @@ async def test_reported_messages_are_stored_as_their_senders_mean_them(mosquitto
             names = {entry["device"]: entry["tags"].get("name") for entry in listed}
             assert [names[legal_device(name)] for name in ("Living Room", "Küche")] == ["Living Room", "Küche"]
             refused: dict[str, set[str]] = {}
-            for entry in (await hub.get("/api/v1/quarantine"))["quarantine"]:
+            for entry in await quarantine(hub):
                 content = await hub.get(f"/api/v1/quarantine/{entry['offset']}/payload")
                 for value in content["refused"]:
                     refused.setdefault(entry["device"], set()).add(value.get("metric", ""))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, MAX_VALUES, readable, refused_content, remediation
+from hub.model.batch import MESSAGE_CODES
 from wire.codec import AGENT_MESSAGES, Format
 from wire.device import Refused, SourceRefusal
 from wire.errors import Code
@@ -170,3 +171,10 @@ def test_each_reason_of_the_device_protocol_has_its_own_remediation(code: Code) 
     """Any other code comes from a store."""
     assert remediation(code.value) != remediation("whatever the store says")
     assert "store" in remediation("whatever the store says")
+
+
+@pytest.mark.parametrize("code", sorted(MESSAGE_CODES))
+def test_a_message_that_a_bridge_could_not_read_has_its_own_remediation(code: str) -> None:
+    """Its codes are neither those of the device protocol nor a store's."""
+    assert "hub mqtt check" in remediation(code)
+    assert code not in [*Code]
