@@ -72,6 +72,13 @@ class FileBatch(NamedTuple):
         return self.rows.readings if isinstance(self.rows, BlockPart) else sum(len(row.values) for row in self.rows)
 
     @property
+    def place(self) -> tuple[str, int, int, int]:
+        """The device, the number, the first line and the rows: other rows make batches with other places."""
+        if isinstance(self.rows, BlockPart):
+            return self.device, self.seq, self.rows.line_numbers[0], len(self.rows.times)
+        return self.device, self.seq, self.rows[0].line, len(self.rows)
+
+    @property
     def lines(self) -> list[tuple[int, int]]:
         """The lines of the file: first lines of records, and how many each has."""
         if isinstance(self.rows, BlockPart):

@@ -6,10 +6,12 @@ the same rules, so they have the same rows.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import UTC, tzinfo
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -51,9 +53,8 @@ class FileSurvey:
     ) -> None:
         """Read the beginning to decide what only a file can. `zone` is that of the rules. Raises FileError."""
         self.file = TextFile(path)
-        self.rules = guessed(rules, self.file.head())
+        self.rules = self.settings = guessed(rules, self.file.head())
         self._zone = zone or UTC
-        self.settings = self.rules
         self.numbering = Numbering()
         self.readings = self.lines = self.no_values = self.odd_times = self.local_times = self.ambiguous_times = 0
         self.first_rows: list[Row] = []
@@ -92,14 +93,14 @@ class FileSurvey:
                 break
         if not reading.lines or not (rows or refusals or reading.detection):
             raise MappingError(f"{self.file.path.name} is empty")
-        check_names(reading)
+        _check_names(reading)
         # A value of another type than in the hub, for example, is no matter of the options.
         unread = [refusal for refusal in refusals if not refusal.metric or refusal.code == "ambiguous"]
         if not rows and unread:
             first = rejected(unread[0])
             raise MappingError(f"no line at the beginning can be read. Line {first.line}: {first.message}")
         if rows:
-            check_rows(reading, rows)
+            _check_rows(reading, rows)
         self.local_times = reading.interpreter.times.local
         if zone:
             self.check_zone()
@@ -114,8 +115,10 @@ class FileSurvey:
     def read(self, on_rejected: Callable[[RejectedLines], None], notice: Notice) -> None:
         """Read the whole file. Raises FileError."""
         reading = self._new_reading()
+        places = hashlib.sha256()
         for portion in slices(self._counted(self._items(reading, on_rejected, notice))):
-            self.numbering.cut(portion)
+            for batch in chain.from_iterable(self.numbering.cut(portion)):
+                places.update(repr(batch.place).encode())
         self.digest = self.file.digest
         times, known = reading.interpreter.times, reading.interpreter.metrics
         self.local_times, self.ambiguous_times, self.odd_times = times.local, times.ambiguous, times.odd
@@ -132,7 +135,7 @@ class FileSurvey:
         self.header_lines = reading.header_lines
         self.is_annotated = reading.table is not None and reading.table.kind == "annotated"
         types = {device: self.types(device) for device in self.metrics}
-        self.epoch = epoch_of(self.digest, self.settings, [types, self.numbering.batches, self.readings])
+        self.epoch = epoch_of(self.digest, self.settings, [types, self.readings, places.hexdigest()])
 
     def batches(self) -> Generator[list[list[FileBatch]], None, None]:
         """Yield the batches by slice, in a list for each device. Raises FileError if the file changed since `read`."""
@@ -217,7 +220,7 @@ def _problem(row: Row) -> RejectedLines | None:
     return None
 
 
-def check_names(reading: Reading) -> None:
+def _check_names(reading: Reading) -> None:
     """Raise MappingError if the rules name a column that the table does not have."""
     table, rules = reading.table, reading.rules
     if table is None or table.kind == "annotated":
@@ -230,7 +233,7 @@ def check_names(reading: Reading) -> None:
         raise MappingError(f"there is no column {missing!r}; the columns are {', '.join(table.columns)}")
 
 
-def check_rows(reading: Reading, rows: list[Row]) -> None:
+def _check_rows(reading: Reading, rows: list[Row]) -> None:
     """Raise MappingError if no row has a device, or none has a time."""
     if not any(row.device for row in rows):
         names = reading.interpreter.device_candidates

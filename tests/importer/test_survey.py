@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from formats.rules import Rules, rules_text
-from importer import records
+from importer import batching, records
 from importer.records import FileError, MappingError
 from importer.survey import FileSurvey
 from tests.importer.files import SECOND_NS, opened, reasons, rows_of, surveyed
@@ -56,6 +56,16 @@ def test_the_epoch_is_that_of_content_and_meaning(tmp_path: Path) -> None:
     assert surveyed(tmp_path / "d.lp", LINES, device="b")[0].epoch != first.epoch
     other = surveyed(tmp_path / "e.lp", LINES, lambda device, metric: "boolean")[0]
     assert other.epoch != first.epoch
+
+
+def test_an_import_that_is_cut_into_other_batches_has_another_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub resumes by the number of a batch, so each number has to mean the same rows."""
+    content = "".join(f"m,device=a x={number} {1_700_000_000 + number % 7}\n" for number in range(100))
+    first, _ = surveyed(tmp_path / "a.lp", content)
+    monkeypatch.setattr(batching, "SLICE_READINGS", 90)
+    assert surveyed(tmp_path / "a.lp", content)[0].epoch != first.epoch
 
 
 def test_a_truncated_gzip_file_is_rejected_from_its_end(tmp_path: Path) -> None:
