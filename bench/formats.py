@@ -67,7 +67,8 @@ def cpu_seconds(data: bytes, lines: int) -> float:
 def content_of(kind: str, count: int) -> bytes:
     """Return a number of lines of a kind, behind a header where the kind has one."""
     names = ",".join(f"m{place}" for place in range(8))
-    header = {"csv-block": [names], "csv-time": [f"time,{names}"]}.get(kind, [])
+    headers = {"csv-block": [names], "csv-time": [f"time,{names}"], "csv-text": [f"time,{names},state"]}
+    header = headers.get(kind, [])
     return "".join(line + "\n" for line in (*header, *lines_of(kind, count))).encode()
 
 
@@ -79,8 +80,9 @@ def lines_of(kind: str, count: int) -> Iterator[str]:
         match kind:
             case "csv-block":
                 yield ",".join(values)
-            case "csv-time":
-                yield f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z,{','.join(values)}"
+            case "csv-time" | "csv-text":
+                end = ",idle" if kind == "csv-text" else ""
+                yield f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z,{','.join(values)}{end}"
             case "json":
                 yield f'{{"temp":{values[0]},"hum":{values[1]},"pressure":{values[2]},"level":{values[3]}}}'
             case "line":
@@ -97,6 +99,7 @@ def lines_of(kind: str, count: int) -> Iterator[str]:
 FORMAT_ROWS = (
     FormatRow("format-csv", "CSV, 8 numbers a line, in blocks", "csv-block", 600_000, MUST_BLOCK_LINES_PER_S),
     FormatRow("format-csv-lines", "CSV, a time and 8 numbers a line, in blocks", "csv-time", 300_000),
+    FormatRow("format-csv-text", "CSV line by line: a time, 8 numbers and a text", "csv-text", 60_000),
     FormatRow("format-json", "JSON lines, 4 numbers", "json", 80_000),
     FormatRow("format-line", "line protocol, 4 fields", "line", 60_000),
     FormatRow("format-nmea", "NMEA 0183, GGA", "nmea", 60_000),
