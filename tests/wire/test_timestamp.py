@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.limits import MAX_TIME_NS
-from wire.timestamp import DURATION_NS, NS_PER_S, parse_query_time, time_parser
+from wire.timestamp import DURATION_NS, NS_PER_S, parse_query_time
 
 NOW_NS = 1_700_000_000_123_456_789
 times_ns = st.integers(0, MAX_TIME_NS)
@@ -86,54 +86,3 @@ def test_an_invalid_time_of_a_query_is_rejected(text: str, message: str) -> None
     with pytest.raises(ValueError, match=message) as error:
         parse_query_time(text, NOW_NS)
     assert len(str(error.value)) < 200
-
-
-@given(
-    st.datetimes(datetime(1971, 1, 1), datetime(2261, 1, 1)),
-    st.integers(-14 * 60, 14 * 60),
-    st.integers(0, 999),
-    st.sampled_from(["T", " "]),
-)
-def test_an_iso_8601_time_is_exact(local: datetime, minutes: int, nanoseconds: int, separator: str) -> None:
-    """Nothing is lost down to the nanosecond, whatever the offset."""
-    aware = local.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    text = aware.isoformat(separator, "microseconds")
-    text = f"{text[:26]}{nanoseconds:03}{text[26:]}"
-    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
-    expected = since // timedelta(microseconds=1) * 1000 + nanoseconds
-    assert time_parser("iso8601")(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("format", "text", "time_ns"),
-    [
-        ("s", "1700000000", 1_700_000_000_000_000_000),
-        ("s", "1700000000.123456789", 1_700_000_000_123_456_789),
-        ("ms", "1700000000123", 1_700_000_000_123_000_000),
-        ("ns", "1700000000123456789", 1_700_000_000_123_456_789),
-    ],
-)
-def test_counts_since_1970_lose_nothing(format: str, text: str, time_ns: int) -> None:
-    """A count is never converted to a float."""
-    assert time_parser(format)(text) == time_ns
-
-
-@pytest.mark.parametrize("text", ["", "x", "inf", "NaN", "-1", "99999999999999999999"])
-def test_an_invalid_count_is_rejected(text: str) -> None:
-    """Overflow and non-numbers are rejected with a sentence."""
-    with pytest.raises(ValueError, match=r"count|1970"):
-        time_parser("s")(text)
-
-
-@pytest.mark.parametrize("value", ["1e999999999", "nan", "Infinity", 1e300, 2**63, -1, True, None, "soon", ""])
-@pytest.mark.parametrize("format", ["auto", "iso8601", "s", "ms", "us", "ns", "%H:%M"])
-def test_a_value_that_is_not_a_time_is_rejected_in_every_format(format: str, value: object) -> None:
-    """The error is a ValueError whatever the type and size of the value."""
-    with pytest.raises(ValueError, match=r"not a time|not a count|not between 1970"):
-        time_parser(format)(value)
-
-
-def test_an_unknown_format_is_rejected() -> None:
-    """The sentence lists the formats."""
-    with pytest.raises(ValueError, match="use auto, iso8601"):
-        time_parser("yearly")
