@@ -132,7 +132,7 @@ class Status(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class SourceRefusal(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How many lines or values a source refused for one reason, and the first of them as an example.
+    """Number of lines and values that a source refused for one reason, and the first of them as an example.
 
     `raw` is the line as text, and `metric` and `value` are set if only this value of it was refused. `setting` is the
     setting of the agent that changes the decision.

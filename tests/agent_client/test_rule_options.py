@@ -30,7 +30,7 @@ def test_each_rule_has_an_option() -> None:
 
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:
-    """What neither sets has its default, and what the command fixes wins over both."""
+    """A rule that neither sets has its default, and one that the command fixes wins over both."""
     (tmp_path / "rules.toml").write_text('zone = "Europe/Berlin"\ndecimal = ","\n[types]\na = "string"\n')
     options = RuleOptions(rules=tmp_path / "rules.toml", decimal=".", type=["b=integer"], column=["x", "y=z"])
     rules = options.to_rules(device="kiln")

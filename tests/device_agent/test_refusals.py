@@ -108,7 +108,7 @@ async def test_what_is_refused_is_reported_once(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_report_survives_a_restart(tmp_path: Path) -> None:
-    """What was not sent is in the spool; what was not reported is at the end of the agent."""
+    """A report that was not sent is in the spool, and the last one is stored at the end of the agent."""
     async with Peer() as away:
         pass
     async with Agent(away.url, device="boiler", spool=tmp_path / "spool", drain_seconds=0) as sender:

@@ -46,7 +46,7 @@ async def test_a_port_that_cannot_be_opened_ends_the_check(tmp_path: Path) -> No
 
 
 def test_a_format_that_is_detected_again_begins_another_report() -> None:
-    """What was refused before the first format belongs to the first report."""
+    """A line that was refused before the first format belongs to the first report."""
     input = foreign_input()
     report = PortTrial(input)
     input.refuse(unknown_format(TextFrame(1, b"noise")))
