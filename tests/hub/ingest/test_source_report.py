@@ -10,11 +10,14 @@ from hub.ingest.source_report import (
     EVENT_PERIOD_NS,
     SAME_NS,
     EventBudget,
+    count_refused,
     states_by_hub_clock,
     transitions,
 )
+from hub.model.batch import SOURCE_REFUSED, Entry, EntryKind
 from wire import device as messages
-from wire.device import SourceState
+from wire.codec import AGENT_MESSAGES, Format
+from wire.device import Refused, SourceRefusal, SourceState
 
 NS = 1_000_000_000
 NOW = 1_767_225_600 * NS
@@ -100,3 +103,17 @@ def test_a_burst_is_available_at_once() -> None:
     budget = EventBudget()
     assert [budget.spend(5) for _ in range(EVENT_BURST + 1)] == [0] * EVENT_BURST + [None]
     assert budget.spend(5 + EVENT_PERIOD_NS) == 1
+
+
+def test_a_report_in_the_journal_has_its_count() -> None:
+    """Where marks are damaged, they are made from the entries; any other entry has no refusals of a source."""
+    report = Refused(1, "port", 0, 1, [SourceRefusal("type", 5, ""), SourceRefusal("syntax", 2, "")])
+    formats: tuple[Format, Format] = ("json", "msgpack")
+    for format in formats:
+        frame = AGENT_MESSAGES[format].encode(report)
+        entry = Entry(EntryKind.QUARANTINE, "d", "e", 1, 0, format, frame, reason=(SOURCE_REFUSED, ""))
+        assert count_refused(entry) == 7
+        entry.reason = ("bad_message", "")
+        assert count_refused(entry) == 0
+    assert count_refused(Entry(EntryKind.GAP, "d", "e", 1, 0, "json", b"{}")) == 0
+    assert count_refused(Entry(EntryKind.QUARANTINE, "d", "e", 1, 0, "json", b"{", reason=(SOURCE_REFUSED, ""))) == 0
