@@ -19,7 +19,6 @@ from formats.rules import Format
 from formats.signalk import is_delta, is_hello
 from formats.table import FALLBACK_ENCODING
 from formats.values import INFINITE, NO_VALUE, TRUTHS, cleaned, written_number
-from wire.text import plural
 
 MAX_SAMPLE = 50
 """Frames that detection looks at: more do not change the choice, and a serial port has one at first."""
@@ -59,7 +58,7 @@ def detect(frames: Sequence[TextFrame]) -> Detection | None:
     for format, words, test in tests:
         count = sum(map(test, lines))
         if count * 2 > len(lines):
-            return Detection(format, f"{count} of {plural(len(lines), 'line')} are {words}")
+            return Detection(format, f"{count} of {len(lines):,} lines are {words}")
     return _table(texts, lines)
 
 
@@ -72,7 +71,7 @@ def _json(lines: list[str], frames: Sequence[TextFrame]) -> Detection | None:
     contents = [value for content in found for value in content or ()]
     if contents and count * 2 > len(lines):
         format, words = _json_kind(contents)
-        return Detection(format, f"{count} of {plural(len(lines), 'line')} are {words}")
+        return Detection(format, f"{count} of {len(lines):,} lines are {words}")
     if found[0] is None and _OPENING.match(lines[0]) and _opens(lines[0]):
         return Detection("json", "the first line opens a value that spans lines: JSON", is_document=True)
     return None
@@ -118,7 +117,7 @@ def _table(texts: list[str], lines: list[str]) -> Detection | None:
             continue
     if widths and (width := max(widths, key=widths.count)) > 1:
         name = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}.get(delimiter, repr(delimiter))
-        reason = f"{widths.count(width)} of {plural(len(lines), 'line')} have {width} cells between {name}"
+        reason = f"{widths.count(width)} of {len(lines):,} lines have {width} cells between {name}"
         if all(map(_ONE_COMMA.fullmatch, lines)):
             reason += '; if each line is one number with a decimal comma, set format = "value"'
         return Detection("csv", reason)
