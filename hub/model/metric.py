@@ -8,7 +8,7 @@ from wire.model import MetricType, Value
 
 
 class MetricChange(Struct, frozen=True):
-    """What a person changes about a metric; None leaves it as it is."""
+    """Change of a metric by a person. None leaves a field as it is."""
 
     name: str | None = None
     type: MetricType | None = None

@@ -60,6 +60,8 @@ class Registry:
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         await self.declares.wait()
+        if self.series.type == "integer" and Metric("level") in metrics:
+            self.series = Series(1, "d", "level", "float")
         return {"level": self.series}
 
     def record(self, device: str, kind: str, detail: str) -> None:
@@ -158,6 +160,37 @@ async def test_a_connection_that_ended_meanwhile_does_not_take_over(tmp_path: Pa
         with pytest.raises(WireError):
             await hello
         assert (hub.devices.device("d").session, outlet.ended) == (older, [])
+
+
+async def test_a_float_of_an_integer_metric_is_accepted_when_the_metric_is_float(tmp_path: Path) -> None:
+    """The batch waits for the declaration, also one with a bad value beside the float; the next ones do not wait."""
+    async with running(tmp_path) as hub:
+        hub.registry.series = Series(1, "d", "level", "integer")
+        session, outlet = await hub.connect(FIRST, 1)
+        hub.registry.series = Series(1, "d", "level", "integer")
+        hub.devices.device("d").metrics = {"level": hub.registry.series}
+        await receive(session, messages.Data(1, [1], {"level": [1]}))
+        step = session.receive(AGENT_MESSAGES["json"].encode(messages.Data(2, [2, 3], {"level": [2.5, True]})))
+        assert step is not None
+        assert hub.devices.device("d").received == 1
+        await step()
+        await send(hub, session, 3)
+        assert (outlet.acked, hub.registry.series.type) == (3, "float")
+        assert hub.devices.device("d").durable.readings == 3
+        assert [entry.code for entry in hub.journal.quarantine.index.values()] == ["wrong_type"]
+
+
+async def test_a_connection_that_ends_while_a_metric_is_widened_changes_nothing(tmp_path: Path) -> None:
+    """The agent sends the batch again, to its next connection."""
+    async with running(tmp_path) as hub:
+        session, _ = await hub.connect(FIRST, 1)
+        hub.registry.series = Series(1, "d", "level", "integer")
+        hub.devices.device("d").metrics = {"level": hub.registry.series}
+        step = session.receive(AGENT_MESSAGES["json"].encode(messages.Data(1, [2], {"level": [2.5]})))
+        assert step is not None
+        session.close("the connection broke")
+        await step()
+        assert hub.devices.device("d").received == 0
 
 
 async def test_a_gap_is_reported_without_the_part_that_was_received(tmp_path: Path) -> None:

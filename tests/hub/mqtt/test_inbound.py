@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
-from hub.model.batch import Entry, EntryKind
+from hub.model.batch import Entry, EntryKind, Series
 from hub.mqtt import inbound as module
 from hub.mqtt import message as message_module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
@@ -57,9 +57,10 @@ class Bench:
         self.journal = journal
         self.durable: list[Entry] = []
         self.devices = Devices(journal, clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1)
+        self.directory = Directory()
         self.inbound = Inbound(
             self.devices,
-            Directory(),
+            self.directory,
             [MappedDecoder(TopicMapping("s/{device}/{metric}", "value")), MappedDecoder(TopicMapping("j/{device}"))],
             name="home",
             hub="f" * 32,
@@ -228,6 +229,21 @@ async def test_refused_values_go_to_quarantine_and_their_neighbours_are_stored(t
         (refused,) = content["refused"]
         assert (refused["metric"], refused["value"], refused["code"]) == ("a", "ERR", "type")
         assert first.reason == ("type", 'a: ERR is not a number; to change it: types.a = "string"')
+
+
+async def test_a_float_of_an_integer_metric_widens_it(tmp_path: Path) -> None:
+    """Also in the middle of many messages: all of them are stored."""
+    async with running(tmp_path) as bench:
+        integer = Series(1, "d", "level", "integer", "cm")
+        bench.directory.series["d", "level"] = integer
+        bench.devices.device("d").metrics = {"level": integer}
+        connection = FakeConnection()
+        for mid, payload in enumerate((b"1", b"2", b"2.5", b"3"), 1):
+            bench.arrive(connection, mid, payload)
+        await bench.until(connection, [1, 2, 3, 4])
+        assert (bench.readings, len(bench.journal.quarantine.index)) == ([1, 2, 2.5, 3], 0)
+        widened = bench.directory.series["d", "level"]
+        assert (widened.type, widened.unit) == ("float", "cm")
 
 
 def test_an_accepted_value_is_known() -> None:
