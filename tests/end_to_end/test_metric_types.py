@@ -135,8 +135,8 @@ async def test_every_type_has_its_own_field_in_influxdb(tmp_path: Path, influxdb
 
 @pytest.mark.deadline(180)
 async def test_a_metric_is_retyped_and_renamed(tmp_path: Path) -> None:
-    """The batches that were refused for their type are stored. Texts and numbers stay readable under the new name, while the
-    device continues to send the old one. All of it survives restarts, and a backup of it is intact."""
+    """The batches that were refused for their type are stored. Texts and numbers stay readable under the new name,
+    while the device continues to send the old one. All of it survives restarts, and a backup of it is intact."""
     async with running_hub(tmp_path / "data") as hub, Viewer(hub.ws_url, await hub.admin()) as viewer:
         token = await hub.token("device", "--device", "d")
         connection, _ = await greeted(hub, token, {"name": "t", "type": "string"})

@@ -52,7 +52,12 @@ async def test_a_metric_is_renamed_and_described(hub: CommandedHub) -> None:
 
 async def test_a_new_type_brings_back_what_waited_in_quarantine(hub: CommandedHub) -> None:
     """The command prints how many messages were accepted, and which stay."""
-    await hub.send("pump", batch(1, 1.5), messages.Data(2, [7], {"state": [3.5]}), messages.Data(3, [8], {"none": [1]}))
+    await hub.send(
+        "pump",
+        batch(1, 1.5),
+        messages.Data(2, [7], {"state": [3.5], "flow": [2.0]}),
+        messages.Data(3, [8], {"none": [1]}),
+    )
     done = await hub.run("metric", "retype", "pump", "state", "float")
     assert done.stdout.splitlines()[1].split() == ["state", "float", "string"]
     assert done.stdout.splitlines()[2] == "accepted 1 message from quarantine with 1 reading"
