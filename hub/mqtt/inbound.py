@@ -257,7 +257,9 @@ class RecentReadings:
 
 
 def _size(row: list[Values] | dict[str, set[object]]) -> int:
-    return sum(map(len, row if isinstance(row, list) else row.values()))
+    if isinstance(row, list):
+        return len(row[0]) if len(row) == 1 else sum(map(len, row))
+    return sum(map(len, row.values()))
 
 
 class Inbound:
@@ -383,21 +385,19 @@ class Inbound:
         if message.properties and message.properties.get("hub-origin") == self._hub:
             self.counts.own += 1
             return
-        topic = message.topic
-        decode, wants_retained = self._route_of(topic)
-        if message.retain and not wants_retained:
-            self.counts.retained += 1
-            return
         try:
+            decode, wants_retained = self._route_of(message.topic)
+            if message.retain and not wants_retained:
+                self.counts.retained += 1
+                return
             if decode is None:
                 raise Undecodable("topic", "no subscription takes this topic")
             pending.add(message, decode(message.payload, message.received_ns), self._publish)
         except Undecodable as error:
             pending.rejected.append(RejectedMessage(message, error.code, error.sentence))
-            return
         except Exception as error:
-            # A decoder may run a user's function. Its mistake costs the message and not the connection.
-            log.exception("decoder failed, message quarantined", topic=topic)
+            # A decoder may run a user's function. Its mistake costs the message, and not those that arrived with it.
+            log.exception("decoder failed, message quarantined", topic=message.topic)
             sentence = f"the decoder failed: {type(error).__name__}: {error}"
             pending.rejected.append(RejectedMessage(message, "decoder", sentence))
 

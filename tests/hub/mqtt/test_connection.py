@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener, describe_error
+from hub.mqtt.connection import (
+    PACKETS_PER_TURN,
+    BrokerConnection,
+    BrokerOptions,
+    BrokerSession,
+    ConnectionListener,
+    describe_error,
+)
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.subscriptions import Subscription
 from tests.hub.mqtt.packets import publish
@@ -30,6 +37,7 @@ class Recorder(ConnectionListener):
         self.lowered: list[str] = []
         self.acknowledged: list[tuple[int, int]] = []
         self.received: list[Message] = []
+        self.pauses = False
         self._called = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -47,6 +55,9 @@ class Recorder(ConnectionListener):
     def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
         self.received += messages
         connection.acknowledge([message.id for message in messages if message.qos])
+        if self.pauses:
+            connection.pause_reading()
+        self._called.set()
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         self.acknowledged.append((message_id, reason))
@@ -132,6 +143,25 @@ async def test_a_packet_that_cannot_be_read_ends_the_connection(packet: bytes) -
         await recorder.until(lambda: len(recorder.connections) == 2)
         assert [message.payload for message in recorder.received] == [b"1"]
         assert "protocol error" in recorder.ends[0]
+
+
+async def test_reading_pauses_within_a_turn_of_the_event_loop() -> None:
+    """At most the messages of one turn arrive after a pause, and all arrive in order after `resume_reading`."""
+    total = 5 * PACKETS_PER_TURN
+    async with small_broker(accept) as broker, connecting(broker.port) as recorder:
+        await recorder.until(lambda: bool(recorder.connections))
+        connection = recorder.connections[0]
+        recorder.pauses = True
+        broker.send(b"".join(publish(b"a", b"%d" % number, properties=b"") for number in range(total)))
+        arrived = 0
+        while arrived < total:
+            await recorder.until(lambda arrived=arrived: len(recorder.received) > arrived)  # type: ignore[misc]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(recorder.received) - arrived <= PACKETS_PER_TURN
+            arrived = len(recorder.received)
+            connection.resume_reading()
+        assert [int(message.payload) for message in recorder.received] == list(range(total))
 
 
 WILL, WILL_QOS_1, WILL_RETAIN = 0x04, 0x08, 0x20

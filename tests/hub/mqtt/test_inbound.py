@@ -24,7 +24,7 @@ from hub.mqtt import message as message_module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, PendingRow, RecentReadings, batch_of, group_rows
-from hub.mqtt.message import Message
+from hub.mqtt.message import Decoded, Decoder, Message, TopicDecoder
 from hub.mqtt.subscriptions import Subscriptions
 from tests.hub.mqtt.directory import Directory
 from tests.tasks import running_task
@@ -50,10 +50,35 @@ class FakeConnection:
         self.is_paused = False
 
 
+class FaultyDecoder(Decoder):
+    """Decoder with a defect, which one of its methods shows."""
+
+    filters = ("x/#",)
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def takes(self, topic: str) -> bool:
+        self._fail("takes", topic)
+        return topic.startswith("x/")
+
+    def compile(self, topic: str) -> TopicDecoder:
+        self._fail("compile", topic)
+        return super().compile(topic)
+
+    def decode(self, message: Message) -> Sequence[Decoded]:
+        self._fail("decode", message.topic)
+        return []
+
+    def _fail(self, method: str, topic: str) -> None:
+        if method == self._method and topic.startswith("x/"):
+            raise KeyError(method)
+
+
 class Bench:
     """Inbound side with a running journal, and the durable readings."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *decoders: Decoder) -> None:
         self.journal = journal
         self.durable: list[Entry] = []
         self.devices = Devices(journal, clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1)
@@ -61,7 +86,11 @@ class Bench:
         self.inbound = Inbound(
             self.devices,
             self.directory,
-            [MappedDecoder(TopicMapping("s/{device}/{metric}", "value")), MappedDecoder(TopicMapping("j/{device}"))],
+            [
+                *decoders,
+                MappedDecoder(TopicMapping("s/{device}/{metric}", "value")),
+                MappedDecoder(TopicMapping("j/{device}")),
+            ],
             name="home",
             hub="f" * 32,
             subscriptions=Subscriptions([]),
@@ -102,10 +131,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Bench]:
+async def running(directory: Path, *decoders: Decoder) -> AsyncIterator[Bench]:
     path = directory / "journal.db"
     async with Journal(path, keep_bytes=1 << 28, keep_seconds=60, max_bytes=1 << 30) as journal:
-        bench = Bench(journal)
+        bench = Bench(journal, *decoders)
         async with running_task(bench.inbound.run()):
             yield bench
 
@@ -121,6 +150,22 @@ async def test_acknowledged_messages_are_durable_and_in_order(tmp_path: Path) ->
             assert len(bench.readings) >= len(connection.acked)
         await bench.until(connection, list(range(1, 60, 2)))
         assert bench.readings == list(range(1, 60))
+
+
+@pytest.mark.parametrize("method", ["takes", "compile", "decode"])
+async def test_a_defect_of_a_decoder_costs_only_its_message(tmp_path: Path, method: str) -> None:
+    """The message is in quarantine when it is acknowledged. Those that arrived together with it are stored."""
+    async with running(tmp_path, FaultyDecoder(method)) as bench:
+        connection = FakeConnection()
+        messages = [
+            Message(topic, b"%d" % mid, 1, received_ns=time.time_ns(), id=mid)
+            for mid, topic in enumerate(["s/d/level", "x/d", "s/d/level", "x/d", "s/d/level"], 1)
+        ]
+        bench.inbound.receive(cast("BrokerConnection", connection), messages)
+        await bench.until(connection, [1, 2, 3, 4, 5])
+        assert bench.readings == [1.0, 3.0, 5.0]
+        entries = await bench.journal.quarantine.page(None, code="decoder", limit=10, before=1 << 50)
+        assert len(entries) == 2
 
 
 async def test_a_redelivered_message_is_stored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
