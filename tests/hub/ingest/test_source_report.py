@@ -106,7 +106,7 @@ def test_a_burst_is_available_at_once() -> None:
 
 
 def test_a_report_in_the_journal_has_its_count() -> None:
-    """Where marks are damaged, they are made from the entries; any other entry has no refusals of a source."""
+    """Damaged marks are made from the entries; any other entry has no refusals of a source."""
     report = Refused(1, "port", 0, 1, [SourceRefusal("type", 5, ""), SourceRefusal("syntax", 2, "")])
     formats: tuple[Format, Format] = ("json", "msgpack")
     for format in formats:
