@@ -9,6 +9,7 @@ import pytest
 
 from formats.signalk import device_of, is_delta, source_name
 from tests.formats.reading_of import at, read
+from wire.limits import MAX_UNIT
 
 VESSEL = "vessels.urn:mrn:imo:mmsi:211457160"
 
@@ -146,3 +147,21 @@ def test_other_json_is_no_delta(content: object) -> None:
     refused = read(json.dumps(content), format="signalk")
     assert refused.rows == []
     assert [code for _, code in refused.codes] == ([] if content == [] else ["syntax"])
+
+
+def test_a_unit_of_metadata_has_a_bounded_length() -> None:
+    """A longer one is that of the specification, or none."""
+    metas = [
+        {"path": path, "value": {"units": "x" * length}} for path, length in (("a.b", MAX_UNIT), ("a.c", MAX_UNIT + 1))
+    ]
+    content = read(delta({"meta": metas}) + delta(update(a__b=1.5, a__c=2.5)))
+    units = {series.metric: series.unit for series in content.reading.interpreter.metrics["211457160"].values()}
+    assert units == {"a.b": "x" * MAX_UNIT, "a.c": ""}
+
+
+def test_a_source_without_a_name_is_a_source() -> None:
+    """The note says that one of both has none."""
+    values = [{"path": "a.b", "value": 1.5}]
+    text = delta({"values": values}) + delta({"values": values, "$source": "gps.2"})
+    note = next(note for note in read(text).reading.notes if note.code == "source")
+    assert "the sources none and gps.2" in note.sentence
