@@ -6,7 +6,7 @@ time. Slices bound the memory. A file that mixes the rows of many devices only g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias, cast
@@ -78,12 +78,20 @@ class FileBatch(NamedTuple):
             return self.device, self.seq, self.rows.line_numbers[0], len(self.rows.times)
         return self.device, self.seq, self.rows[0].line, len(self.rows)
 
-    @property
-    def lines(self) -> list[tuple[int, int]]:
-        """The lines of the file: first lines of records, and how many each has."""
+    def lines(self, numbers: Collection[int] = ()) -> list[tuple[int, int]]:
+        """Return the lines of the file: first lines of records, and how many each has.
+
+        With `numbers` only those of these rows of the message, and of the rows that were merged with them.
+        """
         if isinstance(self.rows, BlockPart):
-            return [(line, 1) for line in self.rows.line_numbers]
-        return [(row.line, lines_of(row.raw)) for row in self.rows]
+            return [(line, 1) for number, line in enumerate(self.rows.line_numbers) if not numbers or number in numbers]
+        chosen: Sequence[Row] = self.rows
+        if numbers:
+            sent = [row for row in self.rows if row.values]
+            refused = [row for number, row in enumerate(sent) if number in numbers]
+            times = {row.time_ns for row in refused}
+            chosen = [*refused, *(row for row in self.rows if not row.values and row.time_ns in times)]
+        return [(row.line, lines_of(row.raw)) for row in chosen]
 
 
 def slices(items: Iterable[Item]) -> Iterator[list[Item]]:

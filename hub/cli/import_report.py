@@ -121,7 +121,7 @@ class FileResult:
         """Record a batch, or the values of one, that the hub put in quarantine."""
         self.quarantined += reject.readings if reject.partial else batch.readings
         refused = {row for column in reject.columns for first, last in column.rows for row in range(first, last + 1)}
-        rejected = [part for number, part in enumerate(batch.lines) if not refused or number in refused]
+        rejected = batch.lines(refused)
         lines = [first for first, _ in rejected]
         for first, count in rejected:
             self.rejected.add(first, count)

@@ -90,6 +90,15 @@ def test_only_a_second_reading_of_a_series_is_moved(content: list[tuple[int, dic
         stored |= given
 
 
+def test_a_refused_row_names_the_lines_that_it_was_merged_from() -> None:
+    """The rows of a message are those that still have a value."""
+    rows = [Row(1, b"", "a", 5, {"x": 1.0, "y": 1.0}), Row(2, b"", "a", 7, {"x": 1.0}), Row(3, b"", "a", 7, {"y": 2.0})]
+    (batch,) = batches_of([*rows, Row(4, b"one\ntwo", "a", 9, {"x": 1.0})])
+    assert [time_ns for _, time_ns, name, _ in readings_of(batch) if name == "x"] == [5, 7, 9]
+    assert batch.lines() == [(1, 1), (2, 1), (3, 1), (4, 2)]
+    assert (batch.lines({1}), batch.lines({2})) == ([(2, 1), (3, 1)], [(4, 2)])
+
+
 def test_rows_of_one_time_stay_in_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a bound, so that memory has one, too."""
     monkeypatch.setattr(batching, "SLICE_READINGS", 2)
@@ -107,7 +116,8 @@ def test_a_block_is_cut_into_batches_in_order_of_time() -> None:
     (batches,) = Numbering().cut([block])
     assert len(batches) == 1
     (batch,) = batches
-    assert (batch.readings, batch.lines[0], batch.lines[-1]) == (count, (10 + count, 1), (11, 1))
+    assert (batch.readings, batch.lines()[0], batch.lines()[-1]) == (count, (10 + count, 1), (11, 1))
+    assert batch.lines({1, 3}) == [(9 + count, 1), (7 + count, 1)]
     readings = readings_of(batch)
     assert readings[0] == ("a", 1, "f", float(count - 1))
     assert [time_ns for _, time_ns, _, _ in readings] == list(range(1, count + 1))
