@@ -65,7 +65,7 @@ class FileSurvey:
         self.digest = b""
         self.epoch = ""
         self.header_lines: Sequence[int] = ()
-        self.is_annotated = False
+        self.is_annotated = self.last_line_is_open = False
         self._known_type = known_type
         self._now_ns = time.time_ns()
 
@@ -119,7 +119,7 @@ class FileSurvey:
         for portion in slices(self._counted(self._items(reading, on_rejected, notice))):
             for batch in chain.from_iterable(self.numbering.cut(portion)):
                 places.update(repr(batch.place).encode())
-        self.digest = self.file.digest
+        self.digest, self.last_line_is_open = self.file.digest, self.file.is_open
         times, known = reading.interpreter.times, reading.interpreter.metrics
         self.local_times, self.ambiguous_times, self.odd_times = times.local, times.ambiguous, times.odd
         self.lines, self.no_values, self.notes = reading.lines, reading.interpreter.no_values, reading.notes

@@ -267,7 +267,7 @@ def _notes(survey: FileSurvey) -> list[str]:
         notes.append(f"{ambiguous} twice, when clocks were put back: resolved by --ambiguous {survey.rules.ambiguous}")
     if survey.odd_times:
         notes.append(f"{plural(survey.odd_times, 'time is', 'times are')} before 1990 or more than a day ahead")
-    if survey.file.is_open:
+    if survey.last_line_is_open:
         notes.append("the last line has no line break: check that the file is complete")
     return notes
 

@@ -84,6 +84,19 @@ def test_a_last_line_whose_time_is_cut_off_is_rejected(tmp_path: Path) -> None:
     assert (survey.readings, rejected) == (2, [])
 
 
+def test_an_interrupted_second_pass_does_not_make_the_last_line_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a stopped import is about the whole file."""
+    monkeypatch.setattr(records, "PIECE_BYTES", 10)
+    survey, _ = surveyed(tmp_path / "a.lp", LINES)
+    batches = survey.batches()
+    next(batches)
+    batches.close()
+    assert not survey.last_line_is_open
+    assert surveyed(tmp_path / "b.lp", LINES.rstrip("\n"))[0].last_line_is_open
+
+
 def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
     """Its batches would not be those that were counted."""
     survey, _ = surveyed(tmp_path / "a.lp", LINES)
