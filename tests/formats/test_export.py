@@ -85,7 +85,7 @@ class Draws:
 
     def text(self, *, is_name: bool = False) -> str:
         text = "".join(CHARACTERS[byte % len(CHARACTERS)] for byte in self.take(self.number(9)))
-        # Line protocol cannot tell a backslash of a name before a space, a comma or an equals sign from its own.
+        # Line protocol cannot distinguish a backslash of a name before a space, a comma or an equals sign from its own.
         return "m" + re.sub(r"[\n\t\\]", "", text).rstrip(" ") if is_name else text
 
     def value(self, type: MetricType) -> Any:
