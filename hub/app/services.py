@@ -439,6 +439,7 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         series_of=partial(_series_of, registry),
         history_problem=lambda: core.store.history_problem or core.store_sink.loss,
         registry_problem=lambda: registry.problem,
+        registry_file_problem=lambda: registry.file_problem,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),
         incidents=lambda: core.journal.losses.incidents,

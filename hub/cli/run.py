@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
@@ -39,6 +41,9 @@ def run(
 
     settings = settings_or_exit(config, data=data, listen=listen)
     set_up_log(settings.log)
+    with suppress(OSError, ValueError):  # stderr is no file
+        # A file in memory that was cut ends the process with SIGBUS: the log then says where.
+        faulthandler.enable()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             # Flushed, so that each line arrives without a delay, also in a pipe.

@@ -60,6 +60,7 @@ class Status:
     series_of: Callable[[str], Sequence[Series]]
     history_problem: Callable[[], str | None]
     registry_problem: Callable[[], str | None]
+    registry_file_problem: Callable[[], str | None] = lambda: None
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
     incidents: Callable[[], Sequence[JournalIncident]] = tuple
@@ -180,6 +181,9 @@ class Status:
         history = self.history_problem()
         if history is not None:
             problems["history"] = history
+        registry = self.registry_file_problem()
+        if registry is not None:
+            problems["registry"] = registry
         return problems
 
     def warnings(self) -> dict[str, str]:

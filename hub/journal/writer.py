@@ -31,6 +31,7 @@ from hub.journal.schema import (
 )
 from hub.journal.state import Statement
 from hub.model.journal import JournalError, JournalFailed, JournalFull, settle
+from integrity.open_file import OpenFile
 from integrity.recovery import LogRecovery
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
@@ -252,6 +253,15 @@ class JournalWriter:
         log.error("journal stopped, its disk failed", path=str(self._path), error=str(error))
         self._loop.call_soon_threadsafe(self._failed, self._failure)
         return self._failure
+
+
+def open_files(path: Path) -> list[OpenFile]:
+    """Return the files of the open journal at this path, to compare them with their names.
+
+    The database never becomes smaller while it is open. A checkpoint empties the write-ahead log.
+    """
+    beside = (OpenFile(path.with_name(path.name + suffix), min_bytes=0) for suffix in ("-wal", ".lock"))
+    return [OpenFile(path), *beside]
 
 
 def free_bytes(path: Path) -> int:

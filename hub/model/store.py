@@ -29,6 +29,10 @@ class StoreUnavailable(StoreError):
         self.retry_after_s = retry_after_s
 
 
+class StoreFileLost(StoreUnavailable):
+    """The file of the store was removed, replaced or cut while it was open: what it acknowledged may be lost."""
+
+
 class StoreCursor(NamedTuple):
     """The journal, and the last offset of it up to which the store holds every entry."""
 

@@ -26,6 +26,7 @@ from hub.registry.last_state import RegistryState, current_state, find_loss, rea
 from hub.registry.metric_edit import change_metric
 from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
+from integrity.open_file import OpenFile
 from wire.errors import WireError
 from wire.model import Metric, MetricType
 
@@ -68,6 +69,9 @@ class Registry:
         self._series_watchers: list[Callable[[Series], None]] = []
         self._wake = asyncio.Event()
         self._failure: str | None = None
+        self._file: OpenFile | None = None
+        self.file_problem: str | None = None
+        """What happened to the file while it was open, and what to do; None if nothing did."""
         self._counted_ns = clock()
         """When the open connections were counted as uses of their tokens."""
         self._renewed_ns: int | None = None
@@ -80,6 +84,7 @@ class Registry:
         """Open the file. Raises RegistryError."""
         try:
             await self._thread.open()
+            self._file = OpenFile(self._path)
             self.id = await self._thread.read(hub_id)
             self.journal = await self._thread.read(hub_run.select_journal)
             self._fleet = await self._thread.read(fleet.select_fleet)
@@ -118,6 +123,7 @@ class Registry:
                     self._keyring.record_use(connected(), self._counted_ns)
                 if loop.time() >= flush_at:
                     flush_at = loop.time() + FLUSH_SECONDS
+                    self._compare_file()
                     await self._flush()
                     await self._thread.read(self._record_state)
                     self._failure = None
@@ -416,9 +422,22 @@ class Registry:
             log.error("registry was lost or restored from a copy", loss=self._loss)
             self._events.add(None, self._clock(), "registry lost or restored", self._loss)
 
+    def _compare_file(self) -> None:
+        """Find out whether the open file still has its name, and report once that it does not."""
+        found = self._file.problem() if self._file is not None else None
+        if found is None or self.file_problem is not None:
+            return
+        self.file_problem = (
+            f"{found}: devices, tokens and events that change now are lost at the next start. Stop the hub, restore "
+            "registry.db from a backup, and start it"
+        )
+        log.error("registry file lost", problem=self.file_problem)
+        self._events.add(None, self._clock(), "registry file lost", self.file_problem)
+
     def _record_state(self, connection: apsw.Connection) -> None:
         """Record the state beside the file if it has changed. Runs in the thread."""
         state = current_state(connection)
+        # The record of a file that is gone shows at the next start what the new one lacks.
         if state != self._last_state:
             try:
                 write_state(self._path, state)

@@ -12,7 +12,7 @@ from hub.journal.consumer import SinkLimits, SinkPace, SinkUnavailable
 from hub.journal.journal import Journal
 from hub.model.accounting import CountedEntry
 from hub.model.batch import REPAIRED, Entry, EntryKind
-from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreUnavailable
+from hub.model.store import RefusedReadings, Store, StoreCursor, StoreError, StoreFileLost, StoreUnavailable
 from hub.storage.accounting import AccountingService
 from hub.storage.repaired import new_readings
 from wire.text import plural
@@ -167,6 +167,9 @@ class StoreSink:
             self._accounting.written(entries, last, written)
             await self._accounting.begin(last)
         except StoreError as error:
+            if isinstance(error, StoreFileLost) and self.loss is None:
+                self.loss = str(error)
+                self._on_loss(self.loss)
             raise _unavailable(error) from error
         if known:
             self._on_known(known)

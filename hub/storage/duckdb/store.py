@@ -28,6 +28,7 @@ from hub.model.store import (
     SeriesHistory,
     StoreCursor,
     StoreDescription,
+    StoreFileLost,
     StorePart,
     StoreUnavailable,
     WriteResult,
@@ -53,6 +54,7 @@ from hub.storage.duckdb.upkeep import RetentionPeriods, Upkeep
 from hub.storage.duckdb.verify import verify_part
 from hub.storage.operating_system import lower_priority
 from hub.storage.query import clip_range
+from integrity.open_file import OpenFile
 
 READERS = 2
 """Queries that run at the same time. A slow query does not block the others, and several slow ones leave the processor
@@ -83,6 +85,9 @@ LONG_SCAN = (
     "the scan was ended because too much data arrived while it ran: request a shorter time range or fewer series at "
     "once, or try again when less data arrives"
 )
+
+HEADER_BYTES = 12_288
+"""Size of the headers of a DuckDB file. A checkpoint may make a file smaller, and never smaller than this."""
 
 UPKEEP_EVERY_S = 5.0
 """Time between two checks for data to roll up or to delete."""
@@ -142,6 +147,8 @@ class DuckdbStore:
         self._problem = "the store is not open yet"
         self._read_problem: str | None = None
         self._set_aside = _notice(files_set_aside(path))
+        self._file: OpenFile | None = None
+        self._file_problem: str | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -163,7 +170,7 @@ class DuckdbStore:
 
     @property
     def history_problem(self) -> str | None:
-        return self._read_problem or self._set_aside
+        return self._file_problem or self._read_problem or self._set_aside
 
     @property
     def cursor(self) -> StoreCursor:
@@ -380,6 +387,7 @@ class DuckdbStore:
         except StoreUnavailable as problem:
             self._problem = str(problem)
             raise
+        self._file = OpenFile(self._path, min_bytes=HEADER_BYTES)
         return self._opened[1].cursor
 
     def _open_file(self) -> tuple[Database, Tables]:
@@ -427,7 +435,7 @@ class DuckdbStore:
         if self._on_set_aside is None or (database is not None and (opened is None or opened[0] is not database)):
             return False
         # The consumer opens the new file, because it has to begin where that file ends.
-        self._opened = None
+        self._opened = self._file = None
         self._problem = str(problem)
         try:
             if opened is not None:
@@ -445,12 +453,31 @@ class DuckdbStore:
         return True
 
     def _write(self, entries: Sequence[Entry], cursor: StoreCursor) -> int:
+        self._check_file()
         self._check_room()
         return self._change(lambda tables: tables.append(entries, cursor))
 
     def _append_missing(self, entries: Sequence[Entry]) -> dict[int, int]:
+        self._check_file()
         self._check_room()
         return self._change(lambda tables: tables.append_missing(entries))
+
+    def _compare_file(self) -> str | None:
+        """Return that the open file has lost its name or its bytes, and what to do; None if it has not."""
+        found = self._file.problem() if self._file is not None else None
+        if found is not None and self._file_problem is None:
+            self._file_problem = (
+                f"{found}: nothing more is stored in it, readings wait in the journal. Restart the hub: it begins a "
+                "new file with what the journal has. For the rest, stop the hub and run `hub store rebuild --from COPY`"
+            )
+            log.error("history file lost", path=str(self._path), problem=self._file_problem)
+        return self._file_problem
+
+    def _check_file(self) -> None:
+        """Raise StoreFileLost if the open file has lost its name or its bytes."""
+        problem = self._compare_file()
+        if problem is not None:
+            raise StoreFileLost(problem)
 
     def _check_room(self) -> None:
         free = self._free_bytes()
@@ -472,7 +499,7 @@ class DuckdbStore:
         release.wait()
 
     def _step(self) -> bool:
-        if self._opened is None or self._free_bytes() < self._reserve_bytes():
+        if self._compare_file() is not None or self._opened is None or self._free_bytes() < self._reserve_bytes():
             return False
         return self._change(lambda tables: self._upkeep.step(tables, now_ns=time.time_ns(), now_s=time.monotonic()))
 
@@ -507,14 +534,14 @@ class DuckdbStore:
             database, tables = self._opened
             self._opened = None
             self._problem = "the hub is stopping"
-            has_room = self._free_bytes() >= self._reserve_bytes()
+            has_room = self._free_bytes() >= self._reserve_bytes() and self._file_problem is None
             try:
                 if has_room:
                     tables.save()
             except duckdb.Error as error:
                 # Only the next opening takes longer.
                 log.warning("store summaries not saved, the next start takes longer", error=str(error))
-            if not has_room:
+            if not has_room and self._file_problem is None:
                 log.warning("no room for a checkpoint, the write-ahead log stays for the next start")
             database.close(checkpoint=has_room)
 
