@@ -84,13 +84,17 @@ def _is_data(path: Path) -> bool:
 def _copy(folder: Path, part: Path, manifest: Manifest, observer: Observer) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    owner = part.parent.stat()
     for file in manifest.files:
         observer.begin(file.name, file.size_bytes)
         copy_file(folder / file.name, part / file.name, observer.advance)
+    _give_to_owner(part.parent, part, *part.rglob("*"))
+
+
+def _give_to_owner(data: Path, *paths: Path) -> None:
+    """Give files that root has created to the owner of the data directory: the hub may run as that user."""
     if os.geteuid() == 0:
-        # The hub may run as another user, to whom the data directory belongs.
-        for path in (part, *part.rglob("*")):
+        owner = data.stat()
+        for path in paths:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
@@ -99,6 +103,7 @@ def _set_aside(data: Path, present: list[Path]) -> Path | None:
         return None
     aside = data / f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     aside.mkdir(mode=0o700)
+    _give_to_owner(data, aside)
     for path in present:
         path.rename(aside / path.name)
     sync(aside)

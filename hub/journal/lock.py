@@ -29,6 +29,10 @@ class Lock:
         """True if a journal was opened here before: a file that cannot be read is damaged then, and no foreign one."""
         try:
             self._descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if os.geteuid() == 0 and not self.existed:
+                # The hub may run as another user, to whom the directory belongs.
+                owner = path.parent.stat()
+                os.fchown(self._descriptor, owner.st_uid, owner.st_gid)
         except OSError as error:
             raise JournalError(f"{beside} cannot be opened: {error.strerror}") from error
         try:

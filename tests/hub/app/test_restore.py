@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -111,3 +112,15 @@ async def test_a_running_hub_is_not_replaced(folder: Path, tmp_path: Path) -> No
             restore(folder, tmp_path / "data", IGNORE, replace=True)
         with pytest.raises(HubError, match="in use"), stopped_hub(tmp_path / "data"):
             pass
+
+
+async def test_a_restore_by_root_gives_every_file_to_the_owner_of_the_directory(folder: Path, tmp_path: Path) -> None:
+    """The hub runs as that user, and must be able to open its lock as well."""
+    data = tmp_path / "data"
+    data.mkdir()
+    owner = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(data, *owner)
+    restore(folder, data, IGNORE, replace=False)
+    restore(folder, data, IGNORE, replace=True)
+    assert "journal.db.lock" in {path.name for path in data.iterdir()}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in data.rglob("*")} == {owner}
