@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.app.data_directory import DATABASES, JOURNAL_FILE, REGISTRY_FILE, STORE_FILES, plain_files
+from hub.app.data_directory import DATABASES, JOURNAL_FILE, REGISTRY_FILE, STORE_FILES, interrupted_restore, plain_files
 from hub.app.errors import HubError
 from hub.app.manifest import PIECE_BYTES, Manifest, describe_file, write_manifest
 from hub.app.verify import Observer, verify_directory
@@ -69,6 +69,8 @@ def back_up(data: Path, target: Path, hold: Hold, observer: Observer, *, is_runn
     """
     if not (data / REGISTRY_FILE).exists():
         raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
+    if (interrupted := interrupted_restore(data)) is not None:
+        raise HubError(interrupted)
     if target.exists():
         raise HubError(f"{target} exists already: name a new folder")
     part = target.with_name(target.name + PARTIAL)

@@ -18,6 +18,9 @@ STORE_FILES = (DUCKDB_FILE, f"{DUCKDB_FILE}.wal", INFLUXDB_FILE)
 
 BRIDGE_FILES = "mqtt-*.json"
 
+RESTORING = "restoring"
+"""Folder for files of a restore that do not have their names yet. The next restore removes it."""
+
 REPLACED = "replaced-"
 """Beginning of the name of a folder with the files that a restore has replaced; the rest is the time."""
 
@@ -30,7 +33,9 @@ __all__ = [
     "LIBRARIES",
     "REGISTRY_FILE",
     "REPLACED",
+    "RESTORING",
     "STORE_FILES",
+    "interrupted_restore",
     "plain_files",
     "set_aside_files",
 ]
@@ -40,6 +45,21 @@ def plain_files(data: Path) -> list[str]:
     """Return the names of the files that are replaced as a whole when they change: they can be copied at any time."""
     wheels = (path for path in sorted((data / LIBRARIES).glob("*.whl")) if path.is_file())
     return [path.name for path in sorted(data.glob(BRIDGE_FILES))] + [f"{LIBRARIES}/{path.name}" for path in wheels]
+
+
+def interrupted_restore(data: Path) -> str | None:
+    """Return that a restore into this directory was interrupted, and what to do; None if none was.
+
+    An empty folder is left by a restore whose files all have their names.
+    """
+    folder = data / RESTORING
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    return (
+        f"a restore into {data} was interrupted: its files may be of different times. Run `hub restore` again, with "
+        f"--replace. To keep the files from before instead, move those in the newest folder {REPLACED}TIME back, if "
+        f"there is one, and delete the folder {RESTORING}"
+    )
 
 
 def set_aside_files(data: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.app.backup import check_room, copy_file, describe_error, stopped_hub
-from hub.app.data_directory import DUCKDB_FILE, JOURNAL_FILE, REGISTRY_FILE, REPLACED
+from hub.app.data_directory import DUCKDB_FILE, JOURNAL_FILE, REGISTRY_FILE, REPLACED, RESTORING
 from hub.app.errors import HubError
 from hub.app.manifest import Manifest, ManifestError, read_manifest, verify_files
 from hub.app.verify import Observer
@@ -19,15 +19,11 @@ from hub.registry.hub_run import record_restore
 from hub.storage.operating_system import sync
 from integrity.recovery import recover_log
 
-RESTORING = "restoring"
-"""Folder of the data directory for files that do not have their names yet. The next restore removes it."""
-
 IGNORED = frozenset({ADDRESS_FILE, f"{JOURNAL_FILE}.lock", RESTORING, "lost+found"})
 """Files that make no hub's data: its address and lock, an unfinished restore, and a folder of the file system."""
 
 LAST = (DUCKDB_FILE, JOURNAL_FILE, REGISTRY_FILE)
-"""Files that get their names last, in this order. If the restore is interrupted between two of them, the hub notices
-that the registry of these files is missing, and keeps the store closed."""
+"""Files that get their names last, in this order. A hub does not start on what an interrupted restore leaves."""
 
 
 class RestoreResult(NamedTuple):
@@ -61,16 +57,19 @@ def restore(folder: Path, data: Path, observer: Observer, *, replace: bool) -> R
                 raise HubError(f"{damage[0].file}: {damage[0].what}. Nothing was restored; use another backup")
             check_room(data, sum(file.size_bytes for file in manifest.files))
             part = data / RESTORING
-            _copy(folder, part, manifest, observer)
-            recover_log(part / REGISTRY_FILE)
             # A journal that was damaged when the backup was made has no position.
             journal = JournalPosition(manifest.journal, manifest.last_offset) if manifest.journal else None
-            record_restore(part / REGISTRY_FILE, journal, created_ns=manifest.created_ns, now_ns=time.time_ns())
+            try:
+                _copy(folder, part, manifest, observer)
+                recover_log(part / REGISTRY_FILE)
+                record_restore(part / REGISTRY_FILE, journal, created_ns=manifest.created_ns, now_ns=time.time_ns())
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            # The record of the replaced journal would show that this one has lost its end.
+            lock.record(*(journal or JournalPosition("", 0)))
             replaced = _set_aside(data, present)
             _take_names(part, data)
-            if journal is not None:
-                # Otherwise the record of the replaced journal would show that this one has lost its end.
-                lock.record(*journal)
     except OSError as error:
         raise HubError(f"the backup was not restored: {describe_error(error)}") from None
     return RestoreResult(manifest, replaced)
@@ -101,7 +100,10 @@ def _give_to_owner(data: Path, *paths: Path) -> None:
 def _set_aside(data: Path, present: list[Path]) -> Path | None:
     if not present:
         return None
-    aside = data / f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    name = f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    # An interrupted restore may have begun in the same second.
+    taken = len(list(data.glob(f"{name}*")))
+    aside = data / (f"{name}-{taken + 1}" if taken else name)
     aside.mkdir(mode=0o700)
     _give_to_owner(data, aside)
     for path in present:

@@ -18,6 +18,8 @@ from hub.app.data_directory import (
     JOURNAL_FILE,
     LIBRARIES,
     REGISTRY_FILE,
+    RESTORING,
+    interrupted_restore,
     set_aside_files,
 )
 from hub.app.errors import HubError
@@ -96,7 +98,10 @@ def verify_directory(
     `verify_history` verifies the history of the hub that runs on the directory; None if no hub runs there. No process
     writes a backup; a directory with a manifest is one.
     """
-    if not any((data / name).exists() for name in (REGISTRY_FILE, JOURNAL_FILE, MANIFEST_FILE)):
+    if (interrupted := interrupted_restore(data)) is not None:
+        what, _, next_step = interrupted.partition(". ")
+        observer.found(Finding(f"{RESTORING}/", False, what, "the hub does not start", next_step))
+    elif not any((data / name).exists() for name in (REGISTRY_FILE, JOURNAL_FILE, MANIFEST_FILE)):
         raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
     if (data / MANIFEST_FILE).exists():
         is_backup = True

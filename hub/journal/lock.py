@@ -46,7 +46,7 @@ class Lock:
         return _decode_record(os.pread(self._descriptor, _RECORD.size, 0))
 
     def record(self, id: str, offset: int) -> None:
-        """Record the newest durable offset of the journal with this id."""
+        """Record the newest durable offset of the journal with this id; an empty id records that nothing is known."""
         data = _RECORD.pack(id.encode(), offset, 0)[:-4]
         with suppress(OSError):  # a full disk: the record is an additional witness only
             os.pwrite(self._descriptor, data + zlib.crc32(data).to_bytes(4, "big"), 0)
@@ -68,4 +68,4 @@ def _decode_record(data: bytes) -> JournalPosition | None:
     if len(data) < _RECORD.size or zlib.crc32(data[:-4]).to_bytes(4, "big") != data[-4:]:
         return None
     id, offset, _ = _RECORD.unpack(data)
-    return JournalPosition(id.decode(), offset)
+    return JournalPosition(id.decode(), offset) if id.strip(b"\0") else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -124,3 +126,59 @@ async def test_a_restore_by_root_gives_every_file_to_the_owner_of_the_directory(
     restore(folder, data, IGNORE, replace=True)
     assert "journal.db.lock" in {path.name for path in data.iterdir()}
     assert {(path.stat().st_uid, path.stat().st_gid) for path in data.rglob("*")} == {owner}
+
+
+KILLED_RESTORE = """
+import os, sys
+from pathlib import Path
+from tests.hub.app.busy_hub import IGNORE
+from hub.app.restore import restore
+
+renames = int(sys.argv[1])
+
+def stop(*arguments):
+    global renames
+    if renames == 0:
+        os._exit(9)
+    renames -= 1
+    rename(*arguments)
+
+rename, os.rename = os.rename, stop
+restore(Path(sys.argv[2]), Path(sys.argv[3]), IGNORE, replace=True)
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 2, 5])
+async def test_an_interrupted_restore_is_repeated(folder: Path, tmp_path: Path, renames: int) -> None:
+    """Before, within and after the present files are set aside: no hub starts, and the verification says what to do."""
+    data = tmp_path / "data"
+    restore(folder, data, IGNORE, replace=False)
+    command = [sys.executable, "-c", KILLED_RESTORE, str(renames), str(folder), str(data)]
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 9
+    assert verified(data)[0].file == "restoring/"
+    assert "Run `hub restore` again, with --replace" in verified(data)[0].next_step
+    with pytest.raises(HubError, match="was interrupted"):
+        async with opened_hub(data):
+            pass
+    restore(folder, data, IGNORE, replace=True)
+    assert verified(data) == []
+    async with opened_hub(data) as services:
+        assert services.journal.losses.incidents == []
+
+
+async def test_a_restore_that_fails_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may be full in the middle of the copy: the present files are as they were, and a hub starts on them."""
+    data = tmp_path / "data"
+    restore(folder, data, IGNORE, replace=False)
+
+    def fail(size_bytes: int) -> None:
+        if (data / "restoring" / "history.duckdb").exists():
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(HubError, match="No space left"):
+        restore(folder, data, IGNORE._replace(advance=fail), replace=True)
+    assert names(data) == STORED
+    assert verified(data) == []
