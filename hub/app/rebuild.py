@@ -85,12 +85,13 @@ async def rebuild_history(
         finally:
             remove(scratch)
         # A file that could not be read stays a problem, unless a copy took its place.
-        done = [file for file in damaged if copy is not None or file not in result.rejected]
+        has_copy = copy is not None and copy not in result.rejected
+        done = [file for file in damaged if has_copy or file not in result.rejected]
         await asyncio.to_thread(mark_rebuilt, path, done)
         missing = await _missing(settings, journal, registry, cursor)
         await _count_damaged(journal, missing, is_loss_known=bool(result.unreadable or result.rejected))
     missing = {device: count for device, count in missing.items() if count > 0}
-    return RebuildReport(result, [file.name for file in files], missing)
+    return RebuildReport(result, [file.name for file in files if file not in result.rejected], missing)
 
 
 def _check(settings: Settings, copy: Path | None) -> None:

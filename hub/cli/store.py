@@ -208,7 +208,8 @@ def rebuild_store(
     Stop the hub first. The hub sets a damaged file aside, as history.duckdb.damaged-TIME, and continues in a new one.
     This command writes a file with the readings of both, of the copy, and of the entries that the journal still has,
     each of them once, and then replaces history.duckdb. An interruption changes nothing; the same command can be
-    repeated. If accepted readings are in none of these places, it prints them for each device and exits with 1.
+    repeated. If accepted readings are in none of these places, it prints them for each device and exits with 1. It also
+    exits with 1 if COPY cannot be used.
     """
     report = _rebuild(settings_or_exit(config, data=data), copy)
     result = report.result
@@ -228,7 +229,7 @@ def rebuild_store(
     else:
         for reason in result.rejected.values():
             typer.echo(f"left out: {printable(reason)}", err=True)
-        typer.echo(f"{plural(result.readings, 'reading')} from {', '.join(report.sources)} and the journal")
+        typer.echo(f"{plural(result.readings, 'reading')} from {' and '.join([*report.sources, 'the journal'])}")
         if result.unreadable:
             typer.echo(f"{plural(result.unreadable, 'row')} could not be read")
         if report.missing:
@@ -236,6 +237,8 @@ def rebuild_store(
             for device, count in sorted(report.missing.items())[:MAX_SHOWN]:
                 table.add_row(*cells(device, count))
             Console(stderr=True).print(table)
+    if copy in result.rejected:
+        fail("hub store rebuild", f"{copy} was left out: name another copy, and repeat the command")
     if report.missing:
         fail(
             "hub store rebuild",

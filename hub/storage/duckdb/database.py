@@ -44,6 +44,15 @@ _REMEDY = (
 
 DuckdbConfig = dict[str, str | bool | int | float | list[str]]
 
+LOCAL: DuckdbConfig = {
+    # Eight more threads, which only help if the file is on a remote system.
+    "async_threads": 0,
+    # The hub downloads no extensions, also not for a file that is no database.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+"""Part of every configuration."""
+
 
 class DatabaseDamaged(StoreUnavailable):
     """The file, or its write-ahead log, is damaged. What is intact can be read by `hub store rebuild`.
@@ -116,12 +125,8 @@ class Database:
         config: DuckdbConfig = {
             "memory_limit": memory_limit,
             "threads": threads,
-            # Eight more threads, which only help if the file is on a remote system.
-            "async_threads": 0,
             "wal_autocheckpoint": f"{WAL_BYTES}B",
-            # The hub downloads no extensions.
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
+            **LOCAL,
         }
         try:
             if not path.exists():

@@ -21,7 +21,7 @@ import structlog
 
 from hub.model.store import StoreCursor, StoreError
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.database import Database, DatabaseDamaged, DuckdbConfig, explain, remove, set_aside
+from hub.storage.duckdb.database import LOCAL, Database, DatabaseDamaged, DuckdbConfig, explain, remove, set_aside
 from hub.storage.duckdb.tables import Tables
 from hub.storage.operating_system import sync
 from hub.storage.query import Array
@@ -65,7 +65,7 @@ class SourceFile:
 
     def __init__(self, path: Path, *, memory_limit: str, threads: int) -> None:
         """Open the file, without its write-ahead log if that is damaged. Raises StoreError."""
-        config: DuckdbConfig = {"memory_limit": memory_limit, "threads": threads, "async_threads": 0}
+        config: DuckdbConfig = {"memory_limit": memory_limit, "threads": threads, **LOCAL}
         self._link: Path | None = None
         try:
             self._connection = duckdb.connect(path, read_only=True, config=config)

@@ -11,7 +11,7 @@ import duckdb
 
 from hub.model.store import StoreCursor, StorePart
 from hub.storage.duckdb import schema
-from hub.storage.duckdb.database import DuckdbConfig, explain
+from hub.storage.duckdb.database import LOCAL, explain
 from hub.storage.query import Array
 from integrity.finding import Finding
 from wire.model import MetricType
@@ -19,8 +19,6 @@ from wire.text import plural
 
 PART_ROWS = 4_000_000
 """Rows of one part: 0.5 s of a reader's thread, so that a query waits no longer for it."""
-
-_CONFIG: DuckdbConfig = {"async_threads": 0, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
 
 _TABLE_SHIFT = 40
 """Bits of a position for the rowid in its table."""
@@ -91,7 +89,7 @@ def verify_file(path: Path, report: Callable[[float], None]) -> tuple[list[Findi
     The file is not changed: its write-ahead log is read as a hub would read it at its start.
     """
     try:
-        connection = duckdb.connect(path, read_only=True, config=_CONFIG)
+        connection = duckdb.connect(path, read_only=True, config=LOCAL)
     except (duckdb.Error, OSError) as error:
         problem = str(explain(error, path))
         if "in use by another process" in problem:

@@ -1,8 +1,10 @@
-"""`hub store compact` and `hub store resend`."""
+"""`hub store compact`, `hub store rebuild` and `hub store resend`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hub.model.store import StoreCursor
 from hub.storage.duckdb.store import DuckdbStore
 from tests.hub.cli.hub_command import batch as message
 from tests.hub.cli.hub_command import commanded_hub
+from tests.hub.http.opened_hub import opened_hub
 from tests.hub.storage.duckdb.deletion import delete_before
 from tests.hub.storage.readings import REGISTRY, SERIES, batch, entry
 
@@ -68,3 +71,27 @@ async def test_the_quarantine_is_not_missing_in_the_store(tmp_path: Path, metric
         await hub.send("pump", message(1, 1.0, metric=metric))
         result = await hub.run("store", "resend", "--json")
         assert json.loads(result.stdout)["batches"] == (1 if metric == "flow" else 0)
+
+
+async def test_a_rebuild_from_a_file_that_is_no_copy_fails(tmp_path: Path) -> None:
+    """The rest is rebuilt, and the command lists what it used. DuckDB knows an extension for such a file."""
+    data, copy = tmp_path / "data", tmp_path / "photos.db"
+    async with opened_hub(data):
+        pass
+    with sqlite3.connect(copy) as connection:
+        connection.execute("CREATE TABLE photo (name TEXT)")
+    connection.close()
+    arguments = ["store", "rebuild", "--data", str(data), "--from", str(copy)]
+    result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    assert result.exit_code == 1
+    assert "0 readings from history.duckdb and the journal" in result.stdout
+    assert "photos.db was left out: name another copy" in result.stderr
+    assert "photos.db cannot be read" in result.stderr
+
+
+def test_a_resend_since_a_time_in_the_future_is_refused(tmp_path: Path) -> None:
+    """Nothing would be compared, and the answer would look as if nothing were missing."""
+    arguments = ["store", "resend", "--data", str(tmp_path), "--since", "2199-01-01T00:00:00Z"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "is in the future" in result.output
