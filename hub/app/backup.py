@@ -8,6 +8,7 @@ every series of these entries.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -48,6 +49,12 @@ class BackupResult(NamedTuple):
     findings: list[Finding]
 
 
+def check_hub(data: Path) -> None:
+    """Raise HubError if there is no hub in the directory. Nothing is created there."""
+    if not (data / REGISTRY_FILE).exists():
+        raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
+
+
 @contextmanager
 def stopped_hub(data: Path) -> Iterator[Lock]:
     """Keep a hub from starting on this directory within the context. Raises HubError if one runs."""
@@ -67,10 +74,14 @@ def back_up(data: Path, target: Path, hold: Hold, observer: Observer, *, is_runn
     The folder has its name only when it is complete. Damaged files are copied as they are, and the findings report
     them. Raises HubError; then there is no folder.
     """
-    if not (data / REGISTRY_FILE).exists():
-        raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
+    check_hub(data)
     if (interrupted := interrupted_restore(data)) is not None:
         raise HubError(interrupted)
+    if target.resolve().is_relative_to(data.resolve()):
+        raise HubError(
+            f"{target} is in the data directory {data}: a restore would move it away. Name a folder outside, on "
+            "another disk if there is one"
+        )
     if target.exists():
         raise HubError(f"{target} exists already: name a new folder")
     part = target.with_name(target.name + PARTIAL)
@@ -114,8 +125,10 @@ def copy_file(source: Path, target: Path, between: Callable[[int], None]) -> Non
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error of the system or of a database, for people."""
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    """Return an error of the system or of a database, for people, with the next step if the disk is full."""
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{text}. Free some space, and repeat the command" if is_full else text
 
 
 def _copied_names(data: Path) -> list[str]:

@@ -38,6 +38,8 @@ def restore(folder: Path, data: Path, observer: Observer, *, replace: bool) -> R
 
     Raises HubError; then the directory is as it was, unless the message names what happened.
     """
+    if folder.resolve().is_relative_to(data.resolve()) or data.resolve().is_relative_to(folder.resolve()):
+        raise HubError(f"{folder} and the data directory {data} contain each other: move the backup to another place")
     try:
         manifest = read_manifest(folder)
     except ManifestError as error:

@@ -111,7 +111,9 @@ def restore(
 
 
 def _back_up(data: Path, folder: Path, config: Path | None) -> BackupResult:
-    from hub.app.backup import back_up, stopped_hub
+    from hub.app.backup import back_up, check_hub, stopped_hub
+
+    check_hub(data)
 
     with observed("copying", lambda finding: None) as observer:
         if find_running_hub(data) is None:

@@ -328,9 +328,12 @@ def _since_ns(text: str) -> int:
     """Return the time of a duration before now, or of a time. Raises typer.BadParameter."""
     now_ns = time.time_ns()
     try:
-        return parse_query_time(f"-{text}" if text[:1].isdigit() and text[-1:] in "smhdw" else text, now_ns)
+        since_ns = parse_query_time(f"-{text}" if text[:1].isdigit() and text[-1:] in "smhdw" else text, now_ns)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if since_ns > now_ns:
+        raise typer.BadParameter(f"{text} is in the future: name the time at which the loss began")
+    return since_ns
 
 
 def _print_resent(total: Mapping[str, int], first: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -283,8 +284,11 @@ def _opening(path: Path) -> Iterator[None]:
 def opening_failed(path: Path, error: Exception) -> JournalError:
     """Return the error for a file that cannot be opened, with what to do."""
     match error:
-        case apsw.FullError():
-            return JournalError(f"{path} cannot be opened: there is no room on the disk")
+        case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return JournalError(
+                f"{path} cannot be opened: there is no room on the disk. Free some space, and start the hub again. "
+                "Nothing is lost"
+            )
         case OSError():
             return JournalError(f"{path} cannot be opened: {error.strerror}")
         case apsw.Error() if not isinstance(error, apsw.NotADBError | apsw.CorruptError | apsw.SQLError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -139,3 +140,24 @@ def test_names_for_damaged_files_are_free(tmp_path: Path) -> None:
         names.append(aside(tmp_path / "a.db"))
         names[-1].touch()
     assert len(set(names)) == 3
+
+
+def test_a_repair_on_a_full_disk_leaves_no_part_of_a_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the disk full. The repair succeeds as soon as there is room."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = path.with_name("a.db-wal")
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 1
+    log.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        patch.setattr("integrity.recovery.sync_directory", lambda directory: None)
+        with pytest.raises(OSError, match="No space left"):
+            recover_log(path)
+    assert log.read_bytes() == content
+    assert not path.with_name("a.db-wal.new").exists()
+    assert recover_log(path) is not None
+    assert rows_of(path) == ROWS

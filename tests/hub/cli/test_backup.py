@@ -75,3 +75,24 @@ async def test_a_hold_that_ended_early_is_an_error(tmp_path: Path) -> None:
 
         with pytest.raises(HubError, match="not consistent"):
             await asyncio.to_thread(copy)
+
+
+async def test_a_backup_is_no_part_of_a_data_directory(tmp_path: Path) -> None:
+    """A restore would move it away while it reads it. A directory without a hub stays empty."""
+    data, folder, empty = tmp_path / "data", tmp_path / "backup", tmp_path / "empty"
+    empty.mkdir()
+    async with opened_hub(data):
+        pass
+    assert run("backup", folder, "--data", data).exit_code == 0
+    for arguments, what in [
+        (("backup", data / "backup", "--data", data), "is in the data directory"),
+        (("restore", folder, "--data", folder, "--replace"), "contain each other"),
+        (("restore", folder, "--data", tmp_path, "--replace"), "contain each other"),
+        (("backup", tmp_path / "other", "--data", empty), "there is no hub"),
+        (("store", "rebuild", "--data", empty), "there is no hub"),
+    ]:
+        result = await asyncio.to_thread(run, *arguments)
+        assert result.exit_code == 1
+        assert what in result.stderr
+    assert list(empty.iterdir()) == []
+    assert not (data / "backup").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import zlib
@@ -328,3 +329,10 @@ def test_missing_blocks_are_declared_at_the_opening(path: Path) -> None:
     again = open_once(path)
     assert again.incidents == []
     assert again.lost == found.lost
+
+
+def test_an_opening_on_a_full_disk_names_the_next_step(path: Path) -> None:
+    """It is not damage: nothing is salvaged, and nothing is lost."""
+    error = schema.opening_failed(path, OSError(errno.ENOSPC, "No space left on device"))
+    assert not isinstance(error, schema.JournalDamaged)
+    assert "Free some space, and start the hub again" in str(error)
