@@ -90,8 +90,8 @@ def mark_of(row: Sequence[Any]) -> tuple[Mark, int]:
     return Mark._make([*row[:9], _decode_earlier(earlier), *later]), offset
 
 
-def read_rows(connection: apsw.Connection, table: str) -> Iterator[tuple[Any, ...] | DamagedRow]:
-    """Yield the rows of a table, in the order of their keys, without their checksums. Raises apsw.Error.
+def read_rows(connection: apsw.Connection, table: str, *, order: str = "ASC") -> Iterator[tuple[Any, ...] | DamagedRow]:
+    """Yield the rows of a table, in this order of their keys, without their checksums. Raises apsw.Error.
 
     A column that an older version does not have is 0.
     """
@@ -99,12 +99,13 @@ def read_rows(connection: apsw.Connection, table: str) -> Iterator[tuple[Any, ..
     columns = tuple(column for column in CHECKED_TABLES[table] if column in present)
     after: list[Any] = []
     try:
-        for row in connection.execute(f"SELECT {', '.join(columns)}, checksum FROM {table} ORDER BY {columns[0]}"):
+        sql = f"SELECT {', '.join(columns)}, checksum FROM {table} ORDER BY {columns[0]} {order}"
+        for row in connection.execute(sql):
             yield _verified(table, row)
             after = [row[0]]
     except UnicodeDecodeError:
         # A damaged text. Read the rest as bytes, and decode each cell by itself.
-        yield from _read_bytes(connection, table, columns, after)
+        yield from _read_bytes(connection, table, columns, after, order)
 
 
 def set_aside(connection: apsw.Connection, rows: Iterable[DamagedRow]) -> None:
@@ -130,11 +131,11 @@ def _verified(table: str, row: Sequence[Any]) -> tuple[Any, ...] | DamagedRow:
 
 
 def _read_bytes(
-    connection: apsw.Connection, table: str, columns: Sequence[str], after: Sequence[Any]
+    connection: apsw.Connection, table: str, columns: Sequence[str], after: Sequence[Any], order: str
 ) -> Iterator[tuple[Any, ...] | DamagedRow]:
     cells = ", ".join(f"typeof({column}), CAST({column} AS BLOB)" for column in columns)
-    behind = f"WHERE {columns[0]} > ?" if after else ""
-    sql = f"SELECT {cells}, checksum FROM {table} {behind} ORDER BY {columns[0]}"
+    behind = f"WHERE {columns[0]} {'>' if order == 'ASC' else '<'} ?" if after else ""
+    sql = f"SELECT {cells}, checksum FROM {table} {behind} ORDER BY {columns[0]} {order}"
     for *pairs, checksum in connection.execute(sql, after):
         row = [_cell(kind, data) for kind, data in zip(pairs[::2], pairs[1::2], strict=True)]
         yield _verified(table, (*row, checksum))

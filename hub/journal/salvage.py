@@ -7,6 +7,7 @@ searched by their offsets around damaged pages.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from hub.journal.rows import CHECKED_TABLES, DamagedRow, checked, read_rows, wri
 from hub.journal.schema import HUB, INSERT_BLOCK, Contents, JournalDamaged, connect_writer
 from hub.journal.stored_blocks import UNREADABLE, next_intact, read_blocks
 from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
+from wire.text import plural
 
 SUFFIXES = ("", "-wal", "-shm")
 """The files of a database: itself, its write-ahead log, and the index of the log."""
@@ -73,7 +75,7 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, hub: str, damage:
         beside(new, suffix).unlink(missing_ok=True)
     connection, _ = connect_writer(new, vfs=None, max_bytes=max_bytes)
     try:
-        blocks = _copy(path, connection, known_id, hub)
+        copied = _copy(path, connection, known_id, hub)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         connection.close()
@@ -89,29 +91,51 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, hub: str, damage:
     sync_directory(path.parent)
     cause = str(damage.__cause__ or damage)
     return (
-        f"{path.name} was damaged ({cause}): {blocks} readable blocks continue in a new file, and the damaged file is "
-        f"kept as {kept.name}. Check the disk, and delete the kept file when you do not need it any more"
+        f"{path.name} was damaged ({cause}): {copied} in a new file, and the damaged file is kept as {kept.name}. "
+        "Check the disk, and delete the kept file when you do not need it any more"
     )
 
 
-def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -> int:
-    """Copy what is readable in the file at this path; return the number of blocks."""
+class Copied(NamedTuple):
+    """What a salvage has copied: the number of blocks, that of damaged rows by table, and tables with pages that cannot
+    be read."""
+
+    blocks: int
+    damaged: Counter[str]
+    unreadable: set[str]
+
+    def __str__(self) -> str:
+        """Return what continues and what is lost, for people."""
+        lost = [
+            plural(count, f"damaged row of {table}", f"damaged rows of {table}")
+            for table, count in self.damaged.items()
+        ]
+        lost += [f"rows on unreadable pages of {table}" for table in sorted(self.unreadable)]
+        without = f", without {', '.join(lost)}," if lost else ""
+        return f"{self.blocks} readable blocks continue{without}"
+
+
+def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -> Copied:
+    """Copy what is readable in the file at this path."""
     try:
         source = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error:
-        return 0
+        return Copied(0, Counter(), {*CHECKED_TABLES})
     count = rows = 0
+    damaged: Counter[str] = Counter()
+    unreadable: set[str] = set()
     try:
         source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         with target:
             # Without a readable row it is another journal, with another id: no cursor and no offset is valid in it.
             new_id = target.execute("SELECT value FROM fact WHERE name = 'id'").get
             for table in CHECKED_TABLES:
-                for row in _readable(source, table):
+                for row in _readable(source, table, damaged, unreadable):
                     values = ", ".join("?" * (len(row) + 1))
                     target.execute(f"INSERT OR REPLACE INTO {table} VALUES ({values})", checked(row))
                     rows += 1
-            with suppress(apsw.Error):
+            # A range that is not readable is found again as a hole between the blocks.
+            with suppress(apsw.Error, UnicodeDecodeError):
                 for row in source.execute("SELECT * FROM lost"):
                     target.execute("INSERT OR REPLACE INTO lost VALUES (?, ?, ?, ?, ?)", row)
             for block in _readable_blocks(source):
@@ -123,15 +147,24 @@ def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -
                     target.execute(*write_fact("id", known_id))
     finally:
         source.close()
-    return count
+    return Copied(count, damaged, unreadable)
 
 
-def _readable(source: apsw.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the intact rows of a table up to the first page that cannot be read."""
-    with suppress(apsw.Error):
-        for row in read_rows(source, table):
-            if not isinstance(row, DamagedRow):
-                yield row
+def _readable(
+    source: apsw.Connection, table: str, damaged: Counter[str], unreadable: set[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the intact rows of a table, from both ends up to a page that cannot be read, and count the others."""
+    for order in ("ASC", "DESC"):
+        try:
+            for row in read_rows(source, table, order=order):
+                if isinstance(row, DamagedRow):
+                    damaged[table] += 1
+                else:
+                    yield row
+        except apsw.Error:
+            unreadable.add(table)
+        else:
+            return
 
 
 def _readable_blocks(source: apsw.Connection) -> Iterator[BlockRow]:

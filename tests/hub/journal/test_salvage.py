@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import apsw
 import pytest
 
 from hub.journal.journal import Journal
@@ -154,3 +155,18 @@ async def test_a_cut_write_ahead_log_is_noticed(tmp_path: Path) -> None:
     lock.write_bytes(b"x" * lock.stat().st_size)
     async with journal_of(tmp_path / "killed-journal.db") as journal:
         assert journal.ownership.recorded is None
+
+
+async def test_rows_that_a_salvage_cannot_read_are_reported(path: Path) -> None:
+    """Cursors and positions of devices are not blocks, and their loss has consequences as well."""
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE consumer SET offset = offset + 1")
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'mark'").get
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * PAGE_BYTES : root * PAGE_BYTES] = bytes(PAGE_BYTES)
+    path.write_bytes(content)
+    async with journal_of(path) as journal:
+        report = journal.losses.incidents[0].text
+        assert "without 1 damaged row of consumer, rows on unreadable pages of mark, in a new file" in report
