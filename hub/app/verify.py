@@ -26,10 +26,12 @@ from hub.app.errors import HubError
 from hub.app.manifest import FILE_NAME as MANIFEST_FILE
 from hub.app.manifest import ManifestError, read_manifest, verify_files
 from hub.journal.continuity import find_discontinuity, find_foreign_owner
+from hub.journal.lock import read_record
 from hub.journal.verify import JournalFacts
 from hub.journal.verify import verify_snapshot as verify_journal
 from hub.model.journal import JournalPosition
 from hub.mqtt.subscriptions import verify_subscriptions
+from hub.registry.last_state import read_state
 from hub.registry.verify import RegistryFacts
 from hub.registry.verify import verify_snapshot as verify_registry
 from hub.storage.accounting import CONSUMER
@@ -47,6 +49,9 @@ _RESTORE = (
     "the hub does not start with this file",
     "stop the hub, keep a copy of the directory, and restore a backup with `hub restore`",
 )
+
+RECORD_ATTEMPTS = 3
+"""Further attempts to read a small file that a running hub may be writing."""
 
 Facts = TypeVar("Facts")
 
@@ -112,6 +117,8 @@ def verify_directory(
         _verify_database(data / JOURNAL_FILE, verify_journal, observer, state),
         _verify_history(data / DUCKDB_FILE, observer, verify_history),
     )
+    if not is_backup:
+        _verify_records(data, facts, observer, is_running=state.is_running)
     for finding in compare(facts.without_records() if is_backup or state.is_running else facts):
         observer.found(finding)
     _verify_small_files(data, observer)
@@ -269,6 +276,38 @@ def _verify_history(
     for finding in findings:
         observer.found(finding)
     return facts
+
+
+def _verify_records(data: Path, facts: DirectoryFacts, observer: Observer, *, is_running: bool) -> None:
+    """Verify the two small files that show at a start what a database has lost. A backup has none."""
+    for path, has_record, loses in (
+        (beside(data / JOURNAL_FILE, ".lock"), _has_position, "the loss of the journal's newest entries"),
+        (beside(data / REGISTRY_FILE, ".state"), _has_state, "a lost or older registry.db"),
+    ):
+        if not path.exists() or path.stat().st_size == 0:
+            continue
+        observer.begin(path.name, path.stat().st_size)
+        # The hub may be writing it.
+        if any(has_record(path) for _ in range(1 + RECORD_ATTEMPTS * is_running)):
+            observer.found(Finding(path.name, True, "its checksum is correct"))
+        else:
+            meaning = (
+                f"{loses} is not noticed from this file",
+                "check the disk; the next start of the hub writes it again",
+            )
+            observer.found(Finding(path.name, False, "its checksum is wrong", *meaning))
+    if facts.registry is not None and facts.registry.loss is not None and not is_running:
+        consequence = "tokens and devices may be missing, and revoked tokens may be valid again"
+        next_step = "look at `hub token list`, or restore a backup with `hub restore`"
+        observer.found(Finding(REGISTRY_FILE, False, facts.registry.loss, consequence, next_step))
+
+
+def _has_position(lock: Path) -> bool:
+    return read_record(lock.with_suffix("")) is not None
+
+
+def _has_state(state: Path) -> bool:
+    return read_state(state.with_suffix("")) is not None
 
 
 def _verify_small_files(data: Path, observer: Observer) -> None:

@@ -107,6 +107,8 @@ async def test_every_file_of_an_intact_directory_is_listed_and_unchanged(data: P
         "registry.db": True,
         "journal.db": True,
         "history.duckdb": True,
+        "journal.db.lock": True,
+        "registry.db.state": True,
         "mqtt-plant.json": True,
         "wheels/some-1-py3-none-any.whl": True,
         "journal.db-wal.damaged-20260101T000000Z": True,
@@ -116,7 +118,14 @@ async def test_every_file_of_an_intact_directory_is_listed_and_unchanged(data: P
 
 @pytest.mark.parametrize(
     ("name", "at"),
-    [("history.duckdb", 0.0), ("mqtt-plant.json", 0.0), ("wheels/some-1-py3-none-any.whl", 0.1), ("registry.db", 0.0)],
+    [
+        ("history.duckdb", 0.0),
+        ("mqtt-plant.json", 0.0),
+        ("wheels/some-1-py3-none-any.whl", 0.1),
+        ("registry.db", 0.0),
+        ("journal.db.lock", 0.0),
+        ("registry.db.state", 0.2),
+    ],
 )
 async def test_a_damaged_file_is_found(data: Path, name: str, at: float) -> None:
     """Its finding has a consequence and a next step, and the other files are intact."""
