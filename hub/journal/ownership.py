@@ -20,7 +20,7 @@ class Ownership:
         self.hub = contents.hub
         """Id of the hub that the file belongs to; empty in a file of a version that did not record it."""
         self.is_new = contents.is_new
-        """Whether the opening has created the file."""
+        """True if the opening has created the file."""
         self.recorded = recorded
         """Newest position that the file of the lock had recorded before the opening."""
         self._id = contents.id

@@ -97,7 +97,7 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, hub: str, damage:
 
 
 class Copied(NamedTuple):
-    """What a salvage has copied: the number of blocks, that of damaged rows by table, and tables with pages that cannot
+    """Result of a salvage: the number of blocks, that of damaged rows by table, and tables with pages that cannot
     be read."""
 
     blocks: int

@@ -106,7 +106,7 @@ class JournalWriter:
         self._thread = threading.Thread(target=self._run, name="journal")
         self._failure: JournalFailed | None = None
         self.keeps_log = False
-        """Whether the end leaves the write-ahead log as it is: the file is not ours."""
+        """True if the end leaves the write-ahead log as it is, because the file is not ours."""
         self.recovery: LogRecovery | None = None
         """Damage of the write-ahead log that was repaired at the opening."""
         self._log_bytes = 0

@@ -58,7 +58,7 @@ class Registry:
         self._last_state: RegistryState | None = None
         self._loss: str | None = None
         self.was_replaced = False
-        """Whether another registry was in the place of this file when its hub ran last."""
+        """True if another registry was in the place of this file when its hub ran last."""
         self._clock = clock
         self._repairs: list[Repair] = []
         self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes, report=self._repairs.append))
@@ -71,7 +71,7 @@ class Registry:
         self._failure: str | None = None
         self._file: OpenFile | None = None
         self.file_problem: str | None = None
-        """What happened to the file while it was open, and what to do; None if nothing did."""
+        """Loss of the open file, and what to do; None if it has its name and its bytes."""
         self._counted_ns = clock()
         """When the open connections were counted as uses of their tokens."""
         self._renewed_ns: int | None = None
