@@ -1,4 +1,4 @@
-"""What a source refuses, counted by reason until it is reported to the hub. Pure.
+"""Refused lines and values of a source, counted by reason until they are reported to the hub. Pure.
 
 A report has a number in the spool like a batch: it is durable, and the hub counts it once. A hub that does not know
 reports gets a gap with the reasons instead.

@@ -8,7 +8,7 @@ from typing import cast
 import apsw
 
 WRONG_BIT = "a number in the header of the file is wrong"
-"""What happened to a file in whose header `has_wrong_bit` finds one."""
+"""The damage that `has_wrong_bit` finds."""
 
 # Not the statements: those of a file that was converted from an older version differ.
 _COLUMNS = """

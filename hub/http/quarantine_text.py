@@ -84,7 +84,7 @@ class ShownValue(NamedTuple):
 
 
 class RefusedContent(NamedTuple):
-    """What a message in quarantine contains. `partial`: the other values of its batch or message are accepted.
+    """Content of a message in quarantine. `partial`: the other values of its batch or message are accepted.
 
     `values` are the refused ones, MAX_VALUES at most, if the message names them, or the examples of an agent's report;
     `readings` counts all. `raw` is a broker's message as text, or the lines of the examples.

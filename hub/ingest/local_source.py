@@ -112,7 +112,7 @@ class LocalSource:
     def quarantine(self, payload: bytes, reason: tuple[str, str], readings: int = 0) -> None:
         """Put a message that cannot be accepted, as JSON, into quarantine with its reason (code, sentence).
 
-        `readings` is how many readings it contains, 0 if nobody can tell.
+        `readings` is how many readings it contains, 0 if the number is unknown.
 
         Do not call it for a device that is taken: its agent assigns the numbers.
         """

@@ -125,7 +125,7 @@ class Entry(Struct, eq=False, gc=False):
 
     `payload` is the message, in `format`. `batch` is its decoded content (BATCH only), None in an entry that was read
     from the file. `reason` is (code, message) of a QUARANTINE, or REPAIRED. `columns` are the refused values of a
-    part, for its agent, and none of a whole batch; None where no agent is told. They are not written to disk.
+    part, for its agent, and none of a whole batch; None where no agent gets a message. They are not written to disk.
     """
 
     kind: EntryKind

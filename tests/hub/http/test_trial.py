@@ -17,7 +17,7 @@ LINE = '{"device": "boiler", "temp": 21.5}'
 
 
 def test_the_devices_of_the_content_are_asked_for_once() -> None:
-    """Those that the hub does not know are read once, without types."""
+    """A type of the hub wins over the content, which is read a second time with it."""
     asked: list[list[str]] = []
 
     def types_of(devices: list[str]) -> dict[str, dict[str, MetricType]]:
