@@ -419,7 +419,7 @@ class Devices:
             self.changed(device)
 
     def _reject(self, parts: Sequence[Entry]) -> None:
-        """Reject a batch, or the parts of it that are in quarantine. The agent gets no message about a retry or its report."""
+        """Reject a batch, or the parts of it that are in quarantine; a retry or a report is not answered."""
         entry = parts[0]
         session = self._devices[entry.device].session
         if session is None or session.epoch != entry.epoch or entry.reason is None or entry.columns is None:
