@@ -56,6 +56,8 @@ def test_words_of_a_format_are_booleans_where_nothing_is_declared() -> None:
     assert rows[0].values == {"state": True, "mode": "OFF", "text": "on"}
     rows, refusals = interpreted(interpreter, {"state": "OFF"}, {"state": 7}, schema=schema)
     assert ([row.values for row in rows], [refusal.metric for refusal in refusals]) == ([{"state": False}], ["state"])
+    known = Interpreter(Rules(), UTC, device="d", known_type=lambda device, metric: "string")
+    assert interpreted(known, {"state": "ON"}, schema=schema)[0][0].values == {"state": "ON"}
 
 
 def test_an_origin_names_the_device_and_the_metric() -> None:
