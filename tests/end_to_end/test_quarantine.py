@@ -196,7 +196,7 @@ async def test_the_page_reads_retries_and_deletes(tmp_path: Path, chromium: Path
         await rows.first.get_by_role("button").press("Enter")
         opened = page.get_by_test_id("opened")
         await opened.get_by_text('"level": ["high"]').wait_for()
-        assert "Correct the device's program" in await opened.inner_text()
+        assert "correct the device's program" in await opened.inner_text()
         await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         await page.set_viewport_size({"width": SCREEN["width"], "height": SCREEN["height"]})

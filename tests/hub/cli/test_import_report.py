@@ -56,6 +56,20 @@ def test_every_reading_is_counted_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_only_the_lines_of_the_values_that_the_hub_refused_are_listed(tmp_path: Path) -> None:
+    """The other readings of the batch are stored."""
+    result = result_of(tmp_path)
+    batch = next(
+        batch for part in result.survey.batches() for device in part for batch in device if len(batch.lines()) > 1
+    )
+    columns = [messages.RefusedColumn("level", Code.WRONG_TYPE, 1, [[1, 1]])]
+    result.store(2, before=False)
+    result.reject(batch, messages.Reject(1, Code.WRONG_TYPE, "level is text", True, 1, columns))
+    facts = result.facts
+    assert (facts["stored"], facts["quarantined"], facts["refused"]) == (1, 1, {"hub": 1})
+    assert [(refusal["line"], refusal["to"]) for refusal in facts["refusals"]] == [(3, 3)]
+
+
 def test_refusals_are_listed_up_to_a_bound_and_all_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of ten million wrong lines must not fill the memory or the terminal."""
     monkeypatch.setattr(module, "MAX_REFUSALS", 3)
