@@ -46,6 +46,9 @@ _ALLOWED: dict[MetricType, frozenset[type]] = {
 
 _FLOATS = {float}
 
+MAX_STEPS = 8
+"""Steps for each reading of a batch in the search of times that are free in all series of a row."""
+
 
 class ValidBatch(NamedTuple):
     """Batch that passed validation. `data` is the message to write to disk. Where `moved` readings had the time of an
@@ -332,7 +335,7 @@ def _all_finite(values: list[Value]) -> bool:
 
 
 def _with_distinct_times(batch: Batch, data: device.Data) -> ValidBatch:
-    """Move rows that have the time of another row, or of one of the newest stored readings, to the next free time.
+    """Move rows in which a series has a time for the second time to the next time that is free in all their series.
 
     A row has one time for all its series, so the whole row moves. Of each series only the newest stored time is known,
     with the times that lead up to it in steps of 1 ns. A late row that equals an older stored one is not found, and
@@ -342,6 +345,9 @@ def _with_distinct_times(batch: Batch, data: device.Data) -> ValidBatch:
     free = _FreeTimes((series.run_ns, series.last_time_ns) for series, _, _ in columns if series.last_time_ns >= 0)
     given = [int(time) for time in batch.times]
     times = [free.allocate(time) for time in given]
+    if times != given:
+        # Rows of one time without a common series can keep it.
+        times = _free_in_series(given, columns) or times
     if max(times) > limits.MAX_TIME_NS:
         raise WireError(Code.OUT_OF_RANGE, "a time beyond the year 2262", seq=data.seq)
     for series, _, rows in columns:
@@ -356,6 +362,31 @@ def _with_distinct_times(batch: Batch, data: device.Data) -> ValidBatch:
         replace(data, time=np.array(times, dtype="<i8").tobytes() if packed else times),
         sum(row in moved_rows for _, _, rows in columns for row in rows),
     )
+
+
+def _free_in_series(given: list[int], columns: Sequence[tuple[Series, object, Sequence[int]]]) -> list[int] | None:
+    """Return for each row the first time from the given one on that is free in all series of the row.
+
+    None if it takes too many steps, as where two series of a row have every second time.
+    """
+    series_of: list[list[_FreeTimes]] = [[] for _ in given]
+    left = 0
+    for series, _, rows in columns:
+        free = _FreeTimes([(series.run_ns, series.last_time_ns)] if series.last_time_ns >= 0 else [])
+        left += MAX_STEPS * len(rows)
+        for row in rows:
+            series_of[row].append(free)
+    times = []
+    for time, series_free in zip(given, series_of, strict=True):
+        while (found := max((free.find(time) for free in series_free), default=time)) != time:
+            time = found
+            left -= len(series_free)
+            if left < 0:
+                return None
+        for free in series_free:
+            free.take(time)
+        times.append(time)
+    return times
 
 
 class _FreeTimes:
@@ -377,13 +408,23 @@ class _FreeTimes:
 
     def allocate(self, time_ns: int) -> int:
         """Return the first free time from `time_ns` on, and take it."""
+        time_ns = self.find(time_ns)
+        self.take(time_ns)
+        return time_ns
+
+    def find(self, time_ns: int) -> int:
+        """Return the first free time from `time_ns` on."""
         passed = []
         while (following := self._next.get(time_ns) or self._after_range(time_ns)) is not None:
             passed.append(time_ns)
             time_ns = following
-        passed.append(time_ns)
-        self._next.update(dict.fromkeys(passed, time_ns + 1))
+        if len(passed) > 1:
+            self._next.update(dict.fromkeys(passed, time_ns))
         return time_ns
+
+    def take(self, time_ns: int) -> None:
+        """Take a free time."""
+        self._next[time_ns] = time_ns + 1
 
     def _after_range(self, time_ns: int) -> int | None:
         place = bisect_right(self._ranges, time_ns, key=itemgetter(0)) - 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hub.ingest.validate import decode, metrics_to_widen, validate
 from hub.model.batch import Series
 from wire.columns import pack_floats, pack_times
-from wire.device import Data
+from wire.device import Column, Data
 from wire.errors import Code, WireError
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MAX_TIME_NS, MAX_TIMES, MIN_INTEGER
 from wire.model import Metric, MetricType
@@ -153,8 +153,46 @@ def test_the_second_reading_of_a_time_is_moved_by_one_nanosecond_and_counted() -
     second = validate(Data(2, [100], {"f": [2.0]}), metrics)
     assert (rows(second.batch), second.moved, second.data.time) == ([("f", 101, 2.0)], 1, [101])
     third = validate(Data(3, [200, 200, 200], {"f": [1.0, None, 3.0], "i": [1, 2, None]}), metrics)
-    assert rows(third.batch) == [("f", 200, 1.0), ("f", 202, 3.0), ("i", 200, 1), ("i", 201, 2)]
+    assert rows(third.batch) == [("f", 200, 1.0), ("f", 201, 3.0), ("i", 200, 1), ("i", 201, 2)]
     assert third.moved == 2
+
+
+def test_rows_of_one_time_without_a_common_series_keep_it() -> None:
+    """So do sentences of a receiver about one moment. A row of both series moves behind the readings of both."""
+    metrics = series()
+    apart = validate(Data(1, [100, 100], {"f": [1.0, None], "i": [None, 2]}), metrics)
+    assert (rows(apart.batch), apart.moved) == ([("f", 100, 1.0), ("i", 100, 2)], 0)
+    values: dict[str, Column] = {"f": [1.0, None, None, 4.0], "i": [None, 1, 2, 3]}
+    both = validate(Data(2, [200, 200, 200, 200], values), metrics)
+    assert rows(both.batch) == [("f", 200, 1.0), ("f", 202, 4.0), ("i", 200, 1), ("i", 201, 2), ("i", 202, 3)]
+    assert both.moved == 3
+
+
+@given(data())
+def test_a_reading_moves_only_if_its_row_must(batch: Data) -> None:
+    """With a time of its own in each of its series, a row keeps it."""
+    try:
+        accepted = validate(batch, series())
+    except WireError:
+        return
+    taken: set[tuple[str, int]] = set()
+    for row, (given_ns, kept_ns) in enumerate(zip(batch.time, accepted.batch.times, strict=True)):
+        names = [name for name, column in batch.values.items() if column[row] is not None]
+        if names and not any((name, given_ns) in taken for name in names):
+            assert kept_ns == given_ns
+        taken |= {(name, int(kept_ns)) for name in names}
+
+
+def test_times_that_two_series_take_in_turn_are_not_searched_for_ever() -> None:
+    """Rows of both series would find each time taken by one of them. Whole rows then move as far as the batch goes."""
+    count = MAX_TIMES // 3
+    times = [*range(0, 2 * count, 2), *range(1, 2 * count, 2), *[0] * count]
+    values: dict[str, Column] = {
+        "f": [*[1.0] * count, *[None] * count, *[1.0] * count],
+        "i": [*[None] * count, *[1] * count, *[1] * count],
+    }
+    accepted = validate(Data(1, times, values), series())
+    assert len({(name, time) for name, time, _ in rows(accepted.batch)}) == 4 * count
 
 
 @pytest.mark.parametrize("rows_each", [1, 2, 20])
