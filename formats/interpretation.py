@@ -313,19 +313,7 @@ class Interpreter:
                 else:
                     values[metric] = value
             except ValueRefused as error:
-                refusals.append(
-                    RefusedInput(
-                        record.line,
-                        record.raw[:MAX_RAW_BYTES],
-                        error.code,
-                        error.reason,
-                        metric,
-                        shown(raw),
-                        error.setting,
-                        device,
-                        lines_of(record.raw),
-                    )
-                )
+                refusals.append(_refusal(record, error, metric, raw, device))
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
 
     def _remember_place(self, record: InputRecord, device: str, used: frozenset[str], prefix: str) -> None:
@@ -575,3 +563,11 @@ class _RowRefused(Exception):
 def _is_name(text: str) -> bool:
     """Return whether a text can name a device: it has a letter, and is no number with a unit."""
     return any(map(str.isalpha, text)) and written_number(cleaned(text)) is None
+
+
+def _refusal(record: InputRecord, error: ValueRefused, metric: str, raw: object, device: str) -> RefusedInput:
+    """Return the refusal of one value of a record."""
+    line, frame = record.line, record.raw[:MAX_RAW_BYTES]
+    return RefusedInput(
+        line, frame, error.code, error.reason, metric, shown(raw), error.setting, device, lines_of(record.raw)
+    )

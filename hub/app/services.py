@@ -236,14 +236,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     # A changed series replaces the one that sessions and dashboards have.
     registry.watch_series(live.replace_series)
     registry.watch_series(devices.replace_series)
-    for known in registry.devices.values():
-        devices.restore(
-            known.id,
-            tags=known.tags,
-            agent=known.agent,
-            retired=known.retired_ns is not None,
-            seen_ns=known.last_seen_ns,
-        )
+    _restore_devices(registry, devices)
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
     await _begin_run(registry, journal, devices)
@@ -259,6 +252,17 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer.register()
     consumers.append(consumer)
     return Core(registry, journal, store, holds, reader, live, accounting, devices, sink, consumer)
+
+
+def _restore_devices(registry: Registry, devices: Devices) -> None:
+    for known in registry.devices.values():
+        devices.restore(
+            known.id,
+            tags=known.tags,
+            agent=known.agent,
+            retired=known.retired_ns is not None,
+            seen_ns=known.last_seen_ns,
+        )
 
 
 async def _check_continuity(registry: Registry, journal: Journal, store: Store) -> None:

@@ -28,7 +28,7 @@ from hub.journal.recent_entries import RecentEntries
 from hub.journal.rows import write_fact
 from hub.journal.schema import NO_CONTENTS, wal_path
 from hub.journal.state import Commit, JournalState
-from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes, open_files
+from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes, watch_files
 from hub.model.batch import Entry, Mark
 from hub.model.journal import (
     CommitListener,
@@ -51,15 +51,6 @@ of the hub's core whatever its size. At 26,000 single batches/s the interval low
 
 CURSOR_DELAY_S = 1.0
 """A cursor is written this long after it moved, or with a commit. After a crash its consumer repeats a little."""
-
-WATCH_S = 1.0
-"""Interval at which the names of the open files are compared. What is acknowledged within it may be in a removed file,
-and agents send it again."""
-
-FILE_LOST = (
-    "What the hub acknowledges would not be on the disk, so it stops. Restart it: it continues with what is there, "
-    "reports what is lost, and agents send again what they still keep"
-)
 
 log = structlog.get_logger(__name__)
 
@@ -230,13 +221,9 @@ class Journal:
         """Wait until the journal cannot continue, and raise JournalFailed: its disk failed, one of its threads, or a
         file was removed, replaced or cut.
         """
-        files = open_files(self._path)
-        while not self._failed.is_set():
-            for problem in filter(None, (file.problem() for file in files)):
-                self._fail(JournalFailed(f"{problem}. {FILE_LOST}"))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_S):
-                    await self._failed.wait()
+        problem = await watch_files(self._path, self._failed)
+        if problem is not None:
+            self._fail(JournalFailed(problem))
         raise self._failure or JournalFailed("the journal failed")
 
     def marks(self) -> dict[str, Mark]:

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,15 @@ LOW_FREE_BYTES = 512 * 1024 * 1024
 
 COMMIT_PAGES = 4
 """Pages that a commit writes besides its data: the header and the tree above the block's row."""
+
+WATCH_S = 1.0
+"""Interval at which the names of the open files are compared. What is acknowledged within it may be in a removed file,
+and agents send it again."""
+
+FILE_LOST = (
+    "What the hub acknowledges would not be on the disk, so it stops. Restart it: it continues with what is there, "
+    "reports what is lost, and agents send again what they still keep"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -255,13 +265,20 @@ class JournalWriter:
         return self._failure
 
 
-def open_files(path: Path) -> list[OpenFile]:
-    """Return the files of the open journal at this path, to compare them with their names.
+async def watch_files(path: Path, ended: asyncio.Event) -> str | None:
+    """Compare the files of the open journal at this path with their names until one was removed, replaced or cut.
 
-    The database never becomes smaller while it is open. A checkpoint empties the write-ahead log.
+    Return what happened and what it means; None if `ended` is set before. The database never becomes smaller while it
+    is open. A checkpoint empties the write-ahead log.
     """
-    beside = (OpenFile(path.with_name(path.name + suffix), min_bytes=0) for suffix in ("-wal", ".lock"))
-    return [OpenFile(path), *beside]
+    files = [OpenFile(path), *(OpenFile(path.with_name(path.name + end), min_bytes=0) for end in ("-wal", ".lock"))]
+    while not ended.is_set():
+        for problem in filter(None, (file.problem() for file in files)):
+            return f"{problem}. {FILE_LOST}"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_S):
+                await ended.wait()
+    return None
 
 
 def free_bytes(path: Path) -> int:

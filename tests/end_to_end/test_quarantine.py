@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner, Result
 
 from hub.cli import quarantine
-from hub.http import answers
+from hub.http import quarantine_answers as answers
 from tests.end_to_end.browser import PHONE, SCREEN, open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.rejected_batches import LEVEL, send_batches

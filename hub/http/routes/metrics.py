@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from hub.http import answers
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
+from hub.http.quarantine_answers import ChangedMetric
 from hub.http.routes.devices import DeviceName
 from hub.http.routes.quarantine import retried_batches
 from hub.http.routing import Operation
@@ -44,7 +45,7 @@ class MetricRoutes:
     @Operation("PATCH", "/api/v1/devices/{device}/metrics", may=Action.ADMINISTER, errors=(409, 503))
     async def change_metric(
         self, caller: Identity, device: DeviceName, body: answers.MetricChangeRequest
-    ) -> answers.ChangedMetric:
+    ) -> ChangedMetric:
         """Change the name, type, unit or description of a metric. Stored readings stay readable under it. The device's
         batches in quarantine that may be acceptable now are retried."""
         known = {name: series for series in self._series_of(device) for name in (series.metric, *series.names)}
@@ -64,7 +65,7 @@ class MetricRoutes:
             detail = f"{was.metric}: {', '.join(changes)}; by {caller.role} {caller.token_id}"
             self.record(device, self.status.devices.clock(), "metric changed", detail)
         retried = retried_batches(await self.actions.retry_matching(device, caller))
-        return answers.ChangedMetric(changed, retried)
+        return ChangedMetric(changed, retried)
 
     def _series_of(self, device: str) -> Sequence[Series]:
         if self.status.devices.get(device) is None:

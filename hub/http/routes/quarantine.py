@@ -13,7 +13,8 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
 from starlette.responses import Response
 
-from hub.http import answers, paging
+from hub.http import paging
+from hub.http import quarantine_answers as answers
 from hub.http.problem import Refusal
 from hub.http.quarantine_text import readable, refused_content, remediation
 from hub.http.routing import Operation

@@ -8,10 +8,9 @@ from http import HTTPStatus
 import msgspec
 
 from formats.rules import RulesError
-from hub.http import answers
 from hub.http.problem import Refusal
 from hub.http.routing import Operation
-from hub.http.trial import TrialFailed, TrialRunner, TrialsBusy, request_of
+from hub.http.trial import TrialBody, TrialFailed, TrialResult, TrialRunner, TrialsBusy, request_of
 from hub.model.identity import Action
 
 
@@ -22,11 +21,11 @@ class TrialRoutes:
     runner: TrialRunner
 
     @Operation("POST", "/api/v1/try", may=Action.READ, errors=(503,))
-    async def try_content(self, body: answers.TrialBody) -> answers.TrialResult:
+    async def try_content(self, body: TrialBody) -> TrialResult:
         """Read content as every input of the hub would, with the types that the hub has, and store nothing."""
         try:
             request = request_of(body.rules, body.content, is_base64=body.base64)
-            return msgspec.json.decode(await self.runner.run(request), type=answers.TrialResult)
+            return msgspec.json.decode(await self.runner.run(request), type=TrialResult)
         except (RulesError, TrialFailed) as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         except TrialsBusy:
