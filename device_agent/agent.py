@@ -81,10 +81,10 @@ class Agent:
     """The agent of one device, an async context manager. All methods belong to one event loop.
 
     `url` is the hub's address (ws, wss, http or https). `spool` is the path of a durable spool, a spool, or None for a
-    spool in memory. `metrics` declares types, units and descriptions; the first value of an undeclared metric makes it
-    a float, boolean or string. `on_ack` is called with the highest acknowledged number, `on_reject` with each batch
-    that the hub put in quarantine. Raises AgentError for invalid arguments; entering raises SpoolError and
-    ReadingError.
+    spool in memory. `metrics` declares types, units and descriptions, and corrects a type of an earlier run; the first
+    value of an undeclared metric makes it a float, boolean or string. `on_ack` is called with the highest acknowledged
+    number, `on_reject` with each batch that the hub put in quarantine. Raises AgentError for invalid arguments;
+    entering raises SpoolError and ReadingError.
 
     Leaving writes collected rows and waits for acknowledgements for at most `drain_seconds` (not at all when a durable
     spool has no connection). It raises the error that stopped the uplink unless a method has raised it already.
@@ -138,8 +138,8 @@ class Agent:
     async def __aenter__(self) -> Agent:
         await self._resources.enter_async_context(self.spool)
         try:
-            # The metrics of earlier runs, whose types stay, and those of this run.
-            self.declare(self.spool.metrics.values())
+            # The metrics of earlier runs, whose types stay unless this run declares another one.
+            self.declare(self._earlier_metrics())
             self.declare(self._declared)
         except BaseException:
             await self._resources.aclose()
@@ -148,6 +148,19 @@ class Agent:
             self._tasks.append(asyncio.create_task(self._watch(work), name=f"agent {self.device}"))
         self._open = True
         return self
+
+    def _earlier_metrics(self) -> list[Metric]:
+        """Return the metrics of earlier runs, without those whose type was corrected in the declarations of this run.
+
+        Batches that wait keep their values; the hub puts those that it cannot store in quarantine. Integer and float
+        are no correction: the metric is float.
+        """
+        declared = {metric.name: metric.type for metric in self._declared}
+        return [
+            known
+            for known in self.spool.metrics.values()
+            if (new := declared.get(known.name, known.type)) == known.type or {new, known.type} == {"integer", "float"}
+        ]
 
     async def __aexit__(self, exc_type: object, *rest: object) -> None:
         self._open = False

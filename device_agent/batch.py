@@ -77,10 +77,20 @@ def encode_batch(columns: ReadingColumns, metrics: Mapping[str, Metric], format:
     packed = format == "msgpack" and len(columns.times) >= PACK_FROM_ROWS
     time: Times = pack_times(columns.times) if packed else columns.times
     values: dict[str, Column] = {
-        name: pack_floats(cast("list[float | None]", column)) if packed and metrics[name].type == "float" else column
+        name: _packed(column) if packed and metrics[name].type == "float" else column
         for name, column in columns.values.items()
     }
     return EncodedBatch(format, columns.historical, columns.readings, encode(time), encode(values))
+
+
+def _packed(column: list[Value]) -> Column:
+    """Return a column of a float metric packed; as it is if it has the type that the metric had in an earlier run."""
+    if bool in map(type, column):
+        return column  # a boolean would become a number
+    try:
+        return pack_floats(cast("list[float | None]", column))
+    except TypeError:
+        return column
 
 
 def encode_frame(seq: int, batch: EncodedBatch) -> bytes:

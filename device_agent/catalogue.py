@@ -46,7 +46,10 @@ class MetricCatalogue:
         if known is None and len(self.metrics) >= limits.MAX_METRICS:
             raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
         if known is not None and known.type != metric.type and (known.type, metric.type) != ("integer", "float"):
-            message = f"declared as {metric.type}, but it was {known.type} before"
+            message = (
+                f"declared as {metric.type}, but it was {known.type} before: correct the type in the metrics that the "
+                "agent is opened with"
+            )
             raise ReadingError(Code.TYPE_CONFLICT, metric.name, message)
         self.metrics[metric.name] = metric
         self.revision += 1
@@ -159,7 +162,21 @@ def _checked(metric: Metric, value: object) -> Value:
             return _integer(metric, value)
         case "float" if _is_number(value, Real):
             return _float(metric, value)
-    raise ReadingError(Code.WRONG_TYPE, metric.name, f"{type(value).__name__} given, but the metric is {metric.type}")
+    raise ReadingError(Code.WRONG_TYPE, metric.name, _wrong_type(metric, value))
+
+
+def _wrong_type(metric: Metric, value: object) -> str:
+    """Return why a value is refused, and how its metric gets the type of the value."""
+    given = f"{type(value).__name__} given, but the metric is {metric.type}"
+    try:
+        wanted = _infer(metric.name, value).type
+    except ReadingError:
+        return given
+    return (
+        f"{given}, from a declaration or its first value. If it must be {wanted}, open the agent with "
+        f'metrics=[Metric("{metric.name}", "{wanted}")]; if the hub stores it as {metric.type}, change it there, too, '
+        f"with `hub metric retype`"
+    )
 
 
 def _are_finite_floats(column: list[Any]) -> bool:

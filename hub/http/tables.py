@@ -44,6 +44,12 @@ def type_of(series: Series, aggregate: Aggregate = "minmax") -> MetricType:
     return {"avg": "float", "count": "integer"}.get(aggregate, series.type)  # type: ignore[return-value]  # literals
 
 
+def _types_of(series: Series, aggregate: Aggregate) -> set[MetricType]:
+    """Return the types of the values in the parts of a history of this series, whose type may have been changed."""
+    types = {type_of(part, aggregate) for part in series.parts or (series,)}
+    return types - {"integer"} if "float" in types else types  # a history has them as numbers of one part
+
+
 class Layout:
     """The series of a table, which decide its columns. `zone` is the IANA time zone of the displayed times.
 
@@ -58,7 +64,7 @@ class Layout:
         self.raw = raw
         self._aggregate: Aggregate = aggregate
         self._index = {known.id: index for index, known in enumerate(series)}
-        occurring = {type_of(known, aggregate) for known in series}
+        occurring = {kind for known in series for kind in _types_of(known, aggregate)}
         self.types = [name for name in TYPES if name in occurring]
 
     def table(self, part: SeriesHistory) -> Table:

@@ -157,18 +157,29 @@ def test_bad_arguments_are_reported_at_once(options: dict[str, Any]) -> None:
         Agent(**{"url": "ws://127.0.0.1:1", "device": "boiler-1", **options})
 
 
-async def test_a_type_from_an_earlier_run_holds(tmp_path: Path) -> None:
-    """A metric that the spool knows by one type cannot be declared by another: its batches may still be waiting."""
+async def test_a_type_from_an_earlier_run_holds_until_a_run_declares_another(tmp_path: Path) -> None:
+    """A value of another type is refused, and the error says what to do. Batches that wait stay as they are."""
     spool = tmp_path / "boiler.spool"
     async with Peer() as peer:
         pass
+    async with agent_of(peer, spool=spool, format="json") as agent:
+        await agent.send_columns(range(10), {"n": ["n/a"] * 10})
+        with pytest.raises(ReadingError, match="was string before"):
+            agent.declare([Metric("n", "float")])
     async with agent_of(peer, spool=spool) as agent:
-        await agent.send({"n": 1})
-    with pytest.raises(ReadingError, match="was float before"):
-        async with agent_of(peer, spool=spool, metrics=[Metric("n", "string")]):
-            pass
-    async with SqliteSpool(spool, device="boiler-1") as still_free:
-        assert still_free.waiting == 1
+        with pytest.raises(
+            ReadingError, match=r'open the agent with metrics=\[Metric\("n", "float"\)\]; .*hub metric ret'
+        ):
+            await agent.send({"n": 20.5})
+    async with Peer() as peer, agent_of(peer, spool=spool, metrics=[Metric("n")], format="msgpack") as agent:
+        assert agent.metric_type("n") == "float"
+        await agent.send({"n": 20.5})
+        await agent.drain(10)
+        assert peer.values("n") == ["n/a"] * 10 + [20.5]
+    async with SqliteSpool(spool, device="boiler-1") as kept:
+        assert (kept.waiting, kept.metrics["n"].type) == (0, "float")
+    async with agent_of(peer, spool=spool, metrics=[Metric("n", "integer")]) as agent:
+        assert agent.metric_type("n") == "float"
 
 
 async def test_an_agent_is_used_inside_its_context(peer: Peer) -> None:

@@ -45,6 +45,14 @@ rows = st.fixed_dictionaries({}, optional=VALUES).filter(bool)
 tables = st.lists(st.tuples(times, rows), min_size=1, max_size=3 * PACK_FROM_ROWS)
 
 
+@pytest.mark.parametrize("value", ["n/a", True])
+def test_values_of_an_earlier_type_stay_as_they_are(value: Value) -> None:
+    """A batch that waits is encoded again after its metric was declared as float: no value is converted."""
+    columns = ReadingColumns(list(range(PACK_FROM_ROWS)), {"float": [value] * PACK_FROM_ROWS})
+    found = decode_batch(encode_batch(columns, METRICS, "msgpack")).values["float"]
+    assert [(type(item), item) for item in found] == [(type(value), value)] * PACK_FROM_ROWS
+
+
 def readings_of(parts: list[ReadingColumns]) -> list[tuple[int, str, Value]]:
     """Each value with its time and name, sorted; what must never change on the way."""
     return sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ async def history(hub: Hub, metric: str = "level") -> list[tuple[str, list[int],
     """Return the type, the times and the values of each part of the history of a metric."""
     answer = await hub.get("/api/v1/history", device="d", metric=metric, points=0, **{"from": "0"})
     return [(part["type"], part["time_ns"], part["values"]) for part in answer["series"]]
+
+
+async def exported(hub: Hub, format: str) -> str:
+    """Return the export of the device."""
+    headers = {"Authorization": f"Bearer {await hub.admin()}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers) as client:
+        answer = await client.get("/api/v1/export", params={"device": "d", "format": format})
+    assert answer.status_code == 200, answer.text
+    return answer.text
 
 
 @pytest.mark.deadline(120)
@@ -97,6 +107,26 @@ async def test_an_agent_widens_its_own_metric(tmp_path: Path) -> None:
         assert (flow["totals"]["quarantined_batches"], flow["totals"]["accepted"]) == (0, 5)
         ((type, _, found),) = await history(hub)
         assert (type, found) == ("float", [1.0, 2.0, 2.5, 3.0, 3.5])
+
+
+@pytest.mark.deadline(120)
+async def test_an_agent_with_a_spool_follows_a_retyped_metric(tmp_path: Path) -> None:
+    """Its declaration wins over the type in its spool: what it sends is in quarantine until the hub has that type."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("device", "--device", "d")
+        for metrics, value in (([], "n/a"), ([Metric("level")], 20.5)):
+            async with Agent(hub.url, device="d", token=token, spool=tmp_path / "spool", metrics=metrics) as agent:
+                await agent.send({"level": value})
+                await agent.drain(30)
+        assert (await hub.settled())["totals"]["quarantined_batches"] == 1
+        retyped = await hub.run("metric", "retype", "d", "level", "float", "--data", str(hub.data), "--url", hub.url)
+        assert retyped.splitlines()[-1] == "accepted 1 message from quarantine with 1 reading"
+        async with Agent(hub.url, device="d", token=token, spool=tmp_path / "spool") as agent:
+            await agent.send({"level": 21.5})
+            await agent.drain(30)
+        await hub.settled()
+        found = [(type, values) for type, _, values in await history(hub)]
+        assert found == [("float", [20.5, 21.5]), ("string", ["n/a"])]
 
 
 @pytest.mark.deadline(120)
@@ -163,6 +193,16 @@ async def test_a_metric_is_retyped_and_renamed(tmp_path: Path) -> None:
         times, values = [2, 4], [20.5, 21.5]
         expected = [("float", times, values), ("string", [1, 3], ["n/a", "off"])]
         assert await history(hub, "temperature") == expected
+        rows = csv.DictReader((await exported(hub, "csv")).splitlines())
+        assert [(row["metric"], row["value"]) for row in rows] == [
+            ("temperature", value) for value in ("20.5", "21.5", "n/a", "off")
+        ]
+        lines = (await exported(hub, "line")).splitlines()
+        assert [line.split("=")[-1] for line in lines] == ["20.5 2", "21.5 4", '"n/a" 1', '"off" 3']
+        for suffix in ("csv", "lp"):
+            path = tmp_path / f"d.{suffix}"
+            await hub.run("export", "d", "--output", str(path), "--url", hub.url, "--token", await hub.admin())
+            assert [text in path.read_text() for text in ("20.5", "21.5", "n/a", "off")] == [True] * 4
         await connection.ws.close()
         await hub.kill()
         await hub.start()

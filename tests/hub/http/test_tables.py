@@ -19,6 +19,7 @@ from line_protocol_parser import parse_line
 from hub.http.tables import UTC, ArrowWriter, CsvWriter, Layout, LineWriter, Writer, read_export
 from hub.model.batch import Series
 from hub.model.store import SeriesHistory
+from tests.hub.storage.readings import retyped
 from wire.limits import MAX_INTEGER, MAX_TIME_NS, MIN_INTEGER
 from wire.model import MetricType
 
@@ -186,6 +187,24 @@ def test_rows_of_all_series_are_in_order_of_time() -> None:
     assert [row.split(",", 1)[1] for row in rows] == [
         "1,a,x,,10", "1,b,y,,true", "2,b,y,,false", "5,a,x,,50", "9,a,x,,90", "9,b,y,,true"
     ]  # fmt: skip
+
+
+def test_every_type_that_a_metric_ever_had_is_a_column() -> None:
+    """Texts from before its type was changed are rows like the numbers; integers are among the floats."""
+    text, _, number = retyped("string", "integer", "float")
+    layout = Layout([number])
+    parts = [
+        SeriesHistory(number, np.array([2]), np.array([1.5]), "raw"),
+        SeriesHistory(text, np.array([1]), ["n/a"], "raw"),
+    ]
+    assert layout.types == ["float", "string"]
+    for writer in (CsvWriter, LineWriter):
+        rows = writer(layout).rows(layout.in_order_of_time(parts)).decode().splitlines()
+        assert [value in row for row, value in zip(rows, ('"n/a"', "1.5"), strict=True)] == [True, True]
+    for batch in pa.ipc.open_stream(written(ArrowWriter(layout), layout, parts)):
+        read, table = read_export(batch)
+        assert len(CsvWriter(read).rows(table).splitlines()) == 1
+    assert Layout([number], aggregate="avg").types == ["float"]
 
 
 def test_a_metric_that_line_protocol_cannot_name_is_an_error() -> None:
