@@ -122,7 +122,7 @@ def show(
         "batch": f"seq {message['seq']} of epoch {message['epoch']}",
         "size": f"{bytes_text(message['size_bytes'])} of {message['format']}",
         "reason": f"{message['code']}: {message['message']}",
-        **({"accepted": "the valid values of the batch"} if message["partial"] else {}),
+        **({"accepted": "the valid values of the batch, if it has any"} if message["partial"] else {}),
         "what to do": message["advice"],
     }
     table = Table.grid(padding=(0, 2))

@@ -31,5 +31,8 @@ async def test_an_unknown_address_has_the_look_of_the_page(tmp_path: Path, chrom
             await page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
             assert await page.evaluate(BACKGROUND) == colour
             await check_layout(page)
+            text = await page.get_by_test_id("not-found").locator("p").bounding_box()
+            assert text is not None
+            assert text["x"] >= 12, "the text touches the edge"
         await page.get_by_role("link", name="Back to the fleet").click()
         await page.get_by_test_id("empty-fleet").wait_for()

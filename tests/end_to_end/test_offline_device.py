@@ -51,6 +51,21 @@ async def test_every_range_shows_the_readings_of_an_offline_device(tmp_path: Pat
             await expect(chart.locator(".plot.empty")).to_have_count(0)
 
 
+@pytest.mark.deadline(120)
+async def test_readings_of_the_past_have_their_own_time(tmp_path: Path, chromium: Path) -> None:
+    """The last reading of an import is years old, and the button leads to it instead of the time of the import."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        begin_s = 757_382_400  # 1 January 1994
+        await send_and_leave(hub, "archive", [time.time() - begin_s - minute * 60 for minute in range(5)])
+        page = await open_page(browser, hub, "/device/archive")
+        await page.get_by_text("No readings since 1 Jan 1994").wait_for()
+        await expect(page.get_by_test_id("last-reading")).to_have_text(re.compile(r"^\d{5} d"))
+        await page.get_by_test_id("show-last").click()
+        chart = page.get_by_test_id("chart")
+        await expect(chart.locator(".plot")).to_have_count(1)
+        await expect(chart.locator(".plot.empty")).to_have_count(0)
+
+
 GAP = re.compile(r"No readings for (?:(\d+) min ?)?(?:(\d+) s)?")
 
 

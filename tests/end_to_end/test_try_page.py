@@ -38,6 +38,12 @@ async def test_content_is_read_and_not_stored(tmp_path: Path, chromium: Path) ->
         await expect(result.get_by_test_id("command").first).to_contain_text('zone = "Europe/Berlin"')
         await check_layout(page)
 
+        await page.get_by_label("No value").fill("x")
+        await expect(result).to_contain_text("1 without a value", timeout=TIMEOUT_MS)
+        await expect(result).to_contain_text("Nothing refused")
+        await page.get_by_label("Types").fill("count=string, Temperatur=float")
+        await expect(result.get_by_test_id("command").first).to_contain_text("[types]", timeout=TIMEOUT_MS)
+
         await page.get_by_label("Zone").fill("Berlin")
         await expect(result).to_contain_text("use a name like Europe/Berlin", timeout=TIMEOUT_MS)
         await page.get_by_label("Zone").fill("")
@@ -46,7 +52,15 @@ async def test_content_is_read_and_not_stored(tmp_path: Path, chromium: Path) ->
         await page.get_by_label("File").set_input_files(packed)
         await expect(result.get_by_role("heading", name="JSON in gzip")).to_be_visible(timeout=TIMEOUT_MS)
 
-        phone = await open_page(browser, hub, "/try", viewport=PHONE, color_scheme="dark")
+        phone = await open_page(browser, hub, "/mqtt", viewport=PHONE, color_scheme="dark")
+        link = phone.get_by_role("banner").get_by_role("link", name="Try it")
+        await check_layout(phone)
+        await link.click()
+        await phone.get_by_label("Lines").fill(f"temp\n1\n{'broken ' * 40}\n")
+        raw = phone.get_by_test_id("refusal").locator("pre").last
+        await raw.wait_for(timeout=TIMEOUT_MS)
+        inside = "line => line.getBoundingClientRect().right <= line.closest('.box').getBoundingClientRect().right"
+        assert await raw.evaluate(inside)
         await phone.get_by_role("button", name="JSON", exact=True).click()
         await expect(phone.get_by_test_id("reading").first).to_be_visible(timeout=TIMEOUT_MS)
         await check_layout(phone)

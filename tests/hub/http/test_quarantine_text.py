@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.quarantine_text import MAX_CHARACTERS, MAX_ITEMS, MAX_VALUES, readable, refused_content, remediation
-from hub.model.batch import MESSAGE_CODES
+from hub.model.batch import MESSAGE_CODES, SOURCE_REFUSED
 from wire.codec import AGENT_MESSAGES, Format
 from wire.device import Refused, SourceRefusal
 from wire.errors import Code
@@ -178,3 +178,9 @@ def test_a_message_that_a_bridge_could_not_read_has_its_own_remediation(code: st
     """Its codes are neither those of the device protocol nor a store's."""
     assert "hub mqtt check" in remediation(code)
     assert code not in [*Code]
+
+
+@pytest.mark.parametrize("code", [SOURCE_REFUSED, *sorted(MESSAGE_CODES)])
+def test_the_advice_says_that_a_retry_cannot_help(code: str) -> None:
+    """The page offers no retry for advice with these words."""
+    assert "A retry cannot help" in remediation(code)

@@ -13,6 +13,8 @@ export interface DeviceRecord {
   readonly metrics: Signal<MetricDetails[] | null>;
   /** When its newest reading reached this page or the hub, by the hub's clock in milliseconds; 0: never. */
   lastReading_ms: number;
+  /** Time of its newest reading while it is not connected, in milliseconds: it may be imported; 0: unknown. */
+  newest_ms: number;
   /** When this page began to receive its readings, needed to detect silence; 0: it does not receive them. */
   watchedSince: number;
   /** When the hub last reported its newest reading, by the hub's clock in milliseconds; 0: never. */
@@ -71,8 +73,8 @@ export class FleetStore {
     for (const state of states) {
       const before = this.records.get(state.device)?.state.peek();
       this.updateState(state);
-      // A device may declare other metrics on a new connection.
-      if (state.connected && before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
+      // A device may declare other metrics on a new connection, and has other newest readings at its end.
+      if (before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
     }
     this.version.value++;
   }
@@ -89,6 +91,8 @@ export class FleetStore {
         seen: seen[position],
       };
       record.lastReading_ms = Math.max(record.lastReading_ms, seen[position] / 1e6);
+      // An import may have brought older or newer readings.
+      if (!record.state.peek().connected) this.requestMetrics(device);
     }
     this.version.value++;
   }
@@ -140,6 +144,7 @@ export class FleetStore {
     record.metrics.value = metrics;
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
     record.lastReading_ms = Math.max(record.lastReading_ms, Math.min(newest, hubNow()));
+    if (!record.state.peek().connected) record.newest_ms = Math.min(newest, hubNow());
     record.reported_ms = hubNow();
   }
 
@@ -151,6 +156,7 @@ export class FleetStore {
         state: signal(state),
         metrics: signal(null),
         lastReading_ms: 0,
+        newest_ms: 0,
         watchedSince: 0,
         reported_ms: 0,
         interval_ms: null,
@@ -158,6 +164,7 @@ export class FleetStore {
       if (this.loaded.peek()) this.requestMetrics(state.device);
     } else record.state.value = state;
     const [to, from] = state.retired ? [this.retired, this.records] : [this.records, this.retired];
+    if (state.connected) record.newest_ms = 0;
     from.delete(state.device);
     to.set(state.device, record);
     record.lastReading_ms = Math.max(record.lastReading_ms, (state.seen ?? 0) / 1e6);
@@ -168,6 +175,14 @@ export class FleetStore {
 /** Return when the device went offline, by the hub's clock in milliseconds; null while it is connected or if unknown. */
 export function offlineSince({ connected, since }: DeviceState): number | null {
   return connected || (since ?? 0) === 0 ? null : (since ?? 0) / 1e6;
+}
+
+/**
+ * Return the time of a device's last reading in milliseconds; 0: never. Of a device that is not connected it is the
+ * reading's own time: readings of the past that were imported are no recent ones.
+ */
+export function lastReading({ newest_ms, lastReading_ms }: DeviceRecord): number {
+  return newest_ms > 0 ? newest_ms : lastReading_ms;
 }
 
 /** Return the sources of a device that do not work. */

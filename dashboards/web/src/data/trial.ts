@@ -30,6 +30,10 @@ export interface Settings {
   decimal: string;
   thousands: string;
   timeFormat: string;
+  /** `metric=type`, separated by commas. */
+  types: string;
+  /** Words that are no value, separated by commas. */
+  noValue: string;
   pattern: string;
 }
 
@@ -40,6 +44,8 @@ export const NO_SETTINGS: Settings = {
   decimal: "",
   thousands: "",
   timeFormat: "",
+  types: "",
+  noValue: "",
   pattern: "",
 };
 
@@ -80,7 +86,7 @@ export interface TrialRequest {
 
 /** Return the body of a request. */
 export function trialBody(content: Content, settings: Settings): TrialRequest {
-  const { format, device, zone, decimal, thousands, timeFormat, pattern } = settings;
+  const { format, device, zone, decimal, thousands, timeFormat, types, noValue, pattern } = settings;
   const chosen = {
     format: format === "auto" ? "" : format,
     device: device.trim(),
@@ -91,7 +97,18 @@ export function trialBody(content: Content, settings: Settings): TrialRequest {
     pattern: format === "regex" ? pattern : "",
   };
   const rules = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== "")) as Partial<Rules>;
+  const pairs = itemsOf(types).map((pair) => pair.split("=", 2).map((part) => part.trim()));
+  if (pairs.length > 0)
+    rules.types = Object.fromEntries(pairs.map(([metric, type = ""]) => [metric, type])) as Rules["types"];
+  if (itemsOf(noValue).length > 0) rules.no_value = itemsOf(noValue);
   return "text" in content ? { content: content.text, rules } : { content: content.base64, base64: true, rules };
+}
+
+function itemsOf(list: string): string[] {
+  return list
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
 }
 
 /** Read content on the hub. Throws ApiError. */
@@ -169,7 +186,10 @@ export function inputsFor(settings: string): { input: string; text: string }[] {
   const rules = settings.trim();
   const options = rules === "" ? "" : " --rules rules.toml";
   return [
-    { input: "A file, once", text: `hub import log.txt${options} --dry-run` },
+    {
+      input: "A file: a dry run; without --dry-run its readings are stored",
+      text: `hub import log.txt${options} --dry-run`,
+    },
     { input: "A serial port", text: `device-agent serial /dev/ttyUSB0${options}` },
   ];
 }

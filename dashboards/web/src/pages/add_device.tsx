@@ -84,6 +84,13 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
           {valid ? <AgentCommands device={device} token={token} /> : <NeedsId />}
         </Step>
       </ol>
+      <p>
+        Devices that publish to an MQTT broker need no agent:{" "}
+        <a class="link" href={withBase("/mqtt")}>
+          join the broker
+        </a>
+        .
+      </p>
       <Waiting device={device} />
     </section>
   );

@@ -84,13 +84,13 @@ function Inbound({ bridge, rates }: { bridge: BridgeState; rates: BridgeRates })
       <Counter name="Retained values" value={inward.retained} hint="Older than the subscription" />
       <Counter name="Own messages" value={inward.own} hint="Sent by this hub; ignored to prevent loops" />
       <Counter
-        name={<a href={withBase("/quarantine")}>In quarantine</a>}
+        name={<a href={withBase("/quarantine")}>Quarantined since the start</a>}
         value={inward.undecodable}
         wrong={inward.undecodable > 0}
       />
       {inward.refused > 0 && (
         <Counter
-          name={<a href={withBase("/quarantine")}>Values in quarantine</a>}
+          name={<a href={withBase("/quarantine")}>Values quarantined since the start</a>}
           value={inward.refused}
           hint="The other values of their messages are stored"
           wrong

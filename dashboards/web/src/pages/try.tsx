@@ -18,7 +18,7 @@ import {
   trialBody,
   tryContent,
 } from "../data/trial";
-import { CopyableCommand } from "../ui/controls";
+import { CopyableCommand, WithCode } from "../ui/controls";
 import { Icon } from "../ui/icon";
 import { asSentence } from "../ui/status_text";
 import type { TrialResult, TriedRefusal } from "../wire/api";
@@ -82,7 +82,7 @@ export function TryPage() {
         <ContentField content={content} show={show} open={open} />
         {hint !== null && (
           <p class="note" role="status">
-            {hint}
+            <WithCode text={hint} />
           </p>
         )}
         <SettingsFields settings={settings} change={(part) => setSettings({ ...settings, ...part })} />
@@ -260,6 +260,18 @@ function SettingsFields({ settings, change }: SettingsProps) {
         value={settings.thousands}
         marks={[".", ",", " ", "'"]}
         onChange={(thousands) => change({ thousands })}
+      />
+      <TextField
+        name="Types"
+        value={settings.types}
+        placeholder="level=string, count=integer"
+        onChange={(types) => change({ types })}
+      />
+      <TextField
+        name="No value"
+        value={settings.noValue}
+        placeholder="defekt, ERR"
+        onChange={(noValue) => change({ noValue })}
       />
       {settings.format === "regex" && (
         <TextField

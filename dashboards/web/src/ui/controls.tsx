@@ -150,3 +150,8 @@ export function saveFile(content: Blob, name: string): void {
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), KEPT_MS);
 }
+
+/** A text of the hub, with what it has between backticks as code. */
+export function WithCode({ text }: { text: string }) {
+  return <>{text.split("`").map((part, position) => (position % 2 === 1 ? <code key={part}>{part}</code> : part))}</>;
+}

@@ -154,6 +154,11 @@ function Header() {
           <span>{[...PAGES, ...OTHER_PAGES].find(({ page }) => page === shown.page)?.title ?? "Not found"}</span>
         )}
       </div>
+      {shown.page !== "try" && shown.page !== "device" && (
+        <a class="button plain header-try" href={withBase("/try")}>
+          Try it
+        </a>
+      )}
       {pageView.value !== null && <TimeRangePicker view={pageView.value} />}
       <ConnectionIndicator />
       <button type="button" class="button search-button" aria-keyshortcuts="Control+K" onClick={openPalette}>

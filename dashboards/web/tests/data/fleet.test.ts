@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { FleetStore, failedSources } from "../../src/data/fleet";
+import { expect, test, vi } from "vitest";
+import { FleetStore, failedSources, lastReading } from "../../src/data/fleet";
 
 test("a retired device leaves the fleet, remains known, and returns when it connects", () => {
   const fleet = new FleetStore();
@@ -40,4 +40,22 @@ test("only sources that do not work have failed", () => {
   const failed = { name: "b", ok: false, since: 1, error: "no connection" };
   expect(failedSources({ device: "d", connected: true, sources: [works, failed] })).toEqual([failed]);
   expect(failedSources({ device: "d", connected: true })).toEqual([]);
+});
+
+test("the last reading of a device that is not connected has its own time, not the time of its import", async () => {
+  const imported = { device: "boiler-1", connected: false, seen: Date.now() * 1e6 };
+  const latest = { time_ns: 757_382_400_000 * 1e6, value: 21.5 };
+  const info = { ...imported, metrics: [{ metric: "temp", type: "float", unit: "", description: "", latest }] };
+  vi.stubGlobal("fetch", async () => new Response(JSON.stringify(info)));
+  vi.stubGlobal("window", { location: { pathname: "/" } });
+  const fleet = new FleetStore();
+  fleet.receiveFleet([imported]);
+  const record = fleet.get("boiler-1");
+  if (record === undefined) throw new Error("the device is missing");
+  expect(lastReading(record)).toBe(imported.seen / 1e6);
+  await fleet.fetch("boiler-1");
+  expect(lastReading(record)).toBe(757_382_400_000);
+  fleet.receiveDevices([{ ...imported, connected: true }]);
+  expect(lastReading(record)).toBe(imported.seen / 1e6);
+  vi.unstubAllGlobals();
 });

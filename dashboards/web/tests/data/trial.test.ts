@@ -53,6 +53,14 @@ describe("trialBody", () => {
     });
   });
 
+  it("has the types and the words without a value, as a person writes lists", () => {
+    const settings = { ...NO_SETTINGS, types: "level = string, count=integer,", noValue: " defekt , ERR" };
+    expect(trialBody({ text: "1" }, settings).rules).toEqual({
+      types: { level: "string", count: "integer" },
+      no_value: ["defekt", "ERR"],
+    });
+  });
+
   it("has the pattern of a regular expression, and bytes in base64", () => {
     const settings = { ...NO_SETTINGS, format: "regex", pattern: "(?P<a>.)" };
     expect(trialBody({ name: "x", size: 1, base64: "AA==" }, settings)).toEqual({

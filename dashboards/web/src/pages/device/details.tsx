@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { retireDevice } from "../../data/api";
-import { conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, lastReading } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { ago, clockOffset, dateTime, duration, now, pageNow, shortDuration } from "../../data/time";
@@ -49,7 +49,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         </Fact>
         <Fact name="Last reading">
           <span data-testid="last-reading">
-            {record.lastReading_ms === 0 ? "never" : ago(now.value - record.lastReading_ms)}
+            {lastReading(record) === 0 ? "never" : ago(now.value - lastReading(record))}
           </span>
         </Fact>
         <Fact name="Clock offset">

@@ -4,7 +4,7 @@ import { type Signal, signal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { DEFAULT_SPAN_MS, fromQuery, RANGES, type TimeView, toQuery } from "../../chart/time_view";
 import { ApiError } from "../../data/api";
-import type { DeviceRecord } from "../../data/fleet";
+import { type DeviceRecord, lastReading } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { chartGroups, isState } from "../../data/metrics";
 import { plural } from "../../data/number_format";
@@ -146,7 +146,7 @@ function ChartBar({ data, metrics, record }: ChartsProps) {
 /** Notice for a device without readings in the shown range, with a button to its last readings. */
 function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord }) {
   const { view } = data.scheduler;
-  const { lastReading_ms: last } = record;
+  const last = lastReading(record);
   if (view.value.mode === "fixed" || last === 0 || now.value - last < view.value.span_ms) return null;
   const { span_ms } = view.value;
   const showLast = () => {

@@ -3,7 +3,14 @@
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
-import { type Condition, compareNames, conditionOf, type DeviceRecord, failedSources } from "../../data/fleet";
+import {
+  type Condition,
+  compareNames,
+  conditionOf,
+  type DeviceRecord,
+  failedSources,
+  lastReading,
+} from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
 import { hubNow } from "../../data/time";
@@ -236,7 +243,7 @@ const ORDERS: Record<SortKey, (a: FleetEntry, b: FleetEntry) => number> = {
   state: (a, b) => severityOf(a) - severityOf(b),
   name: (a, b) => compareNames(a.record.device, b.record.device),
   type: (a, b) => compareNames(typeOf(a.record), typeOf(b.record)),
-  age: (a, b) => b.record.lastReading_ms - a.record.lastReading_ms,
+  age: (a, b) => lastReading(b.record) - lastReading(a.record),
   backlog: (a, b) => (a.record.state.peek().backlog ?? 0) - (b.record.state.peek().backlog ?? 0),
 };
 

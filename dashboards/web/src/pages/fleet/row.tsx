@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
 import { Feed } from "../../data/feed";
-import { conditionOf, type DeviceRecord, failedSources, offlineSince } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, lastReading, offlineSince } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { colourOf, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
@@ -38,7 +38,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   const live = useFeed(record, names);
   const condition = conditionOf(record, now.value);
   const state = record.state.value;
-  const age_ms = record.lastReading_ms === 0 ? null : now.value - record.lastReading_ms;
+  const age_ms = lastReading(record) === 0 ? null : now.value - lastReading(record);
   const backlog = state.backlog ?? 0;
   const failed = failedSources(state);
   void live.version.value;

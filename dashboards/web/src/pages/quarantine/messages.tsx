@@ -4,8 +4,9 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { errorText } from "../../data/api";
 import { count, plural } from "../../data/number_format";
-import { type Filter, fetchMessage, payloadUrl, type QuarantineList } from "../../data/quarantine";
+import { type Filter, fetchMessage, isRetryUseful, payloadUrl, type QuarantineList } from "../../data/quarantine";
 import { dateTime, now } from "../../data/time";
+import { WithCode } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import type { QuarantineCounts, QuarantinedBatch, QuarantinedMessage } from "../../wire/api";
@@ -142,8 +143,12 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
   const loaded = typeof content === "object" ? content : null;
   return (
     <div class="quarantine-opened" id={`message-${offset}`} data-testid="opened">
-      <p class="why">{message.message}</p>
-      <p class="muted">{loaded?.advice ?? "\u00a0"}</p>
+      <p class="why">
+        <WithCode text={message.message} />
+      </p>
+      <p class="muted">
+        <WithCode text={loaded?.advice ?? "\u00a0"} />
+      </p>
       <dl class="quarantine-facts">
         <Property name="Device">
           <a class="mono link" href={devicePath(message.device)}>
@@ -171,7 +176,12 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
       <section class="quarantine-text box" tabIndex={0} aria-label="Content" aria-busy={content === null}>
         <pre class="mono">{typeof content === "string" ? content : (loaded?.text ?? "")}</pre>
       </section>
-      <MessageActions offset={offset} actions={actions} shortened={loaded?.shortened ?? false} />
+      <MessageActions
+        offset={offset}
+        actions={actions}
+        shortened={loaded?.shortened ?? false}
+        isRetryUseful={loaded === null || isRetryUseful(loaded.advice)}
+      />
     </div>
   );
 }
@@ -224,16 +234,24 @@ function RefusedValues({ message }: { message: QuarantinedMessage }) {
   );
 }
 
-function MessageActions(props: { offset: number; actions: Actions | null; shortened: boolean }) {
-  const { offset, actions, shortened } = props;
+interface MessageActionsProps {
+  offset: number;
+  actions: Actions | null;
+  shortened: boolean;
+  isRetryUseful: boolean;
+}
+
+function MessageActions({ offset, actions, shortened, isRetryUseful }: MessageActionsProps) {
   return (
     <div class="bar">
       {actions !== null && (
         <>
-          <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
-            <Icon name="retry" />
-            Retry
-          </button>
+          {isRetryUseful && (
+            <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
+              <Icon name="retry" />
+              Retry
+            </button>
+          )}
           <button type="button" class="button" data-testid="delete" onClick={() => actions.deleteOne(offset)}>
             <Icon name="remove" />
             Delete
@@ -264,18 +282,21 @@ interface BulkProps {
   actions: Actions;
   filter: Filter;
   total: number;
+  isRetryUseful?: boolean;
   /** Names the messages, after the verb. */
   children: ComponentChildren;
 }
 
 /** Buttons that retry or delete all messages of a filter. */
-export function BulkActions({ actions, filter, total, children }: BulkProps) {
+export function BulkActions({ actions, filter, total, isRetryUseful = true, children }: BulkProps) {
   return (
     <>
-      <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
-        <Icon name="retry" />
-        <span>Retry {children}</span>
-      </button>
+      {isRetryUseful && (
+        <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
+          <Icon name="retry" />
+          <span>Retry {children}</span>
+        </button>
+      )}
       <button type="button" class="button plain" onClick={() => actions.deleteAll(filter, total)}>
         <Icon name="remove" />
         <span>Delete {children}</span>

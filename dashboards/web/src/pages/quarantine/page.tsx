@@ -5,9 +5,9 @@ import { errorText } from "../../data/api";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
-import { describeRetry, type Filter, QuarantineList } from "../../data/quarantine";
+import { describeRetry, type Filter, isRetryUseful, QuarantineList } from "../../data/quarantine";
 import { ago, now } from "../../data/time";
-import { Confirmation, type ConfirmationRequest } from "../../ui/controls";
+import { Confirmation, type ConfirmationRequest, WithCode } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import type { CodeCount, QuarantineCounts } from "../../wire/api";
 import { type Actions, BulkActions, Messages } from "./messages";
@@ -120,8 +120,8 @@ function describeFilter({ device, code }: Filter): string {
 function Summary({ counts }: { counts: QuarantineCounts }) {
   return (
     <p class="quarantine-summary muted">
-      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them: correct the
-      cause, then retry them{hub.canOperate ? "" : " (an operator can do this)"}.
+      <b>{plural(counts.entries, "message")}</b> could not be accepted or stored. The quarantine keeps them. Each reason
+      says what to do{hub.canOperate ? "" : "; an operator can retry and delete messages"}.
       {counts.dropped > 0 && ` ${dropped(counts.dropped)}`}
     </p>
   );
@@ -173,10 +173,17 @@ function Reason({ list, codeCount, actions }: ReasonProps) {
           </span>
         </span>
       </button>
-      <p class="reason-advice note">{advice}</p>
+      <p class="reason-advice note">
+        <WithCode text={advice} />
+      </p>
       {actions !== null && (
         <div class="bar">
-          <BulkActions actions={actions} filter={{ code, device: null }} total={entries}>
+          <BulkActions
+            actions={actions}
+            filter={{ code, device: null }}
+            total={entries}
+            isRetryUseful={isRetryUseful(advice)}
+          >
             all<span class="hidden-text"> with {code}</span>
           </BulkActions>
         </div>
