@@ -28,6 +28,10 @@ _DECLARED = (
     "the agent declares what is damaged as a gap, keeps its bytes, and sends the rest",
     "start the agent if it does not run, and check the disk; docs/operations.md describes each case",
 )
+_ACKNOWLEDGED = (
+    "the hub has acknowledged them and the agent kept them as a copy only, so nothing is lost",
+    "check the disk; the running agent deletes them with the next batches that the hub acknowledges, after 10 minutes",
+)
 _REPAIRED = (
     "the next start of the agent repairs the log; a batch on the damaged page becomes a gap",
     "check the disk, start the agent, and verify again",
@@ -48,6 +52,7 @@ def verify_spool(path: Path) -> list[Finding]:
                 return [Finding(name, None, "an older version wrote it without checksums; its agent converts it")]
             problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
             problems += _problems(snapshot.connection)
+            acknowledged, waiting = _damaged_batches(snapshot.connection)
             batches = snapshot.connection.execute("SELECT count(*) FROM batch").get
     except Damaged as fault:
         return [Finding(name, False, str(fault), *_DECLARED)]
@@ -57,7 +62,8 @@ def verify_spool(path: Path) -> list[Finding]:
         return [Finding(name, None, str(error))]
     except apsw.Error as error:
         return [Finding(name, False, f"the file cannot be read: {error}", *_DECLARED)]
-    findings = [Finding(name, False, problem, *_DECLARED) for problem in problems]
+    findings = [Finding(name, False, problem, *_DECLARED) for problem in [*problems, *waiting]]
+    findings += [Finding(name, False, problem, *_ACKNOWLEDGED) for problem in acknowledged]
     if damage is not None:
         what = f"frame {damage.frame} of the write-ahead log is damaged"
         findings.append(Finding(beside(path, "-wal").name, False, what, *_REPAIRED))
@@ -70,10 +76,21 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
             read(connection)
         except Damaged as damage:
             yield str(damage)
+
+
+def _damaged_batches(connection: apsw.Connection) -> tuple[list[str], list[str]]:
+    """Return what is damaged of the batches that the hub has acknowledged, and of those that wait."""
     try:
-        epoch, _, _, device, _ = read_life(connection)
+        epoch, _, _, device, acked = read_life(connection)
     except Damaged:
-        return  # the checksum of a batch covers them
+        return [], []  # the checksum of a batch covers them
     damaged = [row.seq for row in read_batches(connection.execute(READ_BATCHES), device, epoch) if row.batch is None]
-    if damaged:
-        yield f"{plural(len(damaged), 'batch is', 'batches are')} damaged, the first is {damaged[0]}"
+    acknowledged = [seq for seq in damaged if seq <= acked]
+    waiting = [seq for seq in damaged if seq > acked]
+    return _report(acknowledged, "acknowledged "), _report(waiting, "")
+
+
+def _report(numbers: list[int], what: str) -> list[str]:
+    if not numbers:
+        return []
+    return [f"{plural(len(numbers), f'{what}batch is', f'{what}batches are')} damaged, the first is {numbers[0]}"]

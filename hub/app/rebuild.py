@@ -91,7 +91,9 @@ async def rebuild_history(
         missing = await _missing(settings, journal, registry, cursor)
         await _count_damaged(journal, missing, is_loss_known=bool(result.unreadable or result.rejected))
     missing = {device: count for device, count in missing.items() if count > 0}
-    return RebuildReport(result, [file.name for file in files if file not in result.rejected], missing)
+    used = [file for file in files if file not in result.rejected and file not in result.without_rows]
+    # A copy often has the name of the history.
+    return RebuildReport(result, [str(file) if file == copy else file.name for file in used], missing)
 
 
 def _check(settings: Settings, copy: Path | None) -> None:

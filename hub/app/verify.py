@@ -35,6 +35,7 @@ from hub.registry.last_state import read_state
 from hub.registry.verify import RegistryFacts
 from hub.registry.verify import verify_snapshot as verify_registry
 from hub.storage.accounting import CONSUMER
+from hub.storage.duckdb.database import files_set_aside
 from hub.storage.duckdb.verify import StoreFacts, verify_file
 from hub.storage.influxdb.state import verify_state
 from integrity.database import DatabaseSnapshot, ReportBytes, SnapshotError
@@ -318,9 +319,24 @@ def _verify_small_files(data: Path, observer: Observer) -> None:
     for path in sorted((data / LIBRARIES).glob("*.whl")):
         observer.begin(path.name, path.stat().st_size)
         observer.found(_verify_wheel(path))
+    waiting = files_set_aside(data / DUCKDB_FILE)
     for path in set_aside_files(data):
-        what = "set aside by a repair or a restore: delete it when you do not need it any more"
-        observer.found(Finding(path.name, True, what))
+        observer.found(_set_aside(path, is_needed=path in waiting))
+
+
+def _set_aside(path: Path, *, is_needed: bool) -> Finding:
+    """Return the finding for a file that was set aside. `is_needed`: it is a history that was not rebuilt yet."""
+    if not is_needed:
+        return Finding(
+            path.name, True, "set aside by a repair or a restore: delete it when you do not need it any more"
+        )
+    return Finding(
+        path.name,
+        False,
+        "a damaged history that was set aside and is not rebuilt yet: keep it",
+        "the history lacks its readings, except those that the journal still had",
+        "stop the hub and run `hub store rebuild`, which needs this file",
+    )
 
 
 def _verify_wheel(path: Path) -> Finding:

@@ -176,7 +176,19 @@ def hub_client(command: str, options: HubOptions, *, role: Role = Role.VIEWER) -
             with client:
                 yield client
         except RequestFailed as failure:
-            fail(command, str(failure), MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
+            message = _stopped_hub(options, address.url, failure) or str(failure)
+            fail(command, message, MISUSE if failure.status == HTTPStatus.UNPROCESSABLE_ENTITY else FAILED)
+
+
+def _stopped_hub(options: HubOptions, url: str, failure: RequestFailed) -> str | None:
+    """Return that no hub runs on the data directory, and which address was asked; None if that is not the cause."""
+    if options.url is not None or failure.status not in (None, HTTPStatus.UNAUTHORIZED):
+        return None
+    data = settings_or_exit(options.config, data=options.data).data
+    if find_running_hub(data) is not None or not (data / FILE_NAME).exists():
+        return None
+    answer = "does not answer" if failure.status is None else "is another hub, which does not know this directory"
+    return f"no hub runs on {data}, and {url} {answer}: start the hub of this directory, or name another with --url"
 
 
 class HubAddress(NamedTuple):

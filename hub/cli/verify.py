@@ -84,17 +84,19 @@ def observed(work: str, found: Callable[[Finding], None]) -> Iterator[Observer]:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a table of the files, then what each damage means and what to do."""
+    """Print a table of the files, then what the damages mean and what to do, each meaning once."""
     console = stdout_console()
     table = plain_table("file", "state", "found")
     for finding in findings:
         file, what = cells(finding.file, finding.what)
         table.add_row(file, STATES[finding.intact], what)
     console.print(table)
+    files: dict[tuple[str, str], dict[str, None]] = {}
     for finding in findings:
         if finding.consequence:
-            text = f"{finding.file}: {finding.consequence}. Next step: {finding.next_step}."
-            console.print(*cells(text))
+            files.setdefault((finding.consequence, finding.next_step), {})[finding.file] = None
+    for (consequence, next_step), names in files.items():
+        console.print(*cells(f"{', '.join(names)}: {consequence}. Next step: {next_step}."))
 
 
 def _history_verifier(config: Path | None, data: Path) -> Callable[[ReportShare], list[Finding]]:

@@ -191,7 +191,7 @@ class Status:
         registry."""
         warnings = {f"mqtt:{state.name}": state.last_error for state in self.bridges() if state.last_error is not None}
         if incidents := self.incidents():
-            warnings["journal"] = " ".join(incident.text for incident in incidents[-SHOWN_INCIDENTS:])
+            warnings["journal"] = " ".join(f"{incident.text.rstrip('.')}." for incident in incidents[-SHOWN_INCIDENTS:])
         if tls := self.tls_problems():
             warnings["tls"] = "; ".join(tls)
         registry = self.registry_problem()

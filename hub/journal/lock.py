@@ -39,7 +39,7 @@ class Lock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._descriptor)
-            raise JournalError(f"{path} is in use by another process. Is a hub running already?") from error
+            raise JournalError(f"{path} is in use by another process, usually a running hub: stop it first") from error
 
     def recorded(self) -> JournalPosition | None:
         """Return the recorded position; None if there is none, or its checksum is wrong."""

@@ -27,6 +27,9 @@ NEXT_STEP = (
     "if the rest matters"
 )
 
+PROCESSED = "The store and every bridge have processed them before, so nothing of the history is lost. Check the disk"
+"""Instead of a next step, for entries that every consumer has acknowledged."""
+
 DAMAGED, REPAIRED = "journal damaged", "journal repaired"
 """Kinds of incidents, which are also those of the hub's events."""
 
@@ -79,7 +82,10 @@ class Losses:
         """
         lost = LostRange(damage.first, min(damage.last, up_to), self._clock(), _description(damage))
         insort(self._state.lost, lost)
-        self.report(f"{lost}. {NEXT_STEP_IN_THE_MIDDLE}")
+        if self._state.cursors.passed(0) >= lost.last_offset:
+            self.report(f"{lost.entries} of the journal cannot be read: {lost.reason}. {PROCESSED}")
+        else:
+            self.report(f"{lost}. {NEXT_STEP_IN_THE_MIDDLE}")
         statements = [(WRITE_LOST, lost), *(keep_row(f"block {row.first_offset}", row) for row in damage.rows)]
         if self._writer is not None:
             self._writer.submit(Transaction(statements, 0, lambda error: None, makes_room=True))

@@ -30,11 +30,15 @@ _LOST = "SELECT first_offset, last_offset FROM lost ORDER BY first_offset"
 
 _LOST_ENTRIES = (
     "readings that are not in the store yet are lost, unless their agents still keep them",
-    "start the hub: it declares what is lost and requests it from the agents. Or restore a backup with `hub restore`",
+    "start or restart the hub: it declares what is lost and requests it from the agents. Or restore a backup",
+)
+_PROCESSED_ENTRIES = (
+    "the store and every bridge have processed these entries before, so nothing of the history is lost",
+    "check the disk; the finding ends when the journal deletes these entries",
 )
 _DAMAGED_FILE = (
     "readings that are not in the store yet may be lost, unless their agents still keep them",
-    "start the hub: it continues with every intact row and declares the rest. Or restore a backup with `hub restore`",
+    "start or restart the hub: it continues with every intact row and declares the rest. Or restore a backup",
 )
 _FOREIGN = ("the hub does not start with it", "move the file to another folder, or restore a backup with `hub restore`")
 
@@ -80,9 +84,14 @@ def verify_snapshot(
                 for row in _damaged_rows(connection)
             ]
             declared = [(first, last) for first, last in connection.execute(_LOST)]
-        problems = list(_verify_blocks(connection, declared, report))
-        findings += [Finding(name, False, problem, *_LOST_ENTRIES) for problem in problems if problem]
         facts = _read_facts(connection)._replace(recorded=read_record(snapshot.path))
+        processed = min(facts.cursors.values(), default=0)
+        problems = list(_verify_blocks(connection, declared, report))
+        findings += [
+            Finding(name, False, problem, *(_PROCESSED_ENTRIES if last_offset <= processed else _LOST_ENTRIES))
+            for last_offset, problem in problems
+            if problem
+        ]
     except (apsw.Error, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         return [Finding(name, False, f"the file cannot be read: {error}", *_DAMAGED_FILE)], None
     what = f"{plural(len(problems), 'block')} with the offsets {facts.first_offset:,} to {facts.last_offset:,}"
@@ -98,8 +107,8 @@ def _damaged_rows(connection: apsw.Connection) -> Iterator[DamagedRow]:
 
 def _verify_blocks(
     connection: apsw.Connection, declared: Sequence[tuple[int, int]], report: ReportBytes
-) -> Iterator[str | None]:
-    """Yield the problem of each block, None for an intact one or one whose loss is declared."""
+) -> Iterator[tuple[int, str | None]]:
+    """Yield the last offset and the problem of each block; None for an intact one or one whose loss is declared."""
 
     def is_declared(first: int, last: int) -> bool:
         return any(begin <= first and last <= end for begin, end in declared)
@@ -108,7 +117,7 @@ def _verify_blocks(
     for row in connection.execute(f"{READ_BLOCKS} ORDER BY first_offset"):
         block, problem = BlockRow.of(row), None
         if expected is not None and expected < block.first_offset and not is_declared(expected, block.first_offset - 1):
-            yield f"the entries {expected:,} to {block.first_offset - 1:,} are missing"
+            yield block.first_offset - 1, f"the entries {expected:,} to {block.first_offset - 1:,} are missing"
         try:
             block.open_marks()
             block.open_entries()
@@ -117,7 +126,7 @@ def _verify_blocks(
                 problem = f"the block of the entries {block.first_offset:,} to {block.last_offset:,}: {error}"
         expected = block.last_offset + 1
         report(len(row[5]) + len(row[6]))
-        yield problem
+        yield block.last_offset, problem
 
 
 def _read_facts(connection: apsw.Connection) -> JournalFacts:

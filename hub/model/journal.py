@@ -52,9 +52,15 @@ class LostRange(NamedTuple):
 
     def __str__(self) -> str:
         """Return what is lost, for people."""
+        are = "is" if self.first_offset == self.last_offset else "are"
+        return f"{self.entries} of the journal {are} lost: {self.reason}"
+
+    @property
+    def entries(self) -> str:
+        """Return the range in words."""
         if self.first_offset == self.last_offset:
-            return f"entry {self.first_offset:,} of the journal is lost: {self.reason}"
-        return f"entries {self.first_offset:,} to {self.last_offset:,} of the journal are lost: {self.reason}"
+            return f"entry {self.first_offset:,}"
+        return f"entries {self.first_offset:,} to {self.last_offset:,}"
 
 
 class JournalIncident(NamedTuple):

@@ -40,11 +40,15 @@ log = structlog.get_logger(__name__)
 
 
 class RebuildResult(NamedTuple):
-    """Readings in the new file, rows of the sources that could not be read, and the reason for each rejected source."""
+    """Readings in the new file, rows of the sources that could not be read, and the reason for each rejected source.
+
+    `without_rows` are the sources of which no row could be read.
+    """
 
     readings: int
     unreadable: int
     rejected: dict[Path, str]
+    without_rows: tuple[Path, ...] = ()
 
 
 def open_or_set_aside(path: Path, *, memory_limit: str, threads: int) -> None:
@@ -92,6 +96,7 @@ class SourceFile:
         self.path = path
         self.cursor = StoreCursor(journal, position)
         self.unreadable = 0
+        self.was_read = False
 
     def close(self) -> None:
         """Close the file."""
@@ -137,6 +142,7 @@ class SourceFile:
             if not isinstance(explain(error, self.path), DatabaseDamaged):
                 raise explain(error, self.path) from error
         else:
+            self.was_read |= len(found["time_ns"]) > 0
             yield end - first, found
             return
         if end - first <= LEAST_ROWS:
@@ -200,7 +206,8 @@ def rebuild(
     sync(new_path)
     new_path.rename(path)
     sync(path.parent)
-    return RebuildResult(readings, unreadable, rejected)
+    without_rows = tuple(part.path for part in parts if part.unreadable and not part.was_read)
+    return RebuildResult(readings, unreadable, rejected, without_rows)
 
 
 def _open_sources(

@@ -60,6 +60,19 @@ async def test_each_damage_is_found(path: Path, damage: str, what: str) -> None:
     assert all(finding.consequence and finding.next_step for finding in findings)
 
 
+async def test_a_damaged_batch_that_the_hub_has_is_no_loss(path: Path) -> None:
+    """The agent kept it as a copy only: its meaning differs from that of a batch that waits."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        spool.trim(10)
+        await spool.append(batch_of(BATCHES + 1))
+    change(path, "UPDATE batch SET value = x'00' WHERE seq IN (7, 12, 13)")
+    waiting, acknowledged = verify_spool(path)
+    assert waiting.what == "2 batches are damaged, the first is 12"
+    assert acknowledged.what == "1 acknowledged batch is damaged, the first is 7"
+    assert "nothing is lost" in acknowledged.consequence
+    assert "start the agent" not in acknowledged.next_step
+
+
 async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
     """The next start of the agent moves what is intact to a new file."""
     change(path, "PRAGMA user_version = 3")

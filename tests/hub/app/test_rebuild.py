@@ -13,6 +13,7 @@ from hub.app.services import decoder, open_journal
 from hub.config.settings import Settings, load_settings
 from hub.journal.consumer import EntryReader
 from hub.model.batch import Entry, EntryKind, Mark
+from hub.model.journal import JournalError
 from hub.model.store import StoreCursor
 from hub.registry.registry import Registry
 from hub.storage.duckdb.store import DuckdbStore
@@ -75,6 +76,10 @@ async def test_missing_readings_are_counted_until_a_copy_has_them(settings: Sett
     assert not list(tmp_path.glob("*.damaged-*"))
     report = await rebuild(settings, copy)
     assert report.result.readings == ENTRIES * READINGS
+    assert report.sources == [str(copy), "history.duckdb"]
+    async with open_journal(settings):
+        with pytest.raises(JournalError, match="usually a running hub: stop it first"):
+            await rebuild(settings, copy)
     assert await damaged_count(settings) == 0
 
 

@@ -136,6 +136,16 @@ async def test_a_damaged_file_is_found(data: Path, name: str, at: float) -> None
     assert findings[name].next_step
 
 
+async def test_a_history_that_was_set_aside_is_kept_for_the_rebuild(data: Path) -> None:
+    """Until then it is needed; a rebuilt one is no finding, and an old log may be deleted."""
+    name = "history.duckdb.damaged-20260101T000000Z"
+    shutil.copy(data / "history.duckdb", data / name)
+    finding = verified(data)[name]
+    assert finding.intact is False
+    assert "delete" not in finding.what
+    assert "hub store rebuild" in finding.next_step
+
+
 @pytest.mark.parametrize("name", ["registry.db", "journal.db", "history.duckdb"])
 async def test_a_missing_file_is_found(data: Path, name: str) -> None:
     """The hub would begin a new one, so only a verification before its start shows the loss."""

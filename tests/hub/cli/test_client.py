@@ -163,6 +163,31 @@ def test_no_token_is_created_for_a_remote_hub(tmp_path: Path, capsys: pytest.Cap
     assert "set HUB_TOKEN to a token" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("status", "says"), [(401, "is another hub"), (None, "does not answer"), (500, None)])
+def test_a_stopped_hub_is_named_when_another_address_was_asked(
+    serve: Callable[[Answer], PeerServer],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+    says: str | None,
+) -> None:
+    """Without --url the address is that of the settings, where another hub may listen."""
+    with open_token_file(tmp_path / FILE_NAME):
+        """A registry without tokens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        if status is not None:
+            port = serve(respond(status, b'{"detail": "sign in"}')).url.rpartition(":")[2].strip("/")
+        monkeypatch.setenv("HUB_LISTEN", f"127.0.0.1:{port}")
+        with pytest.raises(Exit), hub_client("hub x", HubOptions(data=tmp_path)) as client:
+            client.get("/")
+    said = capsys.readouterr().err
+    assert (f"no hub runs on {tmp_path}, and http://127.0.0.1:{port}" in said) is (says is not None)
+    assert (says or "sign in") in said
+
+
 def test_a_request_that_the_hub_does_not_understand_is_misuse(
     serve: Callable[[Answer], PeerServer], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,7 @@ def test_an_unavailable_broker_is_a_warning(bridges: list[BridgeState], warnings
 
 def test_damage_of_the_journal_is_a_warning() -> None:
     """The newest incidents are in the answer, each with its next step."""
-    incidents = [JournalIncident("journal damaged", f"damage {number}.") for number in range(9)]
+    incidents = [JournalIncident("journal damaged", f"damage {number}") for number in range(9)]
     status = replace(status_with([]), incidents=lambda: incidents)
     assert status.warnings() == {"journal": "damage 6. damage 7. damage 8."}
 

@@ -37,6 +37,17 @@ def test_a_declared_range_is_lost_and_its_neighbours_are_not() -> None:
         assert lost.value.first == first
 
 
+@pytest.mark.parametrize(("cursors", "is_lost"), [({}, True), ({"store": 12}, False), ({"a": 50, "b": 11}, True)])
+def test_entries_that_every_consumer_has_are_no_loss_of_the_history(cursors: dict[str, int], is_lost: bool) -> None:
+    """The incident does not ask for a backup then."""
+    losses = losses_of(NO_CONTENTS._replace(last_offset=100, cursors=cursors))
+    losses.declare(unreadable(10, 12), up_to=100)
+    (incident,) = losses.incidents
+    assert ("entries 10 to 12 of the journal are lost" in incident.text) is is_lost
+    assert ("restore a backup" in incident.text) is is_lost
+    assert ("nothing of the history is lost" in incident.text) is not is_lost
+
+
 def test_trimmed_entries_are_no_loss() -> None:
     """They were processed before the journal deleted them."""
     losses = losses_of(NO_CONTENTS._replace(first_offset=20, last_offset=30))

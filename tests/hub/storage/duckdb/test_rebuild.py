@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hub.model.batch import Series
 from hub.model.store import HistoryQuery, ReadingCounts, StoreCursor, StoreError
 from hub.storage.duckdb.query_plan import HOUR_NS
-from hub.storage.duckdb.rebuild import RebuildResult, farthest_cursor, rebuild
+from hub.storage.duckdb.rebuild import RebuildResult, SourceFile, farthest_cursor, rebuild
 from hub.storage.duckdb.store import DuckdbStore
 from tests.hub.storage.duckdb.damaged_file import (
     ENTRIES,
@@ -55,6 +55,22 @@ async def assert_complete(path: Path, entries: int = ENTRIES) -> None:
         assert list(history.values) == [value for batch in written for value in batch.columns[0][1]]
         hours = await store.query(HistoryQuery([SERIES["float"]], 0, 24 * HOUR_NS, 24, "count"))
         assert sum(hours.series[0].values) == entries * READINGS
+
+
+async def test_a_source_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:
+    """A person must not believe that its readings are in the new file."""
+    damaged, journal = tmp_path / "damaged.duckdb", tmp_path / "journal.duckdb"
+    await write_file(damaged, last=1)
+    await write_file(journal, first=2)
+    for at in blocks(damaged):
+        flip(damaged, at)
+        try:
+            SourceFile(damaged, memory_limit="500MB", threads=1).close()
+        except StoreError:
+            flip(damaged, at)
+    result = rebuilt(tmp_path / "new.duckdb", damaged, journal)
+    assert (result.without_rows, result.rejected) == ((damaged,), {})
+    assert result.readings == (ENTRIES - 1) * READINGS
 
 
 async def test_a_damaged_block_is_filled_from_another_source(tmp_path: Path) -> None:
