@@ -252,6 +252,7 @@ class QuarantineActions:
         self._journal.when_durable(partial(self._settled, outcome, future))
         self._journal.submit(device, again, QuarantineDecision(entry.offset))
         if _was_never_accepted(entry):
+            device.quarantined = max(0, device.quarantined - 1)
             device.quarantined_readings = max(0, device.quarantined_readings - batch.readings)
         for code, message, part, _ in rest:
             kept = Entry(

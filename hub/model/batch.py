@@ -149,9 +149,9 @@ class Mark(NamedTuple):
     batches in quarantine and parts of batches, `lost` batches in declared gaps, `moved` readings whose time was taken
     already. `earlier` has the highest seq of each epoch before this one, the newest first. `damaged` counts accepted
     readings whose entries the journal's disk lost before they were stored, `repaired` batches that the hub had lost and
-    an agent sent again. `quarantined_readings` counts readings that went to quarantine instead of being accepted,
-    without those that a retry has accepted since. `source_refused` counts lines and values that the device's sources
-    refused, as its agent reported.
+    an agent sent again. `quarantined_readings` counts readings that went to quarantine instead of being accepted. Both
+    counts of the quarantine are without what a retry has accepted since, and with what was deleted. `source_refused`
+    counts lines and values that the device's sources refused, as its agent reported.
     """
 
     device: str

@@ -180,6 +180,7 @@ async def test_a_metric_is_retyped_and_renamed(tmp_path: Path) -> None:
         options = ("--data", str(hub.data), "--url", hub.url)
         retyped = await hub.run("metric", "retype", "d", "t", "float", *options)
         assert retyped.splitlines()[-1] == "accepted 1 message from quarantine with 1 reading"
+        assert (await hub.get("/api/v1/flow"))["totals"]["quarantined_batches"] == 0
         await hub.run("metric", "rename", "d", "t", "temperature", *options)
         await hub.run("metric", "describe", "d", "temperature", "--unit", "°C", *options)
         await viewer.wait(

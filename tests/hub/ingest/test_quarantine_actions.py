@@ -154,6 +154,7 @@ async def test_the_values_that_are_valid_now_leave_the_quarantine_and_the_others
         async def retry() -> list[tuple[str | None, int]]:
             done = await desk.work.retry(ALL, OPERATOR)
             assert device.durable.readings + device.durable.quarantined_readings == 5
+            assert device.durable.quarantined == len(desk.journal.quarantine.index)
             return [(outcome.reason[0] if outcome.reason else None, outcome.readings) for outcome in done.outcomes]
 
         assert await retry() == [("unknown_metric", 0)]
