@@ -207,11 +207,12 @@ def _print_shape(shape: dict[str, Any]) -> None:
     if len(shape["readings"]) > MAX_SHOWN:
         _echo(f"    and {len(shape['readings']) - MAX_SHOWN} more (--json contains all)")
     if not shape["readings"] and not shape["refused"]:
-        _echo("    no reading")
+        known = "its readings arrived in an earlier message, with the same time" if shape["duplicate"] else ""
+        _echo(f"    no reading: {known or 'the message contains no value'}")
     for refusal in shape["refused"]:
         metric = f"{refusal['metric']}: " if refusal.get("metric") else ""
-        setting = f"; to change it: {refusal['setting']}" if refusal.get("setting") else ""
-        _echo(f"    rejected, {refusal['code']}: {metric}{refusal['reason']}{setting}")
+        setting = f"; set {refusal['setting']}" if refusal.get("setting") else ""
+        _echo(f"    refused, {refusal['code']}: {metric}{refusal['reason']}{setting}")
 
 
 def _echo(text: str = "") -> None:

@@ -111,12 +111,16 @@ class TrialReading(NamedTuple):
 
 
 class ObservedShape(NamedTuple):
-    """Messages of one topic with the same metrics, types and reasons. The readings and refusals are the newest."""
+    """Messages of one topic with the same metrics, types and reasons. The readings and refusals are the newest.
+
+    `is_duplicate`: all their readings arrived in earlier messages.
+    """
 
     example: str
     counts: list[int]
     readings: list[TrialReading]
     refusals: list[dict[str, object]]
+    is_duplicate: bool
 
 
 class ObservedTopic:
@@ -131,9 +135,13 @@ class ObservedTopic:
         self.refused: dict[str, str] = {}
         self.shapes: dict[object, ObservedShape] = {}
 
-    def add_shape(self, message: Message, readings: list[TrialReading], refusals: list[dict[str, object]]) -> None:
-        """Add a message to its shape."""
+    def add_shape(
+        self, message: Message, readings: list[TrialReading], refusals: list[dict[str, object]], *, is_repeated: bool
+    ) -> None:
+        """Add a message to its shape. `is_repeated`: it has readings of earlier messages, which are left out."""
+        is_duplicate = is_repeated and not readings and not refusals
         key = (
+            is_duplicate,
             tuple((reading.metric, reading.type) for reading in readings),
             tuple((refusal.get("metric", ""), refusal["code"]) for refusal in refusals),
         )
@@ -143,7 +151,7 @@ class ObservedTopic:
                 return
             text = message.payload.decode(errors="backslashreplace")
             example = text if len(text) <= MAX_EXAMPLE else f"{text[: MAX_EXAMPLE - 1]}…"
-            shape = self.shapes[key] = ObservedShape(example, [0], [], [])
+            shape = self.shapes[key] = ObservedShape(example, [0], [], [], is_duplicate)
         shape.counts[0] += 1
         shape.readings[:], shape.refusals[:] = readings, refusals
 
@@ -247,6 +255,7 @@ class BrokerCheck(ConnectionListener):
         if not matching:
             return
         self._journal.entries.clear()
+        duplicates = self._inbound.counts.duplicates
         await self._inbound.take(message._replace(retain=False, qos=0, subscriptions=()))
         readings = [reading for entry in self._journal.entries for reading in _readings(entry)]
         refusals = [refusal for entry in self._journal.entries for refusal in _refusals(entry)]
@@ -258,7 +267,8 @@ class BrokerCheck(ConnectionListener):
                 self._series += 1
             observed.readings[key] = reading
         observed.refused |= {str(refusal["code"]): _sentence(refusal) for refusal in refusals}
-        observed.add_shape(message, readings, refusals)
+        is_repeated = self._inbound.counts.duplicates > duplicates
+        observed.add_shape(message, readings, refusals, is_repeated=is_repeated)
 
     def topic_report(self) -> list[dict[str, object]]:
         """Return every observed topic, sorted, as plain values for JSON."""
@@ -277,6 +287,7 @@ class BrokerCheck(ConnectionListener):
                         "example": shape.example,
                         "readings": [reading._asdict() for reading in shape.readings],
                         "refused": shape.refusals,
+                        "duplicate": shape.is_duplicate,
                     }
                     for shape in observed.shapes.values()
                 ],
@@ -325,5 +336,5 @@ def _refusals(entry: Entry) -> list[dict[str, object]]:
 
 def _sentence(refusal: Mapping[str, object]) -> str:
     metric = f"{refusal['metric']}: " if refusal.get("metric") else ""
-    setting = f"; to change it: {refusal['setting']}" if refusal.get("setting") else ""
+    setting = f"; set {refusal['setting']}" if refusal.get("setting") else ""
     return f"{metric}{refusal['reason']}{setting}"

@@ -82,7 +82,7 @@ class RejectedMessage(NamedTuple):
         first = refusals[0]
         sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
         if first.setting:
-            sentence += f"; to change it: {first.setting}"
+            sentence += f"; set {first.setting}"
         if len(refusals) > 1:
             sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
         return cls(message, first.code, sentence, refusals, is_partial)

@@ -26,6 +26,8 @@ DEVICE = "device"
 METRIC = "metric"
 """Placeholders with a fixed meaning. All others of a topic become tags of the device."""
 
+JSON_OPENINGS = (b"{", b"[")
+
 LABEL = "name"
 """Tag with the name of a device whose id is a repaired one."""
 
@@ -70,6 +72,7 @@ class MappedDecoder(Decoder):
         if self._device:
             rules = replace(rules, device="")
         self._reader = MessageReader(rules, context.zone_of(rules.zone), known_type=context.known_type)
+        self._payload = mapping.payload
         self._function = _function(mapping)
         self._declared = DeclaredTags()
 
@@ -95,10 +98,16 @@ class MappedDecoder(Decoder):
         function = None if self._function is None else partial(self._function, topic)
         source = self._reader.source(fields.origin, function)
         read_plain = source.read_plain
+        is_json = self._payload == "json"
 
         def decode(payload: bytes, received_ns: int) -> Sequence[Decoded]:
             row = read_plain(payload, received_ns)
-            return self._decode(source, fields, payload, received_ns) if row is None else (row,)
+            if row is not None:
+                return (row,)
+            found = self._decode(source, fields, payload, received_ns)
+            if not is_json or payload[:1] in JSON_OPENINGS:
+                return found
+            return [_with_setting(topic, item) for item in found]
 
         return decode
 
@@ -133,6 +142,16 @@ class MappedDecoder(Decoder):
                 reason = "neither the topic nor the payload names the device"
                 found.append(RefusedInput(row.line, row.raw[:MAX_RAW_BYTES], "device", reason, setting='device = "ID"'))
         return [*found, *refusals]
+
+
+def _with_setting(topic: str, decoded: Decoded) -> Decoded:
+    """Return a message that is refused because it is no JSON with the setting that reads it as a bare value."""
+    if not isinstance(decoded, RefusedInput) or decoded.code != "syntax" or decoded.setting:
+        return decoded
+    *above, _ = topic.split("/")
+    levels = [*above[:-1], "{device}"] if above else []
+    device = "" if above else ', device = "ID"'
+    return decoded._replace(setting=f'topic = "{"/".join([*levels, "{metric}"])}", payload = "value"{device}')
 
 
 def _function(mapping: TopicMapping) -> Callable[[str, bytes], object] | None:

@@ -52,12 +52,12 @@ def test_the_report_shows_templates_readings_and_rejections(broker: Mosquitto) -
         "also_matches": [],
         "readings": [PRESSURE],
         "refused": {},
-        "shapes": [{"messages": 1, "example": "3.5", "readings": [PRESSURE], "refused": []}],
+        "shapes": [{"messages": 1, "example": "3.5", "readings": [PRESSURE], "refused": [], "duplicate": False}],
     }
     assert (refused["readings"], len(refused["refused"])) == ([], 1)
     text = check(*given).stdout
     assert "pump  pressure  float  3.5" in text
-    assert "rejected, " in text
+    assert "refused, " in text
 
 
 def test_the_report_names_the_decoder_that_the_hub_would_use(broker: Mosquitto, tmp_path: Path) -> None:

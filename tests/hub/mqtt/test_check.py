@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from formats.rules import Rules
 from hub.mqtt import check as module
 from hub.mqtt.check import BROKER_VERSION, MAX_SHAPES, BrokerCheck
 from hub.mqtt.connection import BrokerError, BrokerOptions
@@ -50,7 +51,7 @@ async def test_a_report_shows_the_newest_reading_of_each_series() -> None:
         "also_matches": [],
         "readings": [FLOW],
         "refused": {},
-        "shapes": [{"messages": 2, "example": "1", "readings": [FLOW], "refused": []}],
+        "shapes": [{"messages": 2, "example": "1", "readings": [FLOW], "refused": [], "duplicate": False}],
     }
     assert [reading["type"] for reading in state["readings"]] == ["string"]  # type: ignore[attr-defined]
 
@@ -106,6 +107,30 @@ async def test_each_shape_of_messages_is_reported_with_what_would_be_refused() -
     assert [(reading["value"], reading["unit"]) for reading in unit["readings"]] == [(22.0, "°C")]
 
 
+async def test_a_message_that_is_no_json_names_the_setting_that_reads_it() -> None:
+    """With a topic for the settings, whose last level is the metric. Broken JSON needs no other setting."""
+    check = check_of(TopicMapping("#", rules=Rules(device="all")))
+    await check.add(Message("home/hall/door", b"open"))
+    await check.add(Message("home/hall/json", b'{"a": 1'))
+    await check.add(Message("state", b"online"))
+    door, broken, state = check.topic_report()
+    setting = 'topic = "home/{device}/{metric}", payload = "value"'
+    assert str(door["refused"]["syntax"]).endswith(f"; set {setting}")  # type: ignore[index]
+    assert "; set" not in str(broken["refused"])
+    assert str(state["refused"]["syntax"]).endswith('; set topic = "{metric}", payload = "value", device = "ID"')  # type: ignore[index]
+
+
+async def test_a_repeated_message_is_reported_as_a_duplicate() -> None:
+    """It has no reading because an earlier message had them, with the same time."""
+    check = check_of(OBJECTS)
+    for _ in range(2):
+        await check.add(Message("s/pump/x", b'{"time": "2026-01-31T12:00:00Z", "a": 1}'))
+    await check.add(Message("s/pump/x", b"{}"))
+    (topic,) = check.topic_report()
+    shapes: Any = topic["shapes"]
+    assert [(len(shape["readings"]), shape["duplicate"]) for shape in shapes] == [(1, False), (0, True), (0, False)]
+
+
 async def test_the_types_of_the_hub_are_those_of_the_check() -> None:
     """A metric that the hub knows with another type is refused as the hub would refuse it."""
     context = DecoderContext(known_type=lambda device, metric: "boolean")
@@ -113,7 +138,7 @@ async def test_the_types_of_the_hub_are_those_of_the_check() -> None:
     check = BrokerCheck(options, configured_decoders([OBJECTS], [], context=context), Directory())
     await check.add(Message("s/pump/x", b'{"a": 21.5, "b": true}'))
     (topic,) = check.topic_report()
-    assert topic["refused"] == {"type": 'a: a is a boolean, and 21.5 is a number; to change it: types.a = "string"'}
+    assert topic["refused"] == {"type": 'a: a is a boolean, and 21.5 is a number; set types.a = "string"'}
     assert [reading["metric"] for reading in topic["readings"]] == ["b"]  # type: ignore[attr-defined]
 
 
