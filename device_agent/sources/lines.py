@@ -283,6 +283,8 @@ class ReplaySource:
                         due = start[0] + (sensor_reading.time_ns - start[1]) / 1e9 / self._speed
                         await asyncio.sleep(max(0.0, due - loop.time()))
                     yield sensor_reading
+        # The whole file was read: what was refused in it is reported, and no longer a failure.
+        self.health.recover("lines")
 
     def _read(self, reading: Reading, data: bytes) -> list[SensorReading]:
         """Return the readings in a block of the file, or in its rest where there is none."""

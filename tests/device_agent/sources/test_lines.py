@@ -242,11 +242,13 @@ async def test_refused_lines_are_counted_and_logged_once(tmp_path: Path, caplog:
     file.write_bytes(b'{"n": 1}\n{"time": 1, "n": 2}\nnoise\n{"time": 2, "n": "x"}\n{"time": 3, "n": 4}\n')
     source = ReplaySource(file, input := foreign_input())
     refused: list[str] = []
+    errors: list[str | None] = []
+    source.health.on_change = lambda health: errors.append(health.error)
     source.health.on_refused = lambda refusals: refused.extend(refusal.code for refusal in refusals)
     assert await everything(source) == [SensorReading({"n": 2}, 10**9), SensorReading({"n": 4}, 3 * 10**9)]
     assert (input.counts.refused, sorted(refused)) == (3, ["syntax", "time", "type"])
-    assert source.health.error is not None
-    assert source.health.error.startswith("3 refused, the last: ")
+    assert (errors[0] or "").startswith("3 refused, the last: ")
+    assert errors[-1] is source.health.error is None
     assert [record.levelno for record in agent_records(caplog)] == [logging.WARNING]
 
 
