@@ -56,7 +56,7 @@ def import_files(
         bool, Option("--dry-run", help="Show what would be stored and every error; send nothing.")
     ] = False,
     rejects: Annotated[
-        Path | None, Option(metavar="FILE", help="Write rejected lines to this file, to be corrected.")
+        Path | None, Option(metavar="FILE", help="Write refused lines to this file, to be corrected.")
     ] = None,
     as_json: AsJson = False,
     *,
@@ -67,7 +67,7 @@ def import_files(
 
     What the options do not describe is detected in the file. Each reading is acknowledged when it is
     on the disk of the hub. After an interruption of the import or of the hub the same command continues, and stores
-    nothing twice. Rejected lines and values are reported with their line and the reason, and the exit code is 1.
+    nothing twice. Refused lines and values are reported with their line and the reason, and the exit code is 1.
 
     Examples:  hub import old.lp.gz --dry-run  ·  hub import log.csv --device boiler-1 --zone Europe/Berlin
     """

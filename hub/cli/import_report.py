@@ -213,7 +213,7 @@ class ImportReport:
             counts = ", ".join(f"{count:,} {why}" for why, count in result.refused.most_common())
             total = result.refused.total()
             _print_line(
-                self.console, f"{name}: {plural(total, 'line or value was', 'lines or values were')} rejected: {counts}"
+                self.console, f"{name}: {plural(total, 'line or value was', 'lines or values were')} refused: {counts}"
             )
 
 

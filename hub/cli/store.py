@@ -279,7 +279,7 @@ def _rebuild(settings: Settings, copy: Path | None) -> RebuildReport:
 
 
 @app.command(
-    "resend", epilog="Examples:\n\n  hub store resend --since 30m\n\n  hub store resend --since 2026-01-31T12:00:00Z"
+    "resend", epilog="Examples:\n\n  hub store resend --since -30m\n\n  hub store resend --since 2026-01-31T12:00:00Z"
 )
 @with_option_groups
 def resend_readings(
@@ -287,7 +287,7 @@ def resend_readings(
         str | None,
         Option(
             metavar="TIME",
-            help="Begin of the loss: 30m, 12h, or a time in RFC 3339. Default: everything that the journal still has.",
+            help="Begin of the loss: -30m, -12h, or a time in RFC 3339. Default: everything that the journal still has.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -83,7 +83,7 @@ def test_refusals_are_listed_up_to_a_bound_and_all_counted(tmp_path: Path, monke
     assert errors.getvalue().splitlines() == [
         "log.csv, line 2: [red]oops[/red] [type]",
         "log.csv, line 3: [red]oops[/red] [type]",
-        "log.csv: 5 lines or values were rejected: 5 type",
+        "log.csv: 5 lines or values were refused: 5 type",
     ]
 
 

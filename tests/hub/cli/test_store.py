@@ -50,7 +50,7 @@ async def test_a_resend_reports_what_it_compared(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "nothing was compared" in result.stderr
         await hub.send("pump", *(message(seq, float(seq)) for seq in range(1, 6)))
-        result = await hub.run("store", "resend", "--since", "30m")
+        result = await hub.run("store", "resend", "--since", "-30m")
         assert result.exit_code == 0, result.output
         assert "nothing is missing: the store has 5 readings in 5 batches, from " in result.stdout
         assert "the journal begins at" in result.stderr
