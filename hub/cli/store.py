@@ -287,7 +287,7 @@ def resend_readings(
         str | None,
         Option(
             metavar="TIME",
-            help="Begin of the loss: -30m, -12h, or a time in RFC 3339. Default: everything that the journal still has.",
+            help="Begin of the loss: -30m, -12h, or a time in RFC 3339. Default: all that the journal still has.",
         ),
     ] = None,
     as_json: AsJson = False,
