@@ -13,6 +13,8 @@ from formats.values import INFINITE, NO_VALUE, UNIT_SYMBOLS, UNITS, cleaned, wri
 from wire.limits import MAX_UNIT
 
 DELIMITERS = ",;\t|"
+_ONE_COLUMN = ";"
+"""Delimiter of a table with one column: numbers with commas do not have it."""
 
 TIME_NAMES = (
     "time", "timestamp", "datetime", "date time", "date_time", "date/time", "date", "ts", "_time", "datum", "zeit",
@@ -89,6 +91,8 @@ def delimiter_of(texts: Sequence[str]) -> str:
     """Return the delimiter that gives most lines the same number of cells, and the most cells."""
     if texts and (found := SEPARATOR_LINE.fullmatch(texts[0])):
         return found[1]
+    if is_one_column(texts):
+        return _ONE_COLUMN
     best, best_score = ",", (0.0, 0)
     for delimiter in DELIMITERS:
         widths: Counter[int] = Counter()
@@ -105,6 +109,19 @@ def delimiter_of(texts: Sequence[str]) -> str:
         if score > best_score and (score[0] > best_score[0] + 0.1 or width > best_score[1]):
             best, best_score = delimiter, score
     return best
+
+
+def is_one_column(texts: Sequence[str]) -> bool:
+    """Return whether lines are one name and, below it, single numbers that have commas.
+
+    A comma in them is a part of a number: a table of two columns has two names.
+    """
+    lines = [text for text in texts if text.strip() and not text.startswith("#")]
+    if len(lines) < 2 or any(mark in lines[0] for mark in DELIMITERS) or not is_header(lines[:1]):
+        return False
+    cells = [cleaned(line.strip().strip('"')) for line in lines[1:]]
+    numbers = all(written_number(cell) is not None or cell.lower() in NO_VALUE for cell in cells)
+    return numbers and any("," in cell for cell in cells)
 
 
 def column_names(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from formats.columns import cells_of, delimiter_of, kind_of
+from formats.columns import cells_of, delimiter_of, is_one_column, kind_of
 from formats.export import is_export
 from formats.framing import decode_text
 from formats.json_text import documents, is_senml
@@ -108,6 +108,9 @@ def _is_pairs(text: str) -> bool:
 
 
 def _table(texts: list[str], lines: list[str]) -> Detection | None:
+    if is_one_column(texts):
+        reason = "one name is above lines with one number each"
+        return Detection("csv", f'{reason}; if each line is several numbers, set delimiter = ","')
     delimiter = delimiter_of(texts)
     widths = []
     for text in lines:

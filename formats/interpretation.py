@@ -24,7 +24,7 @@ from formats.record import (
     lines_of,
     shown,
 )
-from formats.rules import Rules
+from formats.rules import Rules, toml_value
 from formats.series import TYPE_WORDS, InputSeries, SeriesValues
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
@@ -222,6 +222,9 @@ class Interpreter:
         if times.odd:
             sentence = f"{plural(times.odd, 'time')} before 1990 or more than a day ahead: kept and marked"
             notes.append(Note("time_odd", sentence))
+        marks = self.number_marks()
+        if marks is not None and not (self._rules.decimal or self._rules.thousands):
+            notes += _mark_notes(*marks)
         return [*notes, *self.notes.values()]
 
     def number_marks(self) -> tuple[str, str] | None:
@@ -457,6 +460,7 @@ class Interpreter:
         )  # fmt: skip
         label = wanted if metric != wanted else ""
         series = InputSeries(device, metric, label, unit, type, is_declared, is_declared and bool(ruled), column)
+        series.is_known = known is not None
         self.metrics.setdefault(device, {})[metric] = series
         self.series.news[series] = None
         if label:
@@ -558,6 +562,15 @@ class _RowRefused(Exception):
         self.reason = reason
         self.setting = setting
         self.value = value
+
+
+def _mark_notes(decimal: str, thousands: str) -> list[Note]:
+    """Return the note about the marks in numbers that other numbers of the input have shown."""
+    found = {"decimal": decimal, "thousands": thousands}
+    words = {"decimal": f"{decimal!r} is the decimal mark", "thousands": f"{thousands!r} separates thousands"}
+    names = [name for name, mark in found.items() if mark]
+    sentence = f"in numbers, {' and '.join(words[name] for name in names)}: numbers with one meaning decide"
+    return [Note("numbers", sentence, "\n".join(f"{name} = {toml_value(found[name])}" for name in names))]
 
 
 def _is_name(text: str) -> bool:

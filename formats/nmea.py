@@ -54,12 +54,12 @@ def _signed(value: str, side: str) -> str:
     return f"-{value}" if side in ("W", "L") and value else value
 
 
-def _in_meters_per_second(value: str, unit: str) -> str:
-    """Return a wind speed in m/s; the sentence names the unit N, M, K or S."""
-    factor = {"N": 0.514444, "M": 1.0, "K": 1 / 3.6, "S": 0.44704}.get(unit)
-    if factor is None:
+def _with_unit(value: str, unit: str) -> str:
+    """Return a wind speed with its unit behind it; the sentence names the unit N, M, K or S."""
+    symbol = {"N": "kn", "M": "m/s", "K": "km/h", "S": "mph"}.get(unit)
+    if symbol is None:
         raise ValueError(f"{unit!r} is not a unit of speed")
-    return value if factor == 1.0 else repr(round(float(value) * factor, 6))
+    return f"{value} {symbol}"
 
 
 def _position_parts(first: int) -> tuple[Part, ...]:
@@ -146,8 +146,8 @@ class NmeaReader:
     def _schema(self, kind: str) -> Schema:
         if kind not in self._schemas:
             units = {part.metric: part.unit for part in _PARTS.get(kind, ()) if part.unit}
-            units |= {"wind_angle": "°", "wind_angle_true": "°", "wind_speed": "m/s", "wind_speed_true": "m/s"}
-            names = [*units, *(part.metric for part in _PARTS.get(kind, ())), *_COUNTS]
+            units |= {"wind_angle": "°", "wind_angle_true": "°"}
+            names = [*units, "wind_speed", "wind_speed_true", *(part.metric for part in _PARTS.get(kind, ())), *_COUNTS]
             self._schemas[kind] = Schema(units, dict.fromkeys(names, "float"), words=True)
         return self._schemas[kind]
 
@@ -208,7 +208,7 @@ def _wind(fields: list[str]) -> dict[str, object]:
     if _field(fields, 4) != "A":
         return {}
     suffix = "_true" if _field(fields, 1) == "T" else ""
-    speed = Part("wind_speed", 2, beside=3, read=_in_meters_per_second)
+    speed = Part("wind_speed", 2, beside=3, read=_with_unit)
     return {f"wind_angle{suffix}": _field(fields, 0), f"wind_speed{suffix}": _read(speed, fields)}
 
 

@@ -214,8 +214,6 @@ class Reading:
                 fields["device"] = f"{{{reader.identity}}}"
         if times.day_first is not None and times.time_format == "auto":
             fields["time_format"] = "day_first" if times.day_first else "month_first"
-        if times.local and not self.rules.zone:
-            fields["zone"] = "UTC"
         marks = self.interpreter.number_marks()
         if marks is not None and not (self.rules.decimal or self.rules.thousands):
             fields |= {"decimal": marks[0], "thousands": marks[1]}

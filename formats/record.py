@@ -61,8 +61,8 @@ class TextFrame(NamedTuple):
 class RefusedInput(NamedTuple):
     """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
 
-    `setting` is the setting that changes the decision, in the form of the settings file; it can be empty. `device` is
-    known if `metric` is. `lines` is the number of lines of the frame.
+    `setting` is the setting that changes the decision, in the form of the settings file, or "run" and a command; it can
+    be empty. `device` is known if `metric` is. `lines` is the number of lines of the frame.
     """
 
     line: int
@@ -167,6 +167,12 @@ def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:
         setting=error.setting,
         lines=lines_of(frame.raw),
     )
+
+
+def setting_text(setting: str) -> str:
+    """Return what changes a decision as a part of a sentence: settings to set, or a command to run."""
+    text = "; or ".join(setting.splitlines())
+    return text if text.startswith("run ") else f"set {text}"
 
 
 def lines_of(raw: bytes) -> int:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from formats.reading import Reading, Result
-from formats.record import RefusedInput, Row
+from formats.record import RefusedInput, Row, setting_text
 from formats.rules import Rules, rules_text
 from wire.text import escaped, plural
 from wire.timestamp import NS_PER_S
@@ -46,6 +46,11 @@ class Trial:
         self._rows += rows[: MAX_ROWS - len(self._rows)]
         self.refused.update(refusal.code for refusal in refusals)
         self.refusals += refusals[: MAX_ROWS - len(self.refusals)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the input has no line."""
+        return not self._reading.lines
 
     @property
     def settings(self) -> Rules:
@@ -92,7 +97,8 @@ class Trial:
         """Return everything for people, in lines that cannot control a terminal."""
         reading, detection = self._reading, self._reading.detection
         packed = f" in {self.container}" if self.container else ""
-        reason = detection.reason if detection else "no line has a format that is known"
+        unknown = "no line has a format that is known" if reading.lines else "the input is empty"
+        reason = detection.reason if detection else unknown
         lines = [f"format    {detection.format if detection else 'unknown'}{packed}: {reason}"]
         if self._rows:
             lines += ["", *self._row_lines()]
@@ -120,7 +126,7 @@ class Trial:
         cells = [cell for cell, _ in zip(self.row_cells(self._rows), range(MAX_SHOWN_READINGS), strict=False)]
         lines = aligned([ROW_COLUMNS, *cells])
         if (more := self._reading.interpreter.readings - len(cells)) > 0:
-            lines.append(f"… and {plural(more, 'more reading')}")
+            lines.append(f"… and {plural(more, 'more reading')}; --json has up to {MAX_ROWS:,} rows")
         return lines
 
     def _refusal_lines(self) -> Iterator[str]:
@@ -128,7 +134,7 @@ class Trial:
         for refusal in self.refusals[:MAX_SHOWN_REFUSALS]:
             yield f"  {refusal_text(refusal)}"
         if (more := self.refused.total() - MAX_SHOWN_REFUSALS) > 0:
-            yield f"  … and {more:,} more"
+            yield f"  … and {more:,} more; --json has up to {MAX_ROWS:,}"
 
     def _counts(self) -> str:
         interpreter = self._reading.interpreter
@@ -152,7 +158,7 @@ class Trial:
 def refusal_text(refusal: RefusedInput) -> str:
     """Return a refusal in one line: where, why, its code, and the setting that changes the decision."""
     what = f", {refusal.metric}" if refusal.metric else ""
-    setting = f"; set {refusal.setting}" if refusal.setting else ""
+    setting = f"; {setting_text(refusal.setting)}" if refusal.setting else ""
     return f"line {refusal.line}{what}: {refusal.reason} [{refusal.code}]{setting}"
 
 

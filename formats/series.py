@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 
 from formats.record import Note, Schema, shown
-from formats.rules import toml_key
+from formats.rules import toml_key, toml_value
 from formats.values import INFINITE, Column, LargeNumber, ValueRefused, cleaned, integer_of, truth_of, value_kind
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MIN_INTEGER
 from wire.model import MetricType, Value
 
 MAX_NOTES = 200
 """Distinct notes of one input; a person reads fewer."""
+
+MAX_WORD = 40
+"""Characters of a refused text that can be a word for no value, such as `defect`; longer ones are sentences."""
 
 TYPE_WORDS: dict[str, str] = {"float": "a number", "integer": "an integer", "boolean": "a boolean", "string": "a text"}
 """Words of sentences for a value of a type."""
@@ -23,7 +27,8 @@ class InputSeries:
     """One metric of one device: its name, type, unit and label, and the decisions about its values.
 
     `label` is the name as it was sent, if it was repaired. `type` is None before the first value. `is_declared`: the
-    type comes from the rules or the format. `is_plain`: its texts are numbers in the notation of programs.
+    type comes from the rules or the format. `is_plain`: its texts are numbers in the notation of programs. `is_known`:
+    the hub has the type, and no setting changes it.
     """
 
     device: str
@@ -35,6 +40,7 @@ class InputSeries:
     is_ruled: bool
     column: Column
     is_plain: bool = False
+    is_known: bool = False
 
 
 class SeriesValues:
@@ -107,13 +113,13 @@ class SeriesValues:
             if truth is None:
                 if not series.is_declared and text in ("0", "1"):
                     return text == "1"
-                raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series.metric))
+                raise ValueRefused("type", f"{shown(text)} is neither true nor false", _type_setting(series, text))
             return truth
         if series.type == "string" or (series.type is None and column.kind == "text"):
             return raw.strip("\0\ufeff").strip()
         number = column.number(text)
         if number is None:
-            raise ValueRefused("type", f"{shown(text)} is not a number", _type_setting(series.metric))
+            raise ValueRefused("type", f"{shown(text)} is not a number", _type_setting(series, text))
         if column.unit and not series.unit:
             self.set_unit(series, column.unit)
         if series.type == "integer":
@@ -147,7 +153,7 @@ class SeriesValues:
         raise ValueRefused(
             "type",
             f"{series.metric} is {TYPE_WORDS[expected]}, and {shown(value)} is {value_kind(value)}",
-            _type_setting(series.metric),
+            _type_setting(series, raw),
         )
 
     def _integer(self, series: InputSeries, value: float | int) -> Value:
@@ -166,8 +172,17 @@ class SeriesValues:
         return value
 
 
-def _type_setting(metric: str) -> str:
-    return f'types.{toml_key(metric)} = "string"'
+def _type_setting(series: InputSeries, raw: object) -> str:
+    """Return what makes a value a text, and for a short text also what makes it no value."""
+    if series.is_known and series.type != "string":
+        device, metric = shlex.quote(series.device or "DEVICE"), shlex.quote(series.metric)
+        change = f"run `hub metric retype {device} {metric} string`"
+    else:
+        change = f'types.{toml_key(series.metric)} = "string"'
+    word = cleaned(raw) if isinstance(raw, str) else ""
+    if not word or len(word) > MAX_WORD:
+        return change
+    return f"no_value = [{toml_value(word)}] or {change}"
 
 
 def _as_float(value: float | int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from formats.record import RefusedInput
+from formats.record import RefusedInput, setting_text
 
 PIECE_BYTES = 1 << 20
 """Bytes that are read at a time: the lines of one piece can become one block."""
@@ -52,10 +52,8 @@ class RejectedLines(NamedTuple):
 def rejected(refusal: RefusedInput) -> RejectedLines:
     """Return what a refusal means for the file, in one sentence."""
     metric = f"{refusal.metric}: " if refusal.metric else ""
-    setting = "; or ".join(refusal.setting.splitlines())
-    return RejectedLines(
-        refusal.line, refusal.lines, refusal.code, f"{metric}{refusal.reason}{f'; set {setting}' if setting else ''}"
-    )
+    setting = f"; {setting_text(refusal.setting)}" if refusal.setting else ""
+    return RejectedLines(refusal.line, refusal.lines, refusal.code, f"{metric}{refusal.reason}{setting}")
 
 
 class TextFile:

@@ -28,7 +28,7 @@ def try_input(
 
     The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
     decision, the rules that decided, and the settings to copy. No hub is needed. The exit code is 1 if something was
-    refused.
+    refused, or if the input is empty.
 
     Examples:  hub try log.csv  ·  hub try - < capture.txt  ·  hub try log.csv --zone Europe/Berlin --device boiler-1
     """
@@ -44,4 +44,4 @@ def try_input(
         print(json.dumps({"file": file, **trial.facts()}, ensure_ascii=False))
     else:
         typer.echo(trial.text())
-    raise typer.Exit(FAILED if trial.refused else 0)
+    raise typer.Exit(FAILED if trial.refused or trial.is_empty else 0)

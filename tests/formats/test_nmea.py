@@ -41,17 +41,27 @@ def values(*bodies: str) -> Content:
         ("GPGSA,A,3,04,05,,09,12,,,24,,,,,2.5,1.3,2.1", {"fix_type": 3.0, "pdop": 2.5, "hdop": 1.3, "vdop": 2.1}),
         ("GLGSV,2,1,08,01,40,083,46", {"satellites_in_view.GL": 8.0}),
         ("HEHDT,274.1,T", {"heading": 274.1}),
-        ("WIMWV,214.8,R,10.0,K,A", {"wind_angle": 214.8, "wind_speed": 2.777778}),
+        ("WIMWV,214.8,R,10.0,K,A", {"wind_angle": 214.8, "wind_speed": 10.0}),
         ("WIMWV,214.8,T,10.0,M,A", {"wind_angle_true": 214.8, "wind_speed_true": 10.0}),
         ("SDDPT,4.2,0.5", {"depth": 4.2, "depth_offset": 0.5}),
         ("YXMTW,17.8,C", {"water_temperature": 17.8}),
     ],
 )
 def test_a_sentence_has_its_values(body: str, expected: dict[str, float]) -> None:
-    """Positions are degrees with a sign, wind speeds m/s."""
+    """Positions are degrees with a sign; no speed is converted."""
     content = values(body)
     assert content.values == [expected]
     assert content.refusals == []
+
+
+def test_a_wind_speed_has_the_unit_of_its_sentence() -> None:
+    """Another unit later is refused alone, because a metric has one unit."""
+    content = values("WIMWV,214.8,R,0.1,K,A", "WIMWV,214.9,R,5.0,N,A", "WIMWV,215.0,R,6.0,X,A")
+    assert content.values == [
+        {"wind_angle": 214.8, "wind_speed": 0.1}, {"wind_angle": 214.9}, {"wind_angle": 215.0},
+    ]  # fmt: skip
+    assert content.reading.interpreter.metrics[""]["wind_speed"].unit == "km/h"
+    assert [(refusal.line, refusal.code) for refusal in content.refusals] == [(2, "unit"), (3, "type")]
 
 
 def test_the_time_of_day_gets_the_date_of_the_last_rmc() -> None:

@@ -28,7 +28,7 @@ def test_the_text_has_everything_in_order() -> None:
         '   1  arrival     d       n       "x"          string',
         "",
         "refused",
-        '  line 2, t: on is not a number [type]; set types.t = "string"',
+        '  line 2, t: on is not a number [type]; set no_value = ["on"] or types.t = "string"',
         "",
         "2 readings in 1 row; 3 lines; 1 without a value; 1 refused",
         "",
@@ -54,7 +54,15 @@ def test_long_results_are_cut_and_counted() -> None:
     text = trial_of(b'{"t":1}\n' * 100 + b'{"t":"x"}\n' * 100).text()
     assert text.count(" t  ") == MAX_SHOWN_READINGS
     assert f"… and {100 - MAX_SHOWN_READINGS} more readings" in text
-    assert f"… and {100 - MAX_SHOWN_REFUSALS} more" in text
+    assert f"… and {100 - MAX_SHOWN_REFUSALS} more; --json has up to 1,000" in text
+
+
+def test_number_marks_that_others_decided_are_named() -> None:
+    """1.204 is 1204 because of its neighbour, and the zone that nobody set is no setting."""
+    trial = trial_of(b"time;v\n2026-01-01 10:00;1.204\n2026-01-01 10:01;1.204,5\n")
+    assert "numbers   in numbers, ',' is the decimal mark and '.' separates thousands" in trial.text()
+    assert "zone" not in trial.facts()["settings"]
+    assert "numbers" not in {note["code"] for note in trial_of(b"v=1.5\n").facts()["notes"]}
 
 
 def test_columns_are_aligned_by_what_a_terminal_shows() -> None:

@@ -18,7 +18,17 @@ def test_a_value_of_another_type_costs_itself() -> None:
     content = read(f"time,a,b\n{rows}2026-11-28T15:06:00Z,broken,6\n")
     assert content.values[-1] == {"b": 6.0}
     assert [(r.line, r.metric, r.value, r.code) for r in content.refusals] == [(7, "a", "broken", "type")]
-    assert content.refusals[0].setting == 'types.a = "string"'
+    assert content.refusals[0].setting == 'no_value = ["broken"] or types.a = "string"'
+
+
+def test_a_name_above_numbers_with_commas_is_one_column() -> None:
+    """A number such as 1,234 is refused, and no two metrics; a table that has more cells is one."""
+    content = read("v\n1,234\n5,678\n")
+    assert (content.values, content.codes) == ([], [(2, "ambiguous"), (3, "ambiguous")])
+    assert read("v\n1,234\n5,678\n", thousands=",").column("v") == [1234.0, 5678.0]
+    assert read("v\n1,234\n5,67\n-\n").column("v") == [1.234, 5.67]
+    assert read("v\n1,234\n5,678\n", delimiter=",").column("2") == [234.0, 678.0]
+    assert read("log of today\n1,2,3\n4,5,6\n").column("3") == [3.0, 6.0]
 
 
 def test_a_series_or_an_entity_can_be_the_metric() -> None:

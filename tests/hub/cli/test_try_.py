@@ -27,7 +27,7 @@ def test_the_output_has_format_readings_rules_and_settings() -> None:
     assert "kW" in result.stdout
     assert "nothing refused" in result.stdout
     assert 'time = ["Datum", "Uhrzeit"]' in result.stdout
-    assert 'zone = "UTC"' in result.stdout
+    assert 'zone = "UTC"' not in result.stdout
 
 
 def test_refused_values_are_listed_with_the_setting() -> None:
@@ -85,6 +85,8 @@ def test_wrong_options_end_the_command(arguments: list[str], sentence: str) -> N
 def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     """The exit code is 1."""
     assert "cannot be read" in try_(tmp_path / "none.csv").stderr
+    empty = try_("-", stdin=b"")
+    assert (empty.exit_code, "format    unknown: the input is empty" in empty.stdout) == (1, True)
     (tmp_path / "bad.gz").write_bytes(gzip.compress(b"x" * 1000)[:15])
     result = try_(tmp_path / "bad.gz")
     assert (result.exit_code, "incomplete" in result.stderr) == (1, True)
