@@ -38,6 +38,11 @@ Notice = Callable[[int], None]
 
 _SET_DEVICE = "set --device ID for one device, or --device '{NAME}' for a column or tag with the device"
 
+_SET_TIME = (
+    "history needs: set --time NAME if a column or field has it; a live input (`device-agent serial`, MQTT) stores "
+    "such a line with the time of its arrival"
+)
+
 _LAST_TIME = re.compile(rb"[ ](-?[0-9]+)\s*\Z")
 
 
@@ -61,6 +66,7 @@ class FileSurvey:
         self.earliest_ns: int | None = None
         self.latest_ns: int | None = None
         self.metrics: dict[str, list[Metric]] = {}
+        self._with_readings: dict[str, set[str]] = {}
         self.notes: list[Note] = []
         self.digest = b""
         self.epoch = ""
@@ -127,14 +133,18 @@ class FileSurvey:
             device: [
                 Metric(series.metric, series.type, series.unit, series.label[:MAX_DESCRIPTION])
                 for series in known[device].values()
-                if series.type is not None
+                if series.type is not None and series.metric in self._with_readings.get(device, ())
             ]
             for device in self.numbering.batches
         }
         self.settings = _settings(reading)
         self.header_lines = reading.header_lines
         self.is_annotated = reading.table is not None and reading.table.kind == "annotated"
-        types = {device: self.types(device) for device in self.metrics}
+        # The identity of an import is that of earlier versions, which declared metrics without readings, too.
+        types = {
+            device: {series.metric: series.type for series in known[device].values() if series.type is not None}
+            for device in self.metrics
+        }
         self.epoch = epoch_of(self.digest, self.settings, [types, self.readings, places.hexdigest()])
 
     def batches(self) -> Generator[list[list[FileBatch]], None, None]:
@@ -185,6 +195,13 @@ class FileSurvey:
             return RejectedLines(row.line, lines_of(row.raw), "cut off", message)
         return None
 
+    def _note_metrics(self, item: Item) -> None:
+        """Keep the names of the metrics that have a reading."""
+        names = item.values.keys() if isinstance(item, Row) else item.columns.keys()
+        known = self._with_readings.setdefault(item.device, set())
+        if not names <= known:
+            known.update(names)
+
     def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
             if type(item) is Row:
@@ -194,6 +211,7 @@ class FileSurvey:
                 block = cast("Block", item)
                 readings, times = block.readings, block.times or [0]
                 earliest, latest = min(times), max(times)
+            self._note_metrics(item)
             if len(self.first_rows) < FIRST_ROWS:
                 rows = [item] if isinstance(item, Row) else item.rows()
                 self.first_rows += rows[: FIRST_ROWS - len(self.first_rows)]
@@ -204,8 +222,7 @@ class FileSurvey:
 
 
 def _settings(reading: Reading) -> Rules:
-    # A zone that nobody has set is no setting: the file does not show it.
-    settings, table = msgspec.structs.replace(reading.settings(), zone=reading.rules.zone), reading.table
+    settings, table = reading.settings(), reading.table
     if table is None or settings.columns or not (columns := table.value_columns):
         return settings
     return msgspec.structs.replace(settings, columns=columns)
@@ -216,7 +233,7 @@ def _problem(row: Row) -> RejectedLines | None:
     if not row.device:
         return RejectedLines(row.line, lines_of(row.raw), "device", f"the line does not name a device; {_SET_DEVICE}")
     if row.time_ns is None:
-        return RejectedLines(row.line, lines_of(row.raw), "time", "the line has no time, which history needs")
+        return RejectedLines(row.line, lines_of(row.raw), "time", f"the line has no time, which {_SET_TIME}")
     return None
 
 

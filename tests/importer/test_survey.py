@@ -39,10 +39,13 @@ def test_a_file_does_not_change_the_types_of_the_hub(tmp_path: Path) -> None:
     """A value of another type is rejected alone, before it is sent."""
     content = "m,device=a x=1i,y=2 1700000000\nm,device=a x=2i,y=3 1700000001\n"
     survey, rejected = surveyed(tmp_path / "a.lp", content, lambda device, metric: "string" if metric == "y" else None)
-    assert survey.types("a") == {"x": "integer", "y": "string"}
+    assert survey.types("a") == {"x": "integer"}, "a metric without a reading is not declared"
     assert [row.values for row in rows_of(survey)] == [{"x": 1}, {"x": 2}]
     assert reasons(rejected) == [(1, "type"), (2, "type")]
     assert "y is a text, and 2.0 is a number" in rejected[0].message
+    words = "time,x\n2024-01-01T00:00:00Z,1.5\n2024-01-01T00:00:01Z,defect\n"
+    _, rejected = surveyed(tmp_path / "b.csv", words, lambda device, metric: "float", device="a")
+    assert 'set no_value = ["defect"] or run `hub metric retype a x string`' in rejected[0].message
 
 
 def test_the_epoch_is_that_of_content_and_meaning(tmp_path: Path) -> None:
