@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from formats.record import Note, Schema, shown
 from formats.rules import toml_key, toml_value
-from formats.values import INFINITE, Column, LargeNumber, ValueRefused, cleaned, integer_of, truth_of, value_kind
+from formats.values import (
+    INFINITE,
+    Column,
+    LargeNumber,
+    ValueRefused,
+    cleaned,
+    integer_of,
+    truth_of,
+    value_kind,
+    written_number,
+)
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MIN_INTEGER
 from wire.model import MetricType, Value
 
@@ -180,7 +190,7 @@ def _type_setting(series: InputSeries, raw: object) -> str:
     else:
         change = f'types.{toml_key(series.metric)} = "string"'
     word = cleaned(raw) if isinstance(raw, str) else ""
-    if not word or len(word) > MAX_WORD:
+    if not word or len(word) > MAX_WORD or written_number(word) is not None:
         return change
     return f"no_value = [{toml_value(word)}] or {change}"
 

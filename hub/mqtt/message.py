@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from formats.message import DecodedRow
-from formats.record import MAX_RAW_BYTES, Note, RefusedInput
+from formats.record import MAX_RAW_BYTES, Note, RefusedInput, setting_text
 from wire.model import Metric, MetricType
 from wire.text import plural
 
@@ -82,7 +82,7 @@ class RejectedMessage(NamedTuple):
         first = refusals[0]
         sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
         if first.setting:
-            sentence += f"; set {first.setting}"
+            sentence += f"; {setting_text(first.setting)}"
         if len(refusals) > 1:
             sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
         return cls(message, first.code, sentence, refusals, is_partial)

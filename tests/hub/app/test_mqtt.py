@@ -63,7 +63,7 @@ async def test_a_trial_knows_the_types_of_the_hub_and_changes_nothing(tmp_path: 
             await check.add(Message("s/boiler/n", b"21.5"))
             await check.add(Message("s/new/n", b"21.5"))
         n, t, new = (topic["readings"] or topic["refused"] for topic in check.topic_report())
-        assert t == {"type": 't: 21.5 is neither true nor false; set types.t = "string"'}
+        assert t == {"type": "t: 21.5 is neither true nor false; run `hub metric retype boiler t string`"}
         assert [reading["type"] for reading in [*n, *new]] == ["float", "float"]  # type: ignore[misc]
         assert [*registry.devices] == ["boiler"]
         assert registry.devices["boiler"].series["n"].type == "integer"

@@ -103,7 +103,11 @@ async def test_each_shape_of_messages_is_reported_with_what_would_be_refused() -
     assert (good["messages"], good["example"], good["refused"]) == (2, '{"a": 1, "b": "x"}', [])
     assert [(reading["metric"], reading["value"]) for reading in bad["readings"]] == [("b", "z")]
     (refused,) = bad["refused"]
-    assert (refused["metric"], refused["value"], refused["setting"]) == ("a", "ERR", 'types.a = "string"')
+    assert (refused["metric"], refused["value"], refused["setting"]) == (
+        "a",
+        "ERR",
+        'no_value = ["ERR"] or types.a = "string"',
+    )
     assert [(reading["value"], reading["unit"]) for reading in unit["readings"]] == [(22.0, "°C")]
 
 
@@ -138,7 +142,9 @@ async def test_the_types_of_the_hub_are_those_of_the_check() -> None:
     check = BrokerCheck(options, configured_decoders([OBJECTS], [], context=context), Directory())
     await check.add(Message("s/pump/x", b'{"a": 21.5, "b": true}'))
     (topic,) = check.topic_report()
-    assert topic["refused"] == {"type": 'a: a is a boolean, and 21.5 is a number; set types.a = "string"'}
+    assert topic["refused"] == {
+        "type": "a: a is a boolean, and 21.5 is a number; run `hub metric retype pump a string`"
+    }
     assert [reading["metric"] for reading in topic["readings"]] == ["b"]  # type: ignore[attr-defined]
 
 
