@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from formats.record import setting_text
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.model.batch import Entry, EntryKind, Mark
@@ -336,5 +337,5 @@ def _refusals(entry: Entry) -> list[dict[str, object]]:
 
 def _sentence(refusal: Mapping[str, object]) -> str:
     metric = f"{refusal['metric']}: " if refusal.get("metric") else ""
-    setting = f"; set {refusal['setting']}" if refusal.get("setting") else ""
+    setting = f"; {setting_text(str(refusal['setting']))}" if refusal.get("setting") else ""
     return f"{metric}{refusal['reason']}{setting}"
