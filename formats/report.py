@@ -49,7 +49,7 @@ class Trial:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the input has no line."""
+        """Return whether the input has no line."""
         return not self._reading.lines
 
     @property
