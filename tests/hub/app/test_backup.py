@@ -50,7 +50,9 @@ async def test_the_files_of_a_busy_hub_are_intact(tmp_path: Path) -> None:
             findings: list[Finding] = []
             observer = IGNORE._replace(found=findings.append)
             await asyncio.to_thread(verify_directory, data, observer, lambda report: [])
-            assert {finding.file: finding.intact for finding in findings} == {"registry.db": True, "journal.db": True}
+            found = {finding.file: finding.intact for finding in findings}
+            assert found.keys() >= {"registry.db", "journal.db"}
+            assert all(found.values())
 
 
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ async def test_refused_values_go_to_quarantine_and_their_neighbours_are_stored(t
         assert base64.b64decode(content["payload_base64"]) == b'{"a": "ERR", "b": 3, "c": true}'
         (refused,) = content["refused"]
         assert (refused["metric"], refused["value"], refused["code"]) == ("a", "ERR", "type")
-        assert first.reason == ("type", 'a: ERR is not a number; set types.a = "string"')
+        assert first.reason == ("type", 'a: ERR is not a number; set no_value = ["ERR"] or types.a = "string"')
 
 
 async def test_a_float_of_an_integer_metric_widens_it(tmp_path: Path) -> None:
