@@ -117,6 +117,7 @@ async def test_nothing_is_lost_in_either_direction_over_any_failure(mosquitto_pr
         token = await hub.token("gateway", "--devices", "out-*")
         subscriber = await stack.enter_async_context(Subscriber(broker.port, "subscriber", "out/#", received.record))
         publisher = await stack.enter_async_context(Publisher(broker.port, "publisher"))
+        await subscribed(hub, publisher)
         agents = [
             await stack.enter_async_context(
                 Agent(hub.url, device=name, token=token, metrics=[Metric(metric) for metric in METRICS])
@@ -156,6 +157,13 @@ async def test_nothing_is_lost_in_either_direction_over_any_failure(mosquitto_pr
                 assert series["values"] == [*range(1, rows + 1)], f"seed {seed}"
                 assert series["time_ns"] == [START_NS + number * STEP_NS for number in range(1, rows + 1)]
         assert await hub.stop() == 0
+
+
+async def subscribed(hub: Hub, publisher: Publisher) -> None:
+    """Return when the broker has the hub's subscription: it keeps no messages for the hub before."""
+    while not any(device["device"] == "probe" for device in (await hub.get("/api/v1/flow"))["devices"]):
+        publisher.publish("in/probe", b'{"m0": 0}')
+        await asyncio.sleep(0.05)
 
 
 async def accepted_from_mqtt(hub: Hub, readings: int) -> None:
