@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import insort
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
 import structlog
 
@@ -14,10 +12,10 @@ from hub.journal.block import BlockDamaged
 from hub.journal.reader import EntriesUnreadable
 from hub.journal.rows import keep_row
 from hub.journal.schema import COUNT_LOST, MAX_NAMED, NEXT_STEP_IN_THE_MIDDLE, WRITE_LOST
-from hub.journal.state import JournalState
+from hub.journal.state import JournalState, Statement
 from hub.journal.writer import JournalWriter, Transaction
 from hub.model.batch import Mark
-from hub.model.journal import EntriesLost, JournalError, JournalIncident, JournalTrimmed, LostRange, settle
+from hub.model.journal import EntriesLost, JournalError, JournalIncident, JournalTrimmed, LostRange
 
 MAX_INCIDENTS = 20
 """Incidents that are kept for /ready and the page. All of them are in the log and in the events."""
@@ -97,22 +95,20 @@ class Losses:
         Call it before entries are submitted. Raises JournalError.
         """
         lost = LostRange(self._state.last_offset + 1, offset, self._clock(), reason)
-        await self._write(Transaction([(WRITE_LOST, lost)], 0, lambda error: None))
+        await self._write((WRITE_LOST, lost))
         insort(self._state.lost, lost)
         self._state.last_offset = offset
         self.report(f"{lost}. {NEXT_STEP}")
 
     async def count(self) -> None:
         """Record that the devices count the readings of all ranges as damaged. Raises JournalError."""
-        await self._write(Transaction([(COUNT_LOST, ())], 0, lambda error: None))
+        await self._write((COUNT_LOST, ()))
         self._state.lost = [lost._replace(counted=True) for lost in self._state.lost]
 
-    async def _write(self, transaction: Transaction) -> None:
+    async def _write(self, statement: Statement) -> None:
         if self._writer is None:
             raise JournalError("the journal is closed")
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._writer.submit(transaction._replace(done=partial(settle, durable)))
-        await durable
+        await self._writer.write(statement)
 
 
 def _description(damage: EntriesUnreadable) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
-from functools import partial
 
 from hub.journal.lock import Lock
 from hub.journal.rows import write_fact
 from hub.journal.schema import HUB, Contents
-from hub.journal.writer import JournalWriter, Transaction
-from hub.model.journal import JournalFull, JournalPosition, settle
+from hub.journal.writer import JournalWriter
+from hub.model.journal import JournalFull, JournalPosition
 
 
 class Ownership:
@@ -37,10 +35,7 @@ class Ownership:
         Call it before entries are submitted. Raises JournalError. On a full disk the next start records it.
         """
         if hub != self.hub:
-            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            statements = [write_fact(HUB, hub)]
-            self._writer.submit(Transaction(statements, 0, partial(settle, durable), makes_room=True))
             with suppress(JournalFull):
-                await durable
+                await self._writer.write(write_fact(HUB, hub), makes_room=True)
                 self.hub = hub
         self._lock.record(self._id, last_offset)

@@ -13,6 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,6 +133,12 @@ class JournalWriter:
     def submit(self, transaction: Transaction) -> None:
         """Queue the transaction."""
         self._queue.put(transaction)
+
+    async def write(self, statement: Statement, *, makes_room: bool = False) -> None:
+        """Commit this statement in a transaction of its own; durable when this returns. Raises JournalError."""
+        durable: asyncio.Future[None] = self._loop.create_future()
+        self.submit(Transaction([statement], 0, partial(settle, durable), makes_room))
+        await durable
 
     async def close(self) -> None:
         """Commit what was submitted, move the write-ahead log into the database, and end the thread."""
