@@ -17,7 +17,6 @@ from typing import NamedTuple, NoReturn, Self
 
 import structlog
 
-from hub.journal import schema
 from hub.journal.block import ENTRY_BYTES, size_of
 from hub.journal.commit_queue import CommitGroup, CommitQueue, notify
 from hub.journal.lock import Lock
@@ -25,8 +24,8 @@ from hub.journal.losses import REPAIRED, Losses
 from hub.journal.ownership import Ownership
 from hub.journal.reader import EntriesUnreadable, FileReader, OldBlockLoader, QuarantineReader
 from hub.journal.recent_entries import RecentEntries
-from hub.journal.rows import write_fact
 from hub.journal.schema import NO_CONTENTS, wal_path
+from hub.journal.series_ids import SeriesIds
 from hub.journal.state import Commit, JournalState
 from hub.journal.writer import JournalWriter, LimitReached, Transaction, free_bytes, watch_files
 from hub.model.batch import Entry, Mark
@@ -41,7 +40,6 @@ from hub.model.journal import (
     JournalFull,
     JournalTrimmed,
     QuarantineDecision,
-    settle,
 )
 
 COMMIT_INTERVAL_S = 0.004
@@ -115,9 +113,8 @@ class Journal:
         self._recent = RecentEntries(1)
         self.quarantine = QuarantineReader(self._state.quarantine, self._reader)
         self._old_blocks = OldBlockLoader(self._state.retention, self._reader)
-        self._highest_series = self._wanted_series = 0
+        self.series_ids = SeriesIds(0, self._writer)
         self.losses = Losses(self._state, None, clock=clock)
-        self._series_lock = asyncio.Lock()
         self._listener: CommitListener | None = None
         self._queue = CommitQueue()
         self._under_way: Commit | None = None
@@ -158,7 +155,7 @@ class Journal:
             reader = FileReader(self._path, vfs=self._vfs, failed=self._fail)
             exits.push_async_callback(reader.close)
             exits.push_async_callback(self._finish)
-            self._highest_series = self._contents.highest_series
+            self.series_ids = SeriesIds(self._contents.highest_series, self._writer)
             self.losses = Losses(self._state, writer, clock=self._clock)
             if writer.recovery is not None:
                 self.losses.report(str(writer.recovery), kind=REPAIRED)
@@ -350,27 +347,6 @@ class Journal:
         while self.last_offset <= after:
             self._opened()
             await self._grown.wait()
-
-    @property
-    def highest_series(self) -> int:
-        """Return the highest series id that was recorded here, in any run."""
-        return self._highest_series
-
-    async def record_highest_series(self, highest: int) -> None:
-        """Record that series ids up to `highest` are assigned; durable when this returns. Callers share a commit.
-
-        Raises JournalFull, JournalFailed, and JournalError when the journal is closed.
-        """
-        self._wanted_series = max(self._wanted_series, highest)
-        async with self._series_lock:
-            if self._highest_series >= highest:
-                return
-            recorded = self._wanted_series
-            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            statement = write_fact(schema.HIGHEST_SERIES, recorded)
-            self._opened().writer.submit(Transaction([statement], 0, partial(settle, durable)))
-            await durable
-            self._highest_series = recorded
 
     # Consumers
 
@@ -607,6 +583,9 @@ class Journal:
 
     def _reader(self) -> FileReader:
         return self._opened().reader
+
+    def _writer(self) -> JournalWriter:
+        return self._opened().writer
 
     def _fail(self, failure: JournalFailed) -> None:
         self._failure = self._failure or failure

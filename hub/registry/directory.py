@@ -31,10 +31,10 @@ class DeviceDirectory:
         known = await self.registry.declare(device, metrics)
         series = [s for s in known.values() if isinstance(s, Series)]
         highest = max([s.id for s in series], default=0)
-        if highest > self.journal.highest_series:
+        if highest > self.journal.series_ids.highest:
             # Before the first reading: a registry that is restored from a copy must not assign these ids again.
             try:
-                await self.journal.record_highest_series(highest)
+                await self.journal.series_ids.record(highest)
             except JournalError as error:
                 code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
                 raise WireError(code, str(error)[:MAX_MESSAGE]) from error

@@ -76,4 +76,4 @@ async def highest_series_in_use(*, series: Mapping[int, Series], journal: Journa
             "readings are not visible until the registry.db that knows them is back",
             series=len(unknown),
         )
-    return max([journal.highest_series, *stored])
+    return max([journal.series_ids.highest, *stored])

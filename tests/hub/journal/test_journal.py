@@ -395,15 +395,3 @@ async def test_an_unwritable_entry_fails_alone(open_journal: OpenJournal) -> Non
         with pytest.raises(JournalError, match="cannot be written"):
             await journal.append([make_entry(device="\ud800")], [])
         assert await journal.append([make_entry()], []) == 1
-
-
-async def test_the_highest_series_is_remembered(open_journal: OpenJournal) -> None:
-    """It is kept in every later run, also when concurrent calls record lower ones."""
-    async with open_journal() as journal:
-        assert journal.highest_series == 0
-        await asyncio.gather(*(journal.record_highest_series(id) for id in (3, 9, 4)))
-        assert journal.highest_series == 9
-    async with open_journal() as journal:
-        assert journal.highest_series == 9
-        await journal.record_highest_series(2)
-        assert journal.highest_series == 9

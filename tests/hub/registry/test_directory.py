@@ -51,7 +51,7 @@ async def test_declared_series_are_known_to_the_journal_and_to_live(tmp_path: Pa
         known = await directory.declare("pump", [Metric("flow"), Metric("state", "string")])
         series = [known[name] for name in ("flow", "state")]
         assert all(isinstance(one, Series) for one in series)
-        assert directory.journal.highest_series == max(one.id for one in series if isinstance(one, Series))
+        assert directory.journal.series_ids.highest == max(one.id for one in series if isinstance(one, Series))
         again = await directory.declare("pump", [Metric("flow")])
         assert [again[name] for name in ("flow", "state")] == series
 
@@ -75,11 +75,11 @@ async def test_a_disk_without_the_highest_id_fails_the_declaration(tmp_path: Pat
         with pytest.raises(WireError) as error:
             await directory.declare("pump", [Metric("flow")])
         assert error.value.code is code
-        assert directory.journal.highest_series == 0
+        assert directory.journal.series_ids.highest == 0
         disk.is_full = disk.fails = False
         if is_full:
             await directory.declare("pump", [Metric("flow")])
-            assert directory.journal.highest_series > 0
+            assert directory.journal.series_ids.highest > 0
 
 
 async def test_events_and_descriptions_belong_to_the_device(tmp_path: Path) -> None:

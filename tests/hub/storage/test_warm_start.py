@@ -128,7 +128,7 @@ async def test_an_id_that_journal_or_store_knows_is_in_use(tmp_path: Path) -> No
             known = {1: parts.series[1]}
             assert await highest_series_in_use(series=known, journal=parts.journal, store=parts.store) == 2
         assert [line["series"] for line in logs] == [1]
-        await parts.journal.record_highest_series(7)
+        await parts.journal.series_ids.record(7)
         with capture_logs() as logs:
             assert await highest_series_in_use(series=parts.series, journal=parts.journal, store=parts.store) == 7
         assert logs == []
@@ -138,6 +138,6 @@ async def test_without_the_store_the_journal_knows_the_highest_id(tmp_path: Path
     """It recorded every id before its first reading was accepted."""
     async with starting(tmp_path) as parts:
         await commit(parts, (1, 10), (2, 20), stored=2)
-        await parts.journal.record_highest_series(2)
+        await parts.journal.series_ids.record(2)
     async with starting(tmp_path, has_store=False) as parts:
         assert await highest_series_in_use(series=parts.series, journal=parts.journal, store=parts.store) == 2
