@@ -29,7 +29,8 @@ from hub.registry.schema import (
 )
 from integrity.checksum import Cell, corrected, row_checksum
 from integrity.finding import Finding
-from integrity.recovery import LogRecovery, aside, beside, recover_log
+from integrity.header import WRONG_BIT, wrong_bits
+from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
 from integrity.wal import newest_pages
 from wire.text import plural
 
@@ -179,26 +180,26 @@ def find_damage(connection: apsw.Connection) -> Damage | None:
     """
     try:
         schema = list(connection.execute(_SCHEMA))
-        found = connection.pragma("user_version"), connection.pragma("application_id")
+        wrong = wrong_bits(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+        is_unsealed = not wrong_bits(connection, application_id=APPLICATION_ID, version=UNSEALED_VERSION)
     except (*_DAMAGED, apsw.SQLError) as error:
         return Damage([str(error)], Counter())
     is_ours = schema == _expected_schema()
-    if found == (UNSEALED_VERSION, APPLICATION_ID) and not is_ours:
+    if is_unsealed and not is_ours:
         problems = _problems(connection)
         if problems:
             raise Irreparable(
                 f"the file of the registry is damaged, and its rows have no checksums yet ({problems[0]}). {_REMEDY}"
             )
         return None
-    wrong_bits = (found[0] ^ SCHEMA_VERSION).bit_count() + (found[1] ^ APPLICATION_ID).bit_count()
-    # A file with our tables and one wrong bit in a mark is ours. Other marks are those of another version or program.
-    if wrong_bits > is_ours:
+    # A file with our tables and one wrong bit is ours. More wrong bits are the numbers of another version or program.
+    if wrong > is_ours:
         return None
     problems = _problems(connection)
     if not is_ours:
         problems.append("the definition of the tables differs")
-    elif wrong_bits:
-        problems.append("the header of the file differs")
+    elif wrong:
+        problems.append(WRONG_BIT)
     rows: Counter[str] = Counter()
     for table in TABLES:
         try:
@@ -332,7 +333,7 @@ def _write_intact(path: Path, damaged: apsw.Connection, recovery: LogRecovery | 
         connection.execute("COMMIT")
     # From here on the repair is complete, also after a crash.
     building.rename(beside(path, ".repaired"))
-    _sync(path.parent)
+    sync_directory(path.parent)
     return repair
 
 
@@ -347,7 +348,7 @@ def _finish(path: Path, kept: Path | None = None) -> None:
             beside(path, suffix).rename(beside(kept, suffix))
     beside(path, "-shm").unlink(missing_ok=True)
     repaired.rename(path)
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 class _Salvage:
@@ -446,13 +447,5 @@ def _only_process(directory: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
