@@ -18,7 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.app.data_directory import DATABASES, JOURNAL_FILE, REGISTRY_FILE, STORE_FILES, interrupted_restore, plain_files
+from hub.app.data_directory import (
+    DATABASES,
+    JOURNAL_FILE,
+    REGISTRY_FILE,
+    STORE_FILES,
+    check_hub,
+    check_restored,
+    plain_files,
+)
 from hub.app.errors import HubError
 from hub.app.manifest import PIECE_BYTES, Manifest, describe_file, write_manifest
 from hub.app.verify import Observer, verify_directory
@@ -49,12 +57,6 @@ class BackupResult(NamedTuple):
     findings: list[Finding]
 
 
-def check_hub(data: Path) -> None:
-    """Raise HubError if there is no hub in the directory. Nothing is created there."""
-    if not (data / REGISTRY_FILE).exists():
-        raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
-
-
 @contextmanager
 def stopped_hub(data: Path) -> Iterator[Lock]:
     """Keep a hub from starting on this directory within the context. Raises HubError if one runs."""
@@ -75,8 +77,7 @@ def back_up(data: Path, target: Path, hold: Hold, observer: Observer, *, is_runn
     them. Raises HubError; then there is no folder.
     """
     check_hub(data)
-    if (interrupted := interrupted_restore(data)) is not None:
-        raise HubError(interrupted)
+    check_restored(data)
     if target.resolve().is_relative_to(data.resolve()):
         raise HubError(
             f"{target} is in the data directory {data}: a restore would move it away. Name a folder outside, on "

@@ -11,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from hub.app.data_directory import check_hub
 from hub.app.errors import HubError
 from hub.app.services import open_journal
 from hub.app.store import open_duckdb, open_influxdb
@@ -45,8 +46,7 @@ async def copy_history(
     `on_total` receives the number of readings to process, `on_progress` the number processed so far; PASSES counts each
     reading. Raises HubError, JournalError while a hub runs, RegistryError, StoreError.
     """
-    if not (settings.data / REGISTRY_FILE).exists():
-        raise HubError(f"there is no hub in {settings.data}: set --data or HUB_DATA to its data directory")
+    check_hub(settings.data)
     begin, end = _place(settings, source), _place(settings, target)
     if begin == end:
         raise HubError("source and target are the same store: name two different stores")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hub.app.errors import HubError
 from hub.http.routes.download import LIBRARIES
 from hub.journal.schema import FILE_NAME as JOURNAL_FILE
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -35,6 +36,8 @@ __all__ = [
     "REPLACED",
     "RESTORING",
     "STORE_FILES",
+    "check_hub",
+    "check_restored",
     "interrupted_restore",
     "plain_files",
     "set_aside_files",
@@ -47,8 +50,20 @@ def plain_files(data: Path) -> list[str]:
     return [path.name for path in sorted(data.glob(BRIDGE_FILES))] + [f"{LIBRARIES}/{path.name}" for path in wheels]
 
 
+def check_hub(data: Path) -> None:
+    """Raise HubError if there is no hub in the directory. Nothing is created there."""
+    if not (data / REGISTRY_FILE).exists():
+        raise HubError(f"there is no hub in {data}: set --data or HUB_DATA to its data directory")
+
+
+def check_restored(data: Path) -> None:
+    """Raise HubError if a restore into this directory was interrupted."""
+    if (interrupted := interrupted_restore(data)) is not None:
+        raise HubError(interrupted)
+
+
 def interrupted_restore(data: Path) -> str | None:
-    """Return that a restore into this directory was interrupted, and what to do; None if none was.
+    """Return what an interrupted restore into this directory means, and what to do; None if none was interrupted.
 
     An empty folder is left by a restore whose files all have their names.
     """

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.app.data_directory import interrupted_restore
+from hub.app.data_directory import check_hub, check_restored
 from hub.app.errors import HubError
 from hub.app.services import check_owner, decoder, open_journal
 from hub.app.store import open_duckdb
@@ -100,10 +100,8 @@ def _check(settings: Settings, copy: Path | None) -> None:
     """Raise HubError for a hub without DuckDB, a directory without a hub, and a copy that does not exist."""
     if settings.store.url is not None:
         raise HubError("the store is InfluxDB: restore its own backup, or use `hub store resend`")
-    if not (settings.data / REGISTRY_FILE).exists():
-        raise HubError(f"there is no hub in {settings.data}: set --data or HUB_DATA to its data directory")
-    if (interrupted := interrupted_restore(settings.data)) is not None:
-        raise HubError(interrupted)
+    check_hub(settings.data)
+    check_restored(settings.data)
     if copy is not None and (not copy.is_file() or copy.resolve() == (settings.data / FILE_NAME).resolve()):
         raise HubError(f"{copy} is no copy of the history: name another DuckDB file")
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from hub.app.data_directory import interrupted_restore
-from hub.app.errors import HubError
+from hub.app.data_directory import check_restored
 from hub.app.mqtt import open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
@@ -197,8 +196,7 @@ def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:
 
 async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Core:
     """Open registry, journal and store, and restore what they know of the past."""
-    if (interrupted := interrupted_restore(settings.data)) is not None:
-        raise HubError(interrupted)
+    check_restored(settings.data)
     registry = await stack.enter_async_context(Registry(settings.data / REGISTRY_FILE))
     recorded = registry.journal
     journal = await stack.enter_async_context(

@@ -111,7 +111,8 @@ def restore(
 
 
 def _back_up(data: Path, folder: Path, config: Path | None) -> BackupResult:
-    from hub.app.backup import back_up, check_hub, stopped_hub
+    from hub.app.backup import back_up, stopped_hub
+    from hub.app.data_directory import check_hub
 
     check_hub(data)
 
