@@ -281,19 +281,21 @@ def _verify_history(
 
 def _verify_records(data: Path, facts: DirectoryFacts, observer: Observer, *, is_running: bool) -> None:
     """Verify the two small files that show at a start what a database has lost. A backup has none."""
-    for path, has_record, loses in (
-        (beside(data / JOURNAL_FILE, ".lock"), _has_position, "the loss of the journal's newest entries"),
-        (beside(data / REGISTRY_FILE, ".state"), _has_state, "a lost or older registry.db"),
+    read: Callable[[Path], object]
+    for database, suffix, read, loss in (
+        (data / JOURNAL_FILE, ".lock", read_record, "the loss of the journal's newest entries"),
+        (data / REGISTRY_FILE, ".state", read_state, "a lost or older registry.db"),
     ):
+        path = beside(database, suffix)
         if not path.exists() or path.stat().st_size == 0:
             continue
         observer.begin(path.name, path.stat().st_size)
         # The hub may be writing it.
-        if any(has_record(path) for _ in range(1 + RECORD_ATTEMPTS * is_running)):
+        if any(read(database) is not None for _ in range(1 + RECORD_ATTEMPTS * is_running)):
             observer.found(Finding(path.name, True, "its checksum is correct"))
         else:
             meaning = (
-                f"{loses} is not noticed from this file",
+                f"{loss} is not noticed from this file",
                 "check the disk; the next start of the hub writes it again",
             )
             observer.found(Finding(path.name, False, "its checksum is wrong", *meaning))
@@ -301,14 +303,6 @@ def _verify_records(data: Path, facts: DirectoryFacts, observer: Observer, *, is
         consequence = "tokens and devices may be missing, and revoked tokens may be valid again"
         next_step = "look at `hub token list`, or restore a backup with `hub restore`"
         observer.found(Finding(REGISTRY_FILE, False, facts.registry.loss, consequence, next_step))
-
-
-def _has_position(lock: Path) -> bool:
-    return read_record(lock.with_suffix("")) is not None
-
-
-def _has_state(state: Path) -> bool:
-    return read_state(state.with_suffix("")) is not None
 
 
 def _verify_small_files(data: Path, observer: Observer) -> None:
