@@ -38,16 +38,23 @@ def find_foreign_owner(
     lock: JournalPosition | None,
     store: JournalPosition,
 ) -> ForeignJournal | None:
-    """Return that this journal is not one of the hub with the id `hub`; None if it may be.
+    """Return why this journal is not one of the hub with the id `hub`; None if it may be.
 
     `owner` is the id of the hub in the journal, empty in a file of a version that did not record it. A journal that the
     registry or the store has seen belongs to them whatever its owner is: the registry may be new or restored.
     `registry` is None for one that was replaced itself. The file of the lock decides only where the registry knows
     nothing: it may have been copied together with the journal.
     """
-    if owner == hub or present.id in (store.id, "" if registry is None else registry.id):
+    if owner == hub or present.id == store.id:
         return None
-    if registry is None and (lock.id == present.id if lock is not None else not (owner and store.id)):
+    if registry is not None:
+        is_known = registry.id == present.id
+    elif lock is not None:
+        is_known = lock.id == present.id
+    else:
+        # No record: the owner decides, if the store has entries of another journal.
+        is_known = not (owner and store.id)
+    if is_known:
         return None
     return ForeignJournal(f"it is the journal of {f'hub {owner}' if owner else 'another hub'}, and this is hub {hub}")
 
@@ -92,7 +99,7 @@ def find_discontinuity(
 def _disagreement(
     present: JournalPosition, registry: JournalPosition | None, lock: JournalPosition | None
 ) -> Discontinuity | None:
-    """Return which of the two records is of another journal."""
+    """Return what a record of another journal means; None if both records are of this one."""
     for name, record in (("registry.db", registry), ("journal.db.lock", lock)):
         if record is not None and record.id != present.id:
             return Discontinuity(
