@@ -15,6 +15,7 @@ from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loo
 from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
 from hub.model.batch import REPAIRED, SOURCE_REFUSED, Entry, EntryKind, Series
+from hub.model.journal import QuarantineDecision
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
@@ -286,14 +287,16 @@ class AgentSession:
         payload: bytes,
         reason: tuple[str, str],
         readings: int,
-        columns: Sequence[messages.RefusedColumn],
+        columns: Sequence[messages.RefusedColumn] | None,
+        decision: QuarantineDecision | None = None,
     ) -> None:
+        """Put a batch, a part of one or a report into quarantine. `columns` are those of the entry."""
         device.received = seq
         device.seen_ns = now = self._clock()
         device.count_quarantined(readings)
         entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, self._format, payload, reason=reason)
         entry.columns = columns
-        self._journal.submit(device, entry)
+        self._journal.submit(device, entry, decision)
 
     def _receive_refused(self, refused: messages.Refused, frame: bytes) -> None:
         """Count what a source of the device refused, and keep the report in quarantine, in the same commit."""
@@ -302,14 +305,9 @@ class AgentSession:
             if device is not None:
                 self._acknowledge_duplicate(device)
             return
-        device.received = refused.seq
-        device.seen_ns = now = self._clock()
-        device.count_quarantined(0)
         device.source_refused += refused.count
         reason = (SOURCE_REFUSED, refused.sentence(limits.MAX_MESSAGE))
-        kind = EntryKind.QUARANTINE
-        entry = Entry(kind, device.id, self.epoch, refused.seq, now, self._format, frame, reason=reason)
-        self._journal.submit(device, entry, self._devices.report_to_replace(device))
+        self._quarantine(device, refused.seq, frame, reason, 0, None, self._devices.report_to_replace(device))
 
     async def _receive_hello(self, hello: messages.Hello) -> None:
         await self._directory.allow(hello)

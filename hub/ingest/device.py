@@ -208,7 +208,7 @@ def validate_batch(data: messages.Data, metrics: Mapping[str, Series | WireError
         return validate(data, metrics)
     except WireError:
         raise
-    except Exception:
+    except Exception:  # a defect, see above
         log.exception("batch could not be validated", device=device, seq=data.seq)
         message = "the hub could not validate the batch; its log contains the reason"
         raise WireError(Code.BAD_MESSAGE, message, seq=data.seq) from None
@@ -227,7 +227,7 @@ def validate_values(
     """
     try:
         separated = None if batch is None else separate(batch, format, metrics)
-    except Exception:
+    except Exception:  # a defect costs this batch only, as in validate_batch
         log.exception("batch could not be separated", device=device, seq=error.seq)
         separated = None
     if separated is None:

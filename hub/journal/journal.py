@@ -497,7 +497,7 @@ class Journal:
             return
         try:
             self._listener.committed(entries, submitted, marks)
-        except Exception:
+        except Exception:  # a defect, see above
             log.exception("listener of the journal failed", first=entries[0].offset if entries else None)
 
     def _refuse(self, group: CommitGroup, error: JournalError) -> None:
