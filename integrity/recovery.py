@@ -119,7 +119,7 @@ def aside(path: Path) -> Path:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """Return the path of a file that SQLite keeps beside a database: `-wal` or `-shm`."""
+    """Return the path of a file beside a database, such as `-wal` of SQLite or a lock."""
     return path.with_name(path.name + suffix)
 
 

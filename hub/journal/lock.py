@@ -10,8 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from hub.model.journal import JournalError, JournalPosition
+from integrity.recovery import beside
 
 _RECORD = struct.Struct(">16sQI")
+
+
+def lock_path(path: Path) -> Path:
+    """Return the path of the lock of the journal at this path."""
+    return beside(path, ".lock")
 
 
 class Lock:
@@ -24,17 +30,17 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises JournalError when another process has it."""
-        beside = path.with_name(path.name + ".lock")
-        self.existed = beside.exists()
+        lock = lock_path(path)
+        self.existed = lock.exists()
         """True if a journal was opened here before: a file that cannot be read is damaged then, and no foreign one."""
         try:
-            self._descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if os.geteuid() == 0 and not self.existed:
                 # The hub may run as another user, to whom the directory belongs.
                 owner = path.parent.stat()
                 os.fchown(self._descriptor, owner.st_uid, owner.st_gid)
         except OSError as error:
-            raise JournalError(f"{beside} cannot be opened: {error.strerror}") from error
+            raise JournalError(f"{lock} cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -59,7 +65,7 @@ class Lock:
 def read_record(path: Path) -> JournalPosition | None:
     """Return the position that the file of the lock has for the journal at this path, without the lock."""
     try:
-        return _decode_record(path.with_name(path.name + ".lock").read_bytes()[: _RECORD.size])
+        return _decode_record(lock_path(path).read_bytes()[: _RECORD.size])
     except OSError:
         return None
 

@@ -33,6 +33,7 @@ from hub.model.batch import Mark
 from hub.model.journal import JournalError, LostRange, QuarantinedEntry
 from integrity.checksum import row_checksum
 from integrity.header import WRONG_BIT, has_wrong_bit
+from integrity.recovery import beside
 
 FILE_NAME = "journal.db"
 """Name of the file in the data directory."""
@@ -62,6 +63,9 @@ UNCHECKED_VERSION = 2
 BATCHES_VERSION = 3
 """The version before marks counted the readings in quarantine, which are counted when such a file is opened, and what
 sources refuse."""
+
+READABLE_VERSIONS = (UNCHECKED_VERSION, BATCHES_VERSION, SCHEMA_VERSION)
+"""The versions that this one opens."""
 
 CHECKED_BYTES = 512 * 1024 * 1024
 """A file up to this size gets SQLite's own check when it is opened: a second at most. In a larger one, damage is found
@@ -268,7 +272,7 @@ def connect_reader(path: Path, *, vfs: str | None) -> apsw.Connection:
 
 def wal_path(path: Path) -> Path:
     """Return the path of SQLite's write-ahead log of this file."""
-    return path.with_name(path.name + "-wal")
+    return beside(path, "-wal")
 
 
 @contextmanager
@@ -278,6 +282,7 @@ def _opening(path: Path) -> Iterator[None]:
     except JournalError:
         raise
     except Exception as error:
+        # Also an error that is none of SQLite's: it can come from a value on a damaged page.
         raise opening_failed(path, error) from error
 
 
@@ -370,7 +375,7 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(f"{path} is a database of another program. Choose another data directory, or move the file")
     version = connection.pragma("user_version")
-    if version not in (SCHEMA_VERSION, BATCHES_VERSION, UNCHECKED_VERSION):
+    if version not in READABLE_VERSIONS:
         raise JournalError(
             f"{path} has format {version}, and this version of the hub reads {UNCHECKED_VERSION} to {SCHEMA_VERSION}; "
             "the file is unchanged. Install the version that wrote it, or choose another data directory to begin a new "

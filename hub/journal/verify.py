@@ -12,8 +12,8 @@ from hub.journal.lock import read_record
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, read_rows
 from hub.journal.schema import (
     APPLICATION_ID,
-    BATCHES_VERSION,
     HUB,
+    READABLE_VERSIONS,
     SCHEMA_VERSION,
     UNCHECKED_VERSION,
     header_is_damaged,
@@ -71,7 +71,7 @@ def verify_snapshot(
         if connection.pragma("application_id") != APPLICATION_ID:
             return [Finding(name, False, "the file is no journal", *_FOREIGN)], None
         version = connection.pragma("user_version")
-        if version not in (SCHEMA_VERSION, BATCHES_VERSION, UNCHECKED_VERSION):
+        if version not in READABLE_VERSIONS:
             return [Finding(name, None, f"the file has format {version}, this version reads {SCHEMA_VERSION}")], None
         findings = [
             Finding(name, False, f"SQLite's own check: {problem}", *_DAMAGED_FILE)

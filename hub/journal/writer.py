@@ -20,7 +20,7 @@ from typing import NamedTuple
 import apsw
 import structlog
 
-from hub.journal.lock import Lock
+from hub.journal.lock import Lock, lock_path
 from hub.journal.salvage import open_file
 from hub.journal.schema import (
     BUSY_TIMEOUT_MS,
@@ -278,7 +278,7 @@ async def watch_files(path: Path, ended: asyncio.Event) -> str | None:
     Return what happened and what it means; None if `ended` is set before. The database never becomes smaller while it
     is open. A checkpoint empties the write-ahead log.
     """
-    files = [OpenFile(path), *(OpenFile(path.with_name(path.name + end), min_bytes=0) for end in ("-wal", ".lock"))]
+    files = [OpenFile(path), *(OpenFile(other, min_bytes=0) for other in (wal_path(path), lock_path(path)))]
     while not ended.is_set():
         for problem in filter(None, (file.problem() for file in files)):
             return f"{problem}. {FILE_LOST}"

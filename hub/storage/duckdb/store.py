@@ -463,7 +463,7 @@ class DuckdbStore:
         return self._change(lambda tables: tables.append_missing(entries))
 
     def _compare_file(self) -> str | None:
-        """Return that the open file has lost its name or its bytes, and what to do; None if it has not."""
+        """Return how the open file has lost its name or its bytes, and what to do; None if it has not."""
         found = self._file.problem() if self._file is not None else None
         if found is not None and self._file_problem is None:
             self._file_problem = (
