@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from hub.ingest.validate import FLOAT64, check_name, read_times
+from hub.ingest.validate import count_values as count_valid
 from hub.model.batch import Series
 from wire import device, limits
 from wire.codec import Format
@@ -101,20 +102,15 @@ class _RefusedRows(NamedTuple):
     is_whole: bool = False
 
 
-def read_loosely(payload: bytes | str, format: Format) -> LooseBatch | None:
+def read_loosely(payload: bytes, format: Format) -> LooseBatch | None:
     """Read a batch or a part, whatever its values are; return None for what is neither."""
     try:
-        if format == "msgpack" and isinstance(payload, bytes):
-            batch = _decode_msgpack(payload)
-        else:
-            text = payload if isinstance(payload, str) else payload.decode()
-            batch = msgspec.convert(json.loads(text, parse_int=_integer), LooseBatch)
+        if format == "msgpack":
+            return msgspec.msgpack.decode(payload, type=LooseBatch)
+        batch = msgspec.convert(json.loads(payload.decode(), parse_int=_integer), LooseBatch)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    if format == "json":
-        values = {name: _from_base64(column) for name, column in batch.values.items()}
-        batch = msgspec.structs.replace(batch, values=values)
-    return batch
+    return msgspec.structs.replace(batch, values={n: _from_base64(column) for n, column in batch.values.items()})
 
 
 def loose(data: device.Data) -> LooseBatch:
@@ -165,10 +161,10 @@ def refused_values(batch: LooseBatch) -> Iterable[RefusedValue]:
 
 
 def count_values(column: object) -> int:
-    """Return how many values a column has that are not missing."""
+    """Return how many values a column has that are not missing. Anything else than a column is one value."""
     if isinstance(column, bytes):
-        return sum(value is not None for value in _as_list(column))
-    return len(column) - sum(value is None for value in column) if isinstance(column, list) else int(column is not None)
+        column = _whole_items(column)
+    return count_valid(column) if isinstance(column, list | bytes) else int(column is not None)
 
 
 def count_readings(batch: LooseBatch | None) -> int:
@@ -182,10 +178,6 @@ def row_ranges(rows: Sequence[int]) -> list[list[int]]:
         return []
     ends = [0, *(place for place, (row, after) in enumerate(pairwise(rows), 1) if after != row + 1), len(rows)]
     return [[rows[first], rows[end - 1]] for first, end in pairwise(ends)]
-
-
-def _decode_msgpack(payload: bytes) -> LooseBatch:
-    return msgspec.msgpack.decode(payload, type=LooseBatch)
 
 
 def _integer(text: str) -> int:
@@ -294,10 +286,13 @@ def _reason_of_value(series: Series, value: Any) -> tuple[Code, str] | None:
     return Code.WRONG_TYPE, f"is declared {expected} but has {kind.__name__}"
 
 
+def _whole_items(column: bytes) -> bytes:
+    return column[: len(column) // ITEM_BYTES * ITEM_BYTES]
+
+
 def _as_list(column: Any) -> list[Any]:
     if isinstance(column, bytes):
-        whole = column[: len(column) // ITEM_BYTES * ITEM_BYTES]
-        return [None if value != value else value for value in np.frombuffer(whole, FLOAT64).tolist()]
+        return [None if v != v else v for v in np.frombuffer(_whole_items(column), FLOAT64).tolist()]
     return column if isinstance(column, list) else [column]
 
 

@@ -231,7 +231,7 @@ class QuarantineActions:
         batch = read_loosely(entry.payload, entry.format)
         wider = metrics_to_widen(batch.values, self._metrics_of(entry.device)) if batch is not None else []
         if wider:
-            with suppress(WireError):
+            with suppress(WireError):  # the entry then stays in quarantine
                 await self._declare(entry.device, wider)
 
     def _is_free(self, offset: int) -> bool:

@@ -463,10 +463,11 @@ def count_readings(entry: Entry) -> int:
         return 0
     if not isinstance(message, device.Data):
         return 0
-    return sum(map(_count_values, message.values.values()))
+    return sum(map(count_values, message.values.values()))
 
 
-def _count_values(column: device.Column) -> int:
+def count_values(column: device.Column) -> int:
+    """Return how many values a valid column has that are not missing."""
     if isinstance(column, bytes):
         return int(np.count_nonzero(~np.isnan(np.frombuffer(column, FLOAT64))))
     return len(column) - column.count(None)
