@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,13 +97,14 @@ def _replace(path: Path, max_bytes: int, known_id: str | None, hub: str, damage:
     )
 
 
-class Copied(NamedTuple):
-    """Result of a salvage: the number of blocks, that of damaged rows by table, and tables with pages that cannot
-    be read."""
+@dataclass(slots=True)
+class _Copied:
+    """Counts of a salvage: blocks and other rows, damaged rows by table, and tables with pages that cannot be read."""
 
-    blocks: int
-    damaged: Counter[str]
-    unreadable: set[str]
+    blocks: int = 0
+    rows: int = 0
+    damaged: Counter[str] = field(default_factory=Counter)
+    unreadable: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         """Return what continues and what is lost, for people."""
@@ -115,54 +117,50 @@ class Copied(NamedTuple):
         return f"{self.blocks} readable blocks continue{without}"
 
 
-def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -> Copied:
+def _copy(path: Path, target: apsw.Connection, known_id: str | None, hub: str) -> _Copied:
     """Copy what is readable in the file at this path."""
     try:
         source = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error:
-        return Copied(0, Counter(), {*CHECKED_TABLES})
-    count = rows = 0
-    damaged: Counter[str] = Counter()
-    unreadable: set[str] = set()
+        return _Copied(unreadable={*CHECKED_TABLES})
+    copied = _Copied()
     try:
         source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         with target:
             # Without a readable row it is another journal, with another id: no cursor and no offset is valid in it.
             new_id = target.execute("SELECT value FROM fact WHERE name = 'id'").get
             for table in CHECKED_TABLES:
-                for row in _readable(source, table, damaged, unreadable):
+                for row in _readable(source, table, copied):
                     values = ", ".join("?" * (len(row) + 1))
                     target.execute(f"INSERT OR REPLACE INTO {table} VALUES ({values})", checked(row))
-                    rows += 1
+                    copied.rows += 1
             # A range that is not readable is found again as a hole between the blocks.
             with suppress(apsw.Error, UnicodeDecodeError):
                 for row in source.execute("SELECT * FROM lost"):
                     target.execute("INSERT OR REPLACE INTO lost VALUES (?, ?, ?, ?, ?)", row)
             for block in _readable_blocks(source):
                 target.execute(INSERT_BLOCK, block)
-                count += 1
+                copied.blocks += 1
             if target.execute("SELECT value FROM fact WHERE name = 'id'").get == new_id:
                 target.execute(*write_fact(HUB, hub))
-                if (rows or count) and known_id:
+                if (copied.rows or copied.blocks) and known_id:
                     target.execute(*write_fact("id", known_id))
     finally:
         source.close()
-    return Copied(count, damaged, unreadable)
+    return copied
 
 
-def _readable(
-    source: apsw.Connection, table: str, damaged: Counter[str], unreadable: set[str]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the intact rows of a table, from both ends up to a page that cannot be read, and count the others."""
+def _readable(source: apsw.Connection, table: str, copied: _Copied) -> Iterator[tuple[Any, ...]]:
+    """Yield the intact rows of a table, from both ends up to a page that cannot be read. Count the damaged ones."""
     for order in ("ASC", "DESC"):
         try:
             for row in read_rows(source, table, order=order):
                 if isinstance(row, DamagedRow):
-                    damaged[table] += 1
+                    copied.damaged[table] += 1
                 else:
                     yield row
         except apsw.Error:
-            unreadable.add(table)
+            copied.unreadable.add(table)
         else:
             return
 
