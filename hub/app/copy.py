@@ -53,9 +53,9 @@ async def copy_history(
     if isinstance(begin, Path) and not begin.exists():
         raise HubError(f"there is no DuckDB file {begin}: name an existing source")
     async with (
-        # The open journal keeps a hub from starting and writing to the stores.
-        open_journal(settings),
         Registry(settings.data / REGISTRY_FILE) as registry,
+        # The open journal keeps a hub from starting and writing to the stores.
+        open_journal(settings, hub=registry.id),
     ):
         series: list[Series] = sorted(registry.series.values(), key=attrgetter("id"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.app.copy import DUCKDB, copy_history
 from hub.app.services import HubServices, open_journal
 from hub.app.verify import Observer, verify_directory
 from hub.config.settings import load_settings
@@ -118,6 +119,21 @@ async def test_a_new_journal_counts_also_after_a_crash_before_it_was_recorded(da
     async with open_journal(load_settings(None, {"data": data}), hub=hub):
         pass
     assert (data / "registry.db").read_bytes() == recorded
+    async with opened_hub(data) as services:
+        assert await stored(services) == [1.0, 2.0]
+        assert services.journal.losses.incidents
+
+
+async def test_a_copy_of_the_history_begins_a_journal_of_this_hub(data: Path) -> None:
+    """The hub starts with a journal that was missing when the command opened it, and reports what is lost."""
+    (data / "journal.db").unlink()
+    await copy_history(
+        load_settings(None, {"data": data}),
+        source=DUCKDB,
+        target=str(data.parent / "copy.duckdb"),
+        on_total=lambda readings: None,
+        on_progress=lambda readings: None,
+    )
     async with opened_hub(data) as services:
         assert await stored(services) == [1.0, 2.0]
         assert services.journal.losses.incidents
