@@ -83,9 +83,9 @@ def changed_row(row: SeriesRow, change: MetricChange) -> SeriesRow:
 
 def declared_row(row: SeriesRow, metric: Metric, type: MetricType) -> SeriesRow:
     """Return the row after the device declared the metric, with the type that the series then has. Pure."""
-    change = changed_row(row, MetricChange(type=type))
+    changed = changed_row(row, MetricChange(type=type))
     kept = row.edits.kept
-    return change._replace(
+    return changed._replace(
         unit=row.unit if "unit" in kept else metric.unit,
         description=row.description if "description" in kept else metric.description,
     )
@@ -105,13 +105,11 @@ def find_series(
     connection: apsw.Connection, device: int, metric: str, edits: Mapping[int, SeriesEdits]
 ) -> SeriesRow | None:
     """Return the series of a device with this name, or which had it; None if there is none."""
-    condition, key = "device = ? AND metric = ?", (device, metric)
+    select = f"SELECT {COLUMNS}, {INTACT['series']} FROM series WHERE"
+    found = connection.execute(f"{select} device = ? AND metric = ?", (device, metric)).fetchone()
     former = next((id for id, of_series in edits.items() if metric in of_series.names), None)
-    found = connection.execute(f"SELECT {COLUMNS}, {INTACT['series']} FROM series WHERE {condition}", key).fetchone()
     if found is None and former is not None:
-        found = connection.execute(
-            f"SELECT {COLUMNS}, {INTACT['series']} FROM series WHERE id = ?", (former,)
-        ).fetchone()
+        found = connection.execute(f"{select} id = ?", (former,)).fetchone()
         metric = found[1] if found is not None else metric
     if found is None:
         return None
