@@ -87,7 +87,7 @@ class StoreSink:
         self._readings_per_s = 0.0
         self._opened_before = False
         self._restored_error: str | None = None
-        self._present = journal.last_offset
+        self._newest_at_start = journal.last_offset
         # The store may have the entries up to this offset, from another journal.
         self._doubtful_up_to = 0
 
@@ -120,7 +120,7 @@ class StoreSink:
                 # The journal will use offsets again that the store takes for stored.
                 raise SinkUnavailable(self._restored_error)
             if is_first and not is_known and cursor.journal:
-                self._doubtful_up_to = self._present
+                self._doubtful_up_to = self._newest_at_start
             if is_first:
                 self._report_loss(cursor.offset if is_known else 0)
             offset = cursor.offset if is_known else journal.first_offset - 1
