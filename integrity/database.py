@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 import apsw
 
+from integrity.recovery import beside
+
 BUSY_TIMEOUT_MS = 5_000
 """Wait for a program that holds the file's lock, such as one that opens it."""
 
@@ -49,7 +51,7 @@ class DatabaseSnapshot:
         folder may be read only.
         """
         self.path = path
-        log = path.with_name(f"{path.name}-wal")
+        log = beside(path, "-wal")
         # An immutable file is read without its log.
         is_immutable = is_static and not (log.exists() and log.stat().st_size)
         try:
