@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 
 from hub.journal import schema
 from hub.journal.block import encode_block, encode_marks
-from hub.journal.lock import Lock
 from hub.journal.rows import (
     INSERT_QUARANTINE,
     WRITE_CONSUMERS,
@@ -28,17 +25,6 @@ from hub.journal.schema import NO_CONTENTS, connect_reader, connect_writer
 from hub.model.batch import Mark
 from hub.model.journal import JournalError, QuarantinedEntry
 from tests.hub.journal.entries import EPOCH, make_entries, sealed_block
-
-ROOT = Path(__file__).resolve().parents[3]
-
-HOLD = """
-import sys
-from pathlib import Path
-from hub.journal.lock import Lock
-Lock(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 def open_once(path: Path) -> schema.Contents:
@@ -129,23 +115,7 @@ def test_the_error_for_a_truncated_file_says_what_to_do(path: Path) -> None:
 def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     """The error names the path; nothing is made up."""
     with pytest.raises(JournalError, match="nowhere"):
-        Lock(tmp_path / "nowhere" / "journal.db")
-    with pytest.raises(JournalError, match="nowhere"):
         open_once(tmp_path / "nowhere" / "journal.db")
-
-
-def test_only_one_process_opens_a_journal(path: Path) -> None:
-    """The second one fails; after the first process has ended in any way, the next succeeds."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(JournalError, match="in use by another process"):
-            Lock(path)
-        holder.kill()
-    Lock(path).release()
 
 
 def test_a_reader_cannot_write(path: Path) -> None:

@@ -20,6 +20,7 @@ from hub.registry.repair import Repair, verify
 from hub.registry.schema import TABLES
 from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
+from integrity.header import WRONG_BIT
 from integrity.recovery import beside
 from wire.model import Metric
 
@@ -286,6 +287,20 @@ def test_both_copies_of_the_hub_id_have_to_be_lost(path: Path) -> None:
     path.write_bytes(content.replace(id, b"0" * len(id)))
     with pytest.raises(RegistryError, match="the id of the hub in"):
         open_database(path)
+
+
+@pytest.mark.parametrize("name", ["application_id", "user_version"])
+@pytest.mark.parametrize("bit", [0, 7, 30])
+def test_a_wrong_bit_in_the_header_is_repaired(path: Path, name: str, bit: int) -> None:
+    """A file with all tables of a registry is not that of another program or version. Nothing is lost."""
+    expected = contents_of(path)
+    with closing(apsw.Connection(os.fspath(path))) as connection:
+        connection.pragma(name, connection.pragma(name) ^ 1 << bit)
+    assert WRONG_BIT in verified(path)[0].what
+    repair = open_damaged(path, expected)
+    assert repair is not None
+    assert not repair.lost_anything
+    assert contents_of(path) == expected
 
 
 def test_a_file_of_the_version_before_gets_checksums(path: Path, tmp_path: Path) -> None:
