@@ -46,7 +46,7 @@ from hub.ingest.device import Device, Devices
 from hub.ingest.quarantine_actions import QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
-from hub.journal.continuity import find_discontinuity, find_foreign_owner
+from hub.journal.continuity import find_discontinuity
 from hub.journal.journal import Journal
 from hub.journal.losses import NEXT_STEP
 from hub.journal.schema import FILE_NAME as JOURNAL_FILE
@@ -54,7 +54,7 @@ from hub.live.hub import LiveHub
 from hub.model.accounting import CountedEntry
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
-from hub.model.journal import JournalError, JournalPosition, JournalTrimmed
+from hub.model.journal import JournalPosition, JournalTrimmed
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -284,19 +284,9 @@ async def _check_continuity(registry: Registry, journal: Journal, store: Store) 
 
 
 def check_owner(registry: Registry, journal: Journal, stored: JournalPosition) -> None:
-    """Raise JournalError for the journal of another hub. A journal that this opening has created is not one."""
-    ownership = journal.ownership
-    foreign = find_foreign_owner(
-        JournalPosition(journal.id, journal.last_offset),
-        owner=ownership.hub,
-        hub=registry.id,
-        registry=None if registry.was_replaced else registry.journal,
-        lock=ownership.recorded,
-        store=stored,
-    )
-    if foreign is not None and not ownership.is_new:
-        ownership.refuse()
-        raise JournalError(f"journal.db: {foreign.what}: {foreign.consequence}. Next step: {foreign.next_step}")
+    """Raise JournalError for the journal of another hub."""
+    known = None if registry.was_replaced else registry.journal
+    journal.ownership.check(registry.id, registry=known, store=stored)
 
 
 def _follow_losses(accounting: AccountingService, devices: Devices, journal: Journal) -> None:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from hub.journal.continuity import find_foreign_owner
 from hub.journal.lock import Lock
 from hub.journal.rows import write_fact
 from hub.journal.schema import HUB, Contents
 from hub.journal.writer import JournalWriter
-from hub.model.journal import JournalFull, JournalPosition
+from hub.model.journal import JournalError, JournalFull, JournalPosition
 
 
 class Ownership:
-    """Whose journal an open file is. Ask it before anything is written; then claim the file."""
+    """Whose journal an open file is. Check it before anything is written; then claim the file."""
 
     def __init__(self, contents: Contents, recorded: JournalPosition | None, lock: Lock, writer: JournalWriter) -> None:
         self.hub = contents.hub
         """Id of the hub that the file belongs to; empty in a file of a version that did not record it."""
-        self.is_new = contents.is_new
-        """True if the opening has created the file."""
         self.recorded = recorded
         """Newest position that the file of the lock had recorded before the opening."""
-        self._id = contents.id
+        self._present = JournalPosition(contents.id, contents.last_offset)
+        self._is_new = contents.is_new
         self._lock = lock
         self._writer = writer
 
-    def refuse(self) -> None:
-        """Leave the file and its write-ahead log as they are: it is the journal of another hub."""
-        self._writer.keeps_log = True
+    def check(self, hub: str, *, registry: JournalPosition | None, store: JournalPosition) -> None:
+        """Raise JournalError for the journal of another hub than this one, as hub.journal.continuity defines it.
+
+        The file and its write-ahead log then stay as they are. One that this opening has created is not another hub's.
+        """
+        foreign = find_foreign_owner(
+            self._present, owner=self.hub, hub=hub, registry=registry, lock=self.recorded, store=store
+        )
+        if foreign is not None and not self._is_new:
+            self._writer.keeps_log = True
+            raise JournalError(f"journal.db: {foreign.what}: {foreign.consequence}. Next step: {foreign.next_step}")
 
     async def claim(self, hub: str, last_offset: int) -> None:
         """Record in the file that it belongs to this hub, and beside it that it is the present journal.
@@ -38,4 +46,4 @@ class Ownership:
             with suppress(JournalFull):
                 await self._writer.write(write_fact(HUB, hub), makes_room=True)
                 self.hub = hub
-        self._lock.record(self._id, last_offset)
+        self._lock.record(self._present.id, last_offset)
