@@ -364,8 +364,11 @@ class Devices:
     def report_to_replace(self, device: Device) -> QuarantineDecision | None:
         """Return the decision about the oldest report of a device that has as many in quarantine as are kept."""
         if device.reports is None:
-            index = self.journal.quarantine.index.values()
-            device.reports = [e.offset for e in index if e.device == device.id and e.code == SOURCE_REFUSED]
+            device.reports = [
+                entry.offset
+                for entry in self.journal.quarantine.index.values()
+                if entry.device == device.id and entry.code == SOURCE_REFUSED
+            ]
         return QuarantineDecision(device.reports.pop(0)) if len(device.reports) >= REPORTS_KEPT else None
 
     def _is_report(self, entry: Entry) -> bool:

@@ -384,7 +384,7 @@ def _free_in_series(given: list[int], columns: Sequence[tuple[Series, object, Se
             if left < 0:
                 return None
         for free in series_free:
-            free.take(time)
+            free.reserve(time)
         times.append(time)
     return times
 
@@ -407,9 +407,9 @@ class _FreeTimes:
         self._next: dict[int, int] = {}
 
     def allocate(self, time_ns: int) -> int:
-        """Return the first free time from `time_ns` on, and take it."""
+        """Return the first free time from `time_ns` on, and reserve it."""
         time_ns = self.find(time_ns)
-        self.take(time_ns)
+        self.reserve(time_ns)
         return time_ns
 
     def find(self, time_ns: int) -> int:
@@ -422,8 +422,8 @@ class _FreeTimes:
             self._next.update(dict.fromkeys(passed, time_ns))
         return time_ns
 
-    def take(self, time_ns: int) -> None:
-        """Take a free time."""
+    def reserve(self, time_ns: int) -> None:
+        """Reserve a free time."""
         self._next[time_ns] = time_ns + 1
 
     def _after_range(self, time_ns: int) -> int | None:
