@@ -12,7 +12,10 @@ from hub.model.journal import JournalPosition
 
 
 class Discontinuity(NamedTuple):
-    """A loss that the comparison shows: why, and the offset after which new entries get theirs; None: any is free."""
+    """A loss that the comparison shows.
+
+    New entries get their offsets after `continue_after`; if it is None, no offset has to be left out.
+    """
 
     reason: str
     continue_after: int | None

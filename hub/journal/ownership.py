@@ -26,9 +26,10 @@ class Ownership:
         self._writer = writer
 
     def check(self, hub: str, *, registry: JournalPosition | None, store: JournalPosition) -> None:
-        """Raise JournalError for the journal of another hub than this one, as hub.journal.continuity defines it.
+        """Raise JournalError if the file is the journal of another hub than `hub`. Its files then stay as they are.
 
-        The file and its write-ahead log then stay as they are. One that this opening has created is not another hub's.
+        `registry` and `store` are the positions that these have seen, for the rule of hub.journal.continuity. A file
+        that this opening has created is never foreign.
         """
         foreign = find_foreign_owner(
             self._present, owner=self.hub, hub=hub, registry=registry, lock=self.recorded, store=store
