@@ -29,6 +29,8 @@ METRIC_NAMES = (
     "entity_id",
 )  # fmt: skip
 VALUE_NAMES = ("value", "_value", "wert", "reading", "state")
+UNIT_NAMES = ("unit", "units", "unit_of_measurement", "uom", "einheit")
+"""Names of the column with the unit of each reading, in a table with a column of metrics."""
 
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 _UNIT = re.compile(r"(.+?)\s*(?:\[([^\[\]]+)\]|\(([^()]+)\))\s*")

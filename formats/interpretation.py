@@ -283,11 +283,13 @@ class Interpreter:
         # A name beside the fields that is a part of the device leaves the field of that name a value.
         skipped = used.difference(record.names) | time_fields if used or time_fields else _NONE
         values: dict[str, Value] = {}
+        units = record.schema.units
         for name, raw in record.values.items():
             if name in skipped:
                 continue
             series = known.get(name)
-            if series is not None and series.metric not in values:
+            has_unit = not units or series is None or units.get(name, series.unit) == series.unit
+            if series is not None and series.metric not in values and has_unit:
                 # Most values are such numbers; the whole way below costs five times as much.
                 number = _NO_NUMBER
                 if series.type == "float":
@@ -307,6 +309,8 @@ class Interpreter:
                 if series is None:
                     continue
                 metric = series.metric
+                if unit := units.get(name):
+                    self._check_unit(series, unit)
                 value = self.series.value(series, raw, record.schema)
                 series.is_plain = series.type == "float" and series.column.decimal == "."
                 if value is None:
@@ -485,6 +489,16 @@ class Interpreter:
         """Set the unit that a description or a format reports now. A unit in the settings wins."""
         if series.metric not in self._rules.units:
             self.series.set_unit(series, unit[:MAX_UNIT])
+
+    def _check_unit(self, series: InputSeries, declared: str) -> None:
+        """Give a series without a unit the one that a record declares. Raises ValueRefused for another one."""
+        unit = declared[:MAX_UNIT]
+        if series.unit == unit or series.metric in self._rules.units:
+            return
+        if series.unit and series.type is not None:
+            raise ValueRefused("unit", f"the unit is {unit}, and {series.metric} has {series.unit}")
+        series.column.unit = unit
+        self.series.set_unit(series, unit)
 
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric, whose type or name changed in the hub."""

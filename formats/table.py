@@ -17,6 +17,7 @@ from formats.columns import (
     DEVICE_NAMES,
     METRIC_NAMES,
     SEPARATOR_LINE,
+    UNIT_NAMES,
     VALUE_NAMES,
     cells_of,
     column_names,
@@ -70,7 +71,8 @@ _ANNOTATED_TYPES: dict[str, MetricType] = {
 class ColumnLayout:
     """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
 
-    `long` are the columns of metric and value if each record contains one reading. `tags` are the columns with tags and
+    `long` are the columns of metric and value if each record contains one reading, and `unit` is the column of its unit,
+    -1 for none. `tags` are the columns with tags and
     the measurement, `constants` are those that all records have.
     """
 
@@ -78,6 +80,7 @@ class ColumnLayout:
     time: tuple[int, ...] = ()
     hidden: frozenset[int] = frozenset()
     long: tuple[int, int] | None = None
+    unit: int = -1
     schema: Schema = field(default_factory=Schema)
     value_type: MetricType | None = None
     tags: tuple[tuple[str, int], ...] = ()
@@ -234,6 +237,8 @@ class TableReader:
         schema = layout.schema
         if layout.value_type is not None:
             schema = schema._replace(types={metric: layout.value_type})
+        if layout.unit >= 0 and (unit := cells[layout.unit].strip(" []()")):
+            schema = schema._replace(units={metric: UNIT_SYMBOLS.get(unit, unit)[:MAX_UNIT]})
         names = {name: cells[place].strip() for name, place in layout.kept}
         return InputRecord(frame.line, frame.raw, {metric: value}, schema, time, names)
 
@@ -322,11 +327,15 @@ class TableReader:
         zone = self._zone(names, time)
         hidden = {place for place, name in enumerate(names) if self._is_hidden(place, name)}
         long = self._long(names)
+        unit = next(iter(named(names, UNIT_NAMES)), "") if long is not None else ""
+        if unit:
+            self.notes.append(Note("units", f"the unit of each reading is in {unit!r}"))
         identity = tuple(name for name in named(names, DEVICE_NAMES) if name not in [names[place] for place in time])
         schema = Schema(
             units, words=True, metrics=metrics, device=self._station(rows), identity=identity[:1], zone=zone
         )
-        return ColumnLayout(names, time, frozenset(hidden - set(time)), long, schema)
+        unit_place = names.index(unit) if unit else -1
+        return ColumnLayout(names, time, frozenset(hidden - set(time)), long, unit_place, schema)
 
     def _named_units(self, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the metric and the unit of each column whose header or units row has one."""
@@ -432,11 +441,11 @@ class TableReader:
             identity = tuple(named([name for name in names if not name.startswith("_")], DEVICE_NAMES))
             schema = Schema(identity=identity, metric=template, words=False)
             long = names.index("_field"), names.index("_value")
-            return ColumnLayout(names, time, hidden, long, schema, types.get("_value"))
+            return ColumnLayout(names, time, hidden, long, schema=schema, value_type=types.get("_value"))
         grouped = self._annotations.get("#group", [])
         tags = {name for place, name in enumerate(names) if place < len(grouped) and grouped[place] == "true"}
         identity = tuple(name for name in named(names, DEVICE_NAMES) if name in tags)
-        return ColumnLayout(names, time, hidden, None, Schema(types=types, identity=identity))
+        return ColumnLayout(names, time, hidden, schema=Schema(types=types, identity=identity))
 
     def _extended_layout(self, names: list[str]) -> ColumnLayout:
         """Return the layout of extended annotated CSV, whose data types name the measurement, the tags and the time."""
@@ -452,7 +461,7 @@ class TableReader:
         types = {name: _ANNOTATED_TYPES[datatype] for name, datatype in columns if datatype in _ANNOTATED_TYPES}
         known = {*(name for name, _ in tags), *self._constants}
         schema = Schema(types=types, identity=tuple(named(known, DEVICE_NAMES)))
-        return ColumnLayout(names, tuple(times)[:1], hidden, None, schema, tags=tags, constants=dict(self._constants))
+        return ColumnLayout(names, tuple(times)[:1], hidden, schema=schema, tags=tags, constants=dict(self._constants))
 
     def _add_constant(self, cells: list[str]) -> None:
         """Remember a measurement or a tag that all records have: `#constant tag,NAME,VALUE`."""

@@ -120,3 +120,20 @@ def test_a_date_that_does_not_exist_refuses_its_record(time: str) -> None:
     content = read(f'{{"time":"{time}","t":1}}\n', zone="Europe/Berlin")
     assert (content.rows, content.codes) == ([], [(1, "time")])
     assert read('{"time":"soon","t":1}\n').values == [{"time": "soon", "t": 1.0}]
+
+
+def test_a_value_with_another_unit_than_its_metric_is_refused_alone() -> None:
+    """Numbers of two units are no series. A unit in the settings wins over what the records declare."""
+    pack = '[{"bn":"urn:x","bt":1.320067464e9,"bu":"%RH","v":20},{"u":"lon","v":24.30621},{"n":"t","v":1},{"v":21}]'
+    content = read(pack)
+    assert content.column("value") == [20.0, 21.0]
+    assert [(r.code, r.metric, r.value) for r in content.refusals] == [("unit", "value", "24.30621")]
+    assert read(pack, units={"value": "%"}).column("value") == [20.0, 24.30621, 21.0]
+
+
+def test_a_metric_without_a_unit_has_the_first_one_that_is_declared() -> None:
+    """Values before it stay."""
+    content = read('[{"n":"d/t","v":20}]\n[{"n":"d/t","u":"Cel","v":21}]\n[{"n":"d/t","u":"K","v":294}]\n')
+    assert content.column("t", "d") == [20.0, 21.0]
+    assert content.codes == [(3, "unit")]
+    assert series(content, "t", "d") == ("float", "°C", "")
