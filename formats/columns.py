@@ -212,7 +212,7 @@ def is_full_time(cell: str) -> bool:
 
 def _is_moment(cell: str) -> bool:
     try:
-        parse_moment(cell, day_first=None)
+        parse_moment(cell)
     except TimeRefused as error:
         return bool(error.setting.startswith("time_format = "))
     return True

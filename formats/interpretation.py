@@ -212,10 +212,9 @@ class Interpreter:
             zone = self._rules.zone or str(self._zone)
             sentence = f"{plural(times.local, 'time')} without an offset: read in the zone {zone}"
             notes.append(Note("zone", sentence, f'zone = "{zone}"'))
-        if times.day_first is not None and times.time_format == "auto":
-            form = "day_first" if times.day_first else "month_first"
-            sentence = f"dates have the {form.partition('_')[0]} first"
-            notes.append(Note("dates", sentence, f'time_format = "{form}"'))
+        if times.date_order and times.time_format == "auto":
+            sentence = f"dates have the {times.date_order.partition('_')[0]} first"
+            notes.append(Note("dates", sentence, f'time_format = "{times.date_order}"'))
         if times.ambiguous:
             sentence = f"{plural(times.ambiguous, 'local time')} in the hour that occurs twice: clocks were put back"
             notes.append(Note("ambiguous", sentence, f'ambiguous = "{self._rules.ambiguous}"'))

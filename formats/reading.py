@@ -212,8 +212,8 @@ class Reading:
                     fields["time"] = reader.time
             if reader.kind == "plain" and reader.identity and not self.rules.device:
                 fields["device"] = f"{{{reader.identity}}}"
-        if times.day_first is not None and times.time_format == "auto":
-            fields["time_format"] = "day_first" if times.day_first else "month_first"
+        if times.date_order and times.time_format == "auto":
+            fields["time_format"] = times.date_order
         marks = self.interpreter.number_marks()
         if marks is not None and not (self.rules.decimal or self.rules.thousands):
             fields |= {"decimal": marks[0], "thousands": marks[1]}

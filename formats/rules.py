@@ -22,7 +22,7 @@ Format = Literal[
 
 TIME_WORDS = (
     "auto", "iso8601", "s", "ms", "us", "ns", "since_2000", "excel", "uptime_s", "uptime_ms", "uptime_us",
-    "day_first", "month_first",
+    "day_first", "month_first", "year_first",
 )  # fmt: skip
 """Values of `time_format`, besides a pattern of strptime."""
 

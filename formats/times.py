@@ -43,6 +43,9 @@ _ONE_NIGHT = timedelta(hours=12)
 _UNIT_BY_SIZE: tuple[tuple[int, str], ...] = ((10**11, "s"), (10**14, "ms"), (10**17, "us"))
 """A count below the bound has this unit. Between the years 1973 and 5138 the ranges do not overlap."""
 
+DATE_ORDERS = ("day_first", "month_first", "year_first")
+"""Orders of the numbers in dates such as 03/04/26, as values of `time_format`."""
+
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _COUNT = re.compile(r"[0-9]{1,19}(?:\.[0-9]{1,18})?")
@@ -88,28 +91,28 @@ class TimeReader:
     """Reader of the times of one input.
 
     `local` counts the times without an offset, `ambiguous` those of them that occur twice, `odd` those outside of the
-    bounds, and `restarts` and `roll_overs` the events of an uptime. `day_first` is the order of day and month in dates
-    such as 03/04/2026; evidence sets it.
+    bounds, and `restarts` and `roll_overs` the events of an uptime. `date_order` is the order of the numbers in dates
+    such as 03/04/26, "" before evidence decides it.
     """
 
     def __init__(self, time_format: str, zone: tzinfo, ambiguous: Ambiguous) -> None:
         self.local = self.ambiguous = self.odd = self.restarts = self.roll_overs = 0
-        self.day_first = {"day_first": True, "month_first": False}.get(time_format)
-        self.time_format = "auto" if self.day_first is not None else time_format
+        self.date_order = time_format if time_format in DATE_ORDERS else ""
+        self.time_format = "auto" if self.date_order else time_format
         self._local_times = ZonedTimes(zone, ambiguous)
         self._clocks: dict[str, UptimeClock] = {}
 
     def learn(self, texts: Iterable[str]) -> None:
-        """Decide the order of day and month from dates with a number above 12."""
-        if self.day_first is not None:
+        """Decide the order of day, month and year if only one fits all dates."""
+        if self.date_order:
             return
-        orders = set()
+        orders = set(DATE_ORDERS)
         for text in texts:
             found = _MOMENT.fullmatch(text.strip().lower())
             if found is not None and found["sep"] in ("/", "-") and len(found["a"]) < 3 and found["b"].isdecimal():
-                orders |= {order for order, part in ((True, found["a"]), (False, found["b"])) if int(part) > 12}
+                orders &= _dates_of(found).keys() or orders
         if len(orders) == 1:
-            self.day_first = orders.pop()
+            self.date_order = orders.pop()
 
     def read(
         self,
@@ -183,7 +186,7 @@ class TimeReader:
         return time_ns if EARLIEST_NS <= time_ns <= now_ns + AHEAD_NS and time_ns <= MAX_TIME_NS else None
 
     def _from_text(self, text: str, series: InputSeries, zone: tzinfo | None) -> int:
-        moment, extra_ns = parse_moment(text, self.day_first)
+        moment, extra_ns = parse_moment(text, self.date_order)
         return self._since_1970(moment, series, zone) + extra_ns
 
     def _from_pattern(self, text: str, pattern: str, series: InputSeries, zone: tzinfo | None) -> int:
@@ -317,7 +320,7 @@ class ZonedTimes:
         return max(fold, 0)
 
 
-def parse_moment(text: str, day_first: bool | None = None) -> tuple[datetime, int]:
+def parse_moment(text: str, date_order: str = "") -> tuple[datetime, int]:
     """Return a time without the nanoseconds that datetime does not have, and these. Raises TimeRefused."""
     stripped = text.strip()
     try:
@@ -325,18 +328,18 @@ def parse_moment(text: str, day_first: bool | None = None) -> tuple[datetime, in
             return datetime.strptime(stripped, "%Y%m%d%H%M%S"), 0
         moment = datetime.fromisoformat(stripped)
     except ValueError:
-        return _parse_form(stripped, day_first)
+        return _parse_form(stripped, date_order)
     fine = _FINE.search(stripped) if len(stripped) > _FINE_FROM else None
     return moment, int(fine[1].ljust(3, "0")) if fine else 0
 
 
-def _parse_form(text: str, day_first: bool | None) -> tuple[datetime, int]:
+def _parse_form(text: str, date_order: str) -> tuple[datetime, int]:
     found = _MOMENT.fullmatch(text.lower()) if len(text) <= MAX_SHOWN * 2 else None
     if found is None:
         if text.startswith(tuple("0123456789")) and _COMPACT.fullmatch(text[:15].replace("T", "")) and "24" in text:
             return _parse_compact(text)
         raise TimeRefused(f"{_shown(text)} is not a time", "time_format")
-    year, month, day = _date_of(found, text, day_first)
+    year, month, day = _date_of(found, text, date_order)
     hour, minute, second = (int(found[name] or 0) for name in ("h", "m", "s"))
     days = 0
     if found["half"]:
@@ -364,7 +367,7 @@ def _parse_compact(text: str) -> tuple[datetime, int]:
         raise TimeRefused(f"{_shown(text)} is not a time that exists") from None
 
 
-def _date_of(found: re.Match[str], text: str, day_first: bool | None) -> tuple[int, int, int]:
+def _date_of(found: re.Match[str], text: str, date_order: str) -> tuple[int, int, int]:
     """Return year, month and day. Raises TimeRefused."""
     if found["ordinal"]:
         start = datetime(int(found["year3"]) or 1, 1, 1)
@@ -387,19 +390,30 @@ def _date_of(found: re.Match[str], text: str, day_first: bool | None) -> tuple[i
         return (int(a), _month(b, text), int(c)) if len(a) == 4 else (_year(c), _month(b, text), int(a))
     if len(a) >= 3:
         return int(a), int(b), int(c)
-    first, second = int(a), int(b)
-    if found["sep"] == "." or first > 12:
-        is_day_first = True
-    elif second > 12:
-        is_day_first = False
-    elif day_first is None and first != second:
+    dates = _dates_of(found)
+    if not dates:
+        raise TimeRefused(f"{_shown(text)} is not a time that exists")
+    if date_order not in dates and len(set(dates.values())) > 1:
+        firsts = " or ".join(f"the {order.partition('_')[0]}" for order in dates)
         raise TimeRefused(
-            f"{_shown(text)} can have the day or the month first, and no other date decides it",
-            'time_format = "day_first" or time_format = "month_first"',
+            f"{_shown(text)} can have {firsts} first, and no other date decides it",
+            " or ".join(f'time_format = "{order}"' for order in dates),
         )
-    else:
-        is_day_first = bool(day_first)
-    return (_year(c), second, first) if is_day_first else (_year(c), first, second)
+    return dates.get(date_order) or next(iter(dates.values()))
+
+
+def _dates_of(found: re.Match[str]) -> dict[str, tuple[int, int, int]]:
+    """Return year, month and day of a date such as 03/04/26 in each order that its numbers can have.
+
+    Between points, the day is always first. A year of four digits is last here.
+    """
+    a, b, c = (int(found[name]) for name in "abc")
+    if found["sep"] == ".":
+        return {"day_first": (_year(found["c"]), b, a)}
+    dates = {"day_first": (_year(found["c"]), b, a), "month_first": (_year(found["c"]), a, b)}
+    if len(found["c"]) < 3:
+        dates["year_first"] = _year(found["a"]), b, c
+    return {order: date for order, date in dates.items() if 1 <= date[1] <= 12 and 1 <= date[2] <= 31}
 
 
 def _month(name: str, text: str) -> int:

@@ -114,6 +114,45 @@ def test_the_order_of_day_and_month_needs_evidence() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("26-11-28 10:00", ["day_first", "year_first"]),
+        ("26-01-01 00:00:00", ["day_first", "year_first"]),
+        ("26/11/28", ["day_first", "year_first"]),
+        ("01/02/03 10:00", ["day_first", "month_first", "year_first"]),
+        ("01/02/2003 10:00", ["day_first", "month_first"]),
+    ],
+)
+def test_a_date_in_two_orders_is_refused_with_their_settings(text: str, settings: list[str]) -> None:
+    """Each setting reads it."""
+    with pytest.raises(TimeRefused) as refused:
+        read(text)
+    assert refused.value.setting == " or ".join(f'time_format = "{setting}"' for setting in settings)
+    assert len({read(text, setting) for setting in settings}) == len(settings)
+
+
+@pytest.mark.parametrize(
+    ("other", "text", "expected"),
+    [
+        ("99-12-31 10:00", "26-11-28 10:00", "2026-11-28T10:00:00Z"),
+        ("26-11-32 10:00", "26-11-28 10:00", "2028-11-26T10:00:00Z"),
+        ("26/13/26", "26/11/28 10:00", ""),
+        ("01/13/26", "11/02/26 10:00", "2026-11-02T10:00:00Z"),
+        ("26/11/2028", "11/10/2026 10:00", "2026-10-11T10:00:00Z"),
+    ],
+)
+def test_one_order_has_to_fit_all_dates(other: str, text: str, expected: str) -> None:
+    """A part above 31 is a year, one above 12 no month. A date that does not exist decides nothing."""
+    reader = TimeReader("auto", UTC, "order")
+    reader.learn([other, text])
+    if expected:
+        assert reader.read(text, NOW_NS, "").time_ns == at(expected)
+    else:
+        with pytest.raises(TimeRefused):
+            reader.read(text, NOW_NS, "")
+
+
+@pytest.mark.parametrize(
     ("count", "is_odd"), [(631_151_999, True), (631_152_000, False), (1_795_966_200, False), (1_795_966_201, True)]
 )
 def test_a_time_outside_of_1990_to_tomorrow_is_marked_and_kept(count: int, is_odd: bool) -> None:
