@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import pairwise
 
 from formats.record import FrameRefused
@@ -160,8 +160,11 @@ def hobo_name(column: str) -> tuple[str, str]:
     return found[1], UNIT_SYMBOLS.get(unit, unit)[:MAX_UNIT]
 
 
-def time_columns(columns: dict[str, list[str]]) -> list[str]:
-    """Return the columns of the time: one with a usual name that contains times, or neighbours with date and time."""
+def time_columns(columns: dict[str, list[str]], stored: Collection[str] = ()) -> list[str]:
+    """Return the columns of the time: one with a usual name that contains times, or neighbours with date and time.
+
+    Without any, a column with a usual name is the time, so that its lines are refused, unless it is one of `stored`.
+    """
     names = list(columns)
     likely = [name for name in names if _plain_name(name) in TIME_NAMES]
     for name in likely:
@@ -180,7 +183,8 @@ def time_columns(columns: dict[str, list[str]]) -> list[str]:
     texts = (
         name for name in names if _share(columns[name], lambda cell: is_full_time(cell) and not _is_number(cell)) > 0.5
     )
-    return list(texts)[:1] or (likely[:1] if not any(columns.values()) else [])
+    is_empty = not any(columns.values())
+    return (list(texts) or [name for name in likely if is_empty or (any(columns[name]) and name not in stored)])[:1]
 
 
 def _zone_column(names: list[str], columns: dict[str, list[str]], before: str) -> list[str]:

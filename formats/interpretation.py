@@ -534,25 +534,32 @@ class Interpreter:
         return self._time_among(record, device, now_ns) if schema.has_time else (None, False, _NONE)
 
     def _time_among(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
-        """Return the time in one of the usual fields; a field that has no time there stays a value."""
+        """Return the time in the first of the usual fields that has one. Raises _RowRefused if none of them has.
+
+        The others are values, and so is a field that the rules name as one to store.
+        """
         values = record.values
         if _TIME_NAMES.isdisjoint(values):
             return None, False, _NONE
+        refused: _RowRefused | None = None
         for name in TIME_FIELDS:
             raw = values.get(name)
-            if raw is None or isinstance(raw, bool) or raw == "":
+            if raw is None or raw == "":
                 continue
             if name == _UPTIME_FIELD and self._rules.time_format != _UPTIME_FIELD:
                 continue
             try:
                 moment = self.times.read(raw, now_ns, device, values, "", record.schema.zone)
             except TimeRefused as error:
-                if isinstance(raw, str) and error.setting != "time_format":
-                    # It is a time, and one that does not exist or that has two meanings.
-                    raise _RowRefused("time", error.reason, error.setting, shown(raw)) from None
-                self.series.note("time", name, f"the field {name!r} contains no time and is a value: {error.reason}")
+                if name in self._rules.columns:
+                    self.series.note("time", name, f"the field {name!r} is a value: {error.reason}")
+                    continue
+                reason = f"the field {name!r} has no time: {error.reason}; `columns` can store it as a value"
+                refused = refused or _RowRefused("time", reason, error.setting or "time_format", shown(raw))
                 continue
             return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset((name,))
+        if refused is not None:
+            raise refused
         return None, False, _NONE
 
     def _marked(self, time_ns: int, is_odd: bool, raw: object) -> tuple[int, bool]:

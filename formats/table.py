@@ -361,7 +361,7 @@ class TableReader:
                     Note("time", f"there is no column {missing[0]!r}; the columns are {', '.join(names)}")
                 )
             return tuple(names.index(name) for name in self._rules.time if name in columns)
-        found = time_columns(columns)
+        found = time_columns(columns, self._rules.columns)
         if found:
             setting = f"time = {toml_value(found if len(found) > 1 else found[0])}"
             self.notes.append(Note("time", f"the time is in {', '.join(map(repr, found))}", setting))

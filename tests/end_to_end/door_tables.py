@@ -91,6 +91,11 @@ TIMES = (
     Row("580219289", "1988-05-21T12:01:29Z"),
     Row('"2024-03-31 02:30"', None, REFUSED),
     Row('"2024-02-30T12:00:00Z"', None, REFUSED),
+    Row('"garbage"', None, REFUSED),
+    Row('"16:00"', None, REFUSED),
+    Row("-1", None, REFUSED),
+    Row("1e300", None, REFUSED),
+    Row("true", None, REFUSED),
 )
 """Times of a record in JSON, in the zone Europe/Berlin, which has no 02:30 on 2024-03-31. 1988 is kept and marked."""
 

@@ -91,11 +91,23 @@ def test_a_record_without_the_named_time_or_device_is_refused_as_a_whole() -> No
     assert read('{"stamp":"soon","t":1}\n', time="stamp").codes == [(1, "time")]
 
 
-def test_a_field_time_without_a_time_stays_a_value() -> None:
+@pytest.mark.parametrize("time", ['"morning"', "-1", "1e300", "true", '"15:30"'])
+@pytest.mark.parametrize("window", [1, 2000])
+def test_a_field_time_without_a_time_refuses_its_record(time: str, window: int) -> None:
+    """It gets neither the time of its arrival nor a metric, whether other records have times or not."""
+    for good in ("", '{"time":1795878000,"t":2}\n'):
+        content = read(f'{good}{{"time":{time},"t":1}}\n', window=window)
+        assert content.values == [{"t": 2.0}][: len(good)]
+        assert [code for _, code in content.codes] == ["time"]
+
+
+def test_a_field_time_is_a_value_beside_another_time_or_in_the_columns() -> None:
     """A note says so."""
-    content = read('{"time":"morning","t":1}\n')
-    assert content.values == [{"time": "morning", "t": 1.0}]
+    assert read('{"time":"morning","ts":1795878000,"t":1}\n').values == [{"time": "morning", "t": 1.0}]
+    content = read('{"time":"morning","t":1}\n', columns={"time": "phase", "t": "t"})
+    assert content.values == [{"phase": "morning", "t": 1.0}]
     assert any("'time'" in note.sentence for note in content.reading.notes)
+    assert read('{"time":"","t":1}\n').times == [None]
 
 
 def test_metrics_of_a_device_are_bounded() -> None:
@@ -116,10 +128,9 @@ def test_fields_in_the_name_of_a_metric_are_not_readings() -> None:
     "time", ["2024-03-31 02:30", "2024-02-30T12:00:00Z", "13/13/2024 10:00", "2300-01-01T00:00:00Z"]
 )
 def test_a_date_that_does_not_exist_refuses_its_record(time: str) -> None:
-    """It is a time, so its record does not get that of its arrival. Other texts in the field are values."""
+    """Its record does not get the time of its arrival."""
     content = read(f'{{"time":"{time}","t":1}}\n', zone="Europe/Berlin")
     assert (content.rows, content.codes) == ([], [(1, "time")])
-    assert read('{"time":"soon","t":1}\n').values == [{"time": "soon", "t": 1.0}]
 
 
 def test_a_value_with_another_unit_than_its_metric_is_refused_alone() -> None:

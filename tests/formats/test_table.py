@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.formats.reading_of import at, read
 
 
@@ -128,3 +130,13 @@ def test_a_column_unit_has_the_unit_of_each_reading() -> None:
     assert content.values == [{"t": 0.0}, {"p": 1.0}]
     assert content.codes == [(4, "unit")]
     assert {name: found.unit for name, found in content.reading.interpreter.metrics["d"].items()} == {"t": "°C", "p": "hPa"}
+
+
+@pytest.mark.parametrize("name", ["time", "Datum", "timestamp"])
+def test_a_first_line_without_a_time_is_refused(name: str) -> None:
+    """A column with the name of a time is one, whatever its first cell is; `columns` can store it."""
+    assert read(f"{name},v\nsoon,1\n2026-01-31T12:00:00Z,2\n").values == [{"v": 2.0}]
+    content = read(f"{name},v\nsoon,1\n")
+    assert (content.rows, content.codes) == ([], [(2, "time")])
+    stored = read(f"{name},v\nsoon,1\n", columns={name: "phase", "v": "v"})
+    assert stored.values == [{"phase": "soon", "v": 1.0}]
