@@ -80,7 +80,7 @@ def _json(lines: list[str], frames: Sequence[TextFrame]) -> Detection | None:
 def _contents(raw: bytes) -> list[Any] | None:
     """Return the JSON values of some bytes, None for other bytes."""
     try:
-        return documents(raw)
+        return documents(raw, keeps_repeated=True)
     except FrameRefused:
         return None
 

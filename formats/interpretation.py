@@ -281,6 +281,9 @@ class Interpreter:
         known = self._by_field.get(device, _NO_FIELDS).get(prefix, _NO_FIELDS)
         # A name beside the fields that is a part of the device leaves the field of that name a value.
         skipped = used.difference(record.names) | time_fields if used or time_fields else _NONE
+        for refused in record.refused:
+            if refused.name in skipped:
+                raise _RowRefused(refused.code, refused.reason, refused.setting, shown(refused.value))
         values: dict[str, Value] = {}
         units = record.schema.units
         for name, raw in record.values.items():
@@ -320,7 +323,18 @@ class Interpreter:
                     values[metric] = value
             except ValueRefused as error:
                 refusals.append(_refusal(record, error, metric, raw, device))
+        for refused in record.refused:
+            if not self._rules.columns or refused.name in self._rules.columns:
+                metric = legal_metric(self._wanted(prefix, refused.name, record.schema))
+                error = ValueRefused(refused.code, refused.reason, refused.setting)
+                refusals.append(_refusal(record, error, metric, refused.value, device))
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
+
+    def _wanted(self, prefix: str, name: str, schema: Schema) -> str:
+        """Return the name of a field's metric before it is repaired."""
+        if name == VALUE and prefix == f"{self._origin.metric}.{{field}}":
+            return self._origin.metric
+        return prefix.replace("{field}", self._rules.columns.get(name) or schema.metrics.get(name, name))
 
     def _remember_place(self, record: InputRecord, device: str, used: frozenset[str], prefix: str) -> None:
         """Remember the device and the beginning of the metrics for the next record with these names."""
@@ -424,9 +438,7 @@ class Interpreter:
         rules = self._rules
         if rules.columns and name not in rules.columns:
             return None
-        wanted = prefix.replace("{field}", rules.columns.get(name) or schema.metrics.get(name, name))
-        if name == VALUE and prefix == f"{self._origin.metric}.{{field}}":
-            wanted = self._origin.metric
+        wanted = self._wanted(prefix, name, schema)
         metric = legal_metric(wanted)
         known = self.metrics.setdefault(device, {})
         series = known.get(metric)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from formats.framing import RecordJoiner
-from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
+from formats.record import (
+    Entry,
+    FrameRefused,
+    InputRecord,
+    RefusedValue,
+    Schema,
+    TextFrame,
+    refusal_of,
+    repeated,
+    shown,
+)
 
 MEASUREMENT = "measurement"
 """Name of the measurement in a record; tags keep their names."""
@@ -18,9 +29,13 @@ IDENTITY = ("device", "device_id", "host", "hostname")
 _NAME = r"(?:[^, \t\n\r=\\]|\\.)+"
 _FIELD = rf"{_NAME}=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)"
 _LINE = re.compile(rf"{_NAME}(?:,{_NAME}={_NAME})* +{_FIELD}(?:,{_FIELD})*(?: +-?[0-9]{{1,19}})?")
+_TAG = re.compile(rf",{_NAME}={_NAME}", re.DOTALL)
+_FIELD_PARTS = re.compile(rf"({_NAME})=(\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)", re.DOTALL)
+_POINT = re.compile(rf"((?:[^ \\]|\\.)+) +({_FIELD}(?:,{_FIELD})*)( +-?[0-9]{{1,19}})?", re.DOTALL)
 _FIELD_VALUE = re.compile(r"=([^\s,\"=]+)(?=[, ]|$)")
 _CLOSED_TEXT = re.compile(rb'(?<!\\)="(?:[^"\\]|\\.)*"', re.DOTALL)
 _NAN = re.compile(r"[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+_INFINITE = frozenset((math.inf, -math.inf))
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[iu]?|t|f|true|false", re.IGNORECASE)
 
 
@@ -94,23 +109,19 @@ class LineProtocolReader:
             raise FrameRefused("encoding", "the line is not UTF-8") from None
         if not text or text.startswith("#"):
             return None
-        missing: list[str] = []
+        refused: list[RefusedValue] = []
         try:
             point = self._parse(text)
-        except FrameRefused:
-            text, missing = _without_nan(text)
-            if not missing:
-                raise
-            if not text:
+        except FrameRefused as error:
+            point, values, refused = self._point_by_fields(text, error)
+        else:
+            if point is None:
                 return None
-            point = self._parse(text)
-        if point is None:
-            return None
-        fields = point["fields"]
-        # The parser returns the last field first.
-        values: dict[str, object] = dict(reversed(fields.items()))
-        if missing:
-            values.update(dict.fromkeys(missing))
+            fields = point["fields"]
+            # The parser returns the last field first.
+            values = dict(reversed(fields.items()))
+            if text.count("=") != len(fields) + len(point["tags"]) or not _INFINITE.isdisjoint(fields.values()):
+                point, values, refused = self._point_by_fields(text, None)
         key = text[: text.index(" ")] if "\\" not in text else ""
         names = self._names.get(key)
         if names is None:
@@ -119,7 +130,50 @@ class LineProtocolReader:
                 if len(self._names) >= MAX_KNOWN:
                     self._names.clear()
                 self._names[key] = names
-        return InputRecord(frame.line, frame.raw, values, self._schema, point["time"], names, key)
+        return InputRecord(frame.line, frame.raw, values, self._schema, point["time"], names, key, refused)
+
+    def _point_by_fields(
+        self, text: str, error: FrameRefused | None
+    ) -> tuple[dict[str, Any], dict[str, object], list[RefusedValue]]:
+        """Return the point of a line, its values, and the fields that are refused alone. Raises FrameRefused.
+
+        The parser refuses a whole line for one field, and keeps one of the fields with the same name. NaN is no value:
+        the servers of InfluxDB refuse it, and other writers send it all the same.
+        """
+        parts = _POINT.fullmatch(text)
+        if parts is None:
+            raise error or FrameRefused("syntax", "the line is not line protocol")
+        point = self._parse(f"{parts[1]} field=0{parts[3] or ''}")
+        if point is None or len(point["tags"]) != len(_TAG.findall(parts[1])):
+            raise FrameRefused("ambiguous", "the line has two tags with the same name")
+        values: dict[str, object] = {}
+        refused: list[RefusedValue] = []
+        for written, value in _FIELD_PARTS.findall(parts[2]):
+            name = self._field(written, "0")[0]
+            try:
+                content = None if _NAN.fullmatch(value) else self._field(written, value)[1]
+            except FrameRefused as field_error:
+                refused.append(RefusedValue(name, value, field_error.code, field_error.reason))
+                continue
+            if name in values:
+                refused.append(repeated(name, value))
+            else:
+                values[name] = content
+        return point, values, refused
+
+    def _field(self, name: str, value: str) -> tuple[str, object]:
+        """Return the name and the value of one field. Raises FrameRefused."""
+        is_number = _NUMBER.fullmatch(value) is not None
+        try:
+            point = self._parse(f"m {name}={value}")
+        except FrameRefused:
+            if is_number:
+                raise FrameRefused("number", f"{shown(value)} is outside of 64 bits") from None
+            raise FrameRefused("syntax", f"{shown(value)} is no value: a text is in quotes") from None
+        ((field, content),) = point["fields"].items() if point is not None else ((name, None),)
+        if content in _INFINITE:
+            raise FrameRefused("number", f"{shown(value)} is too large for a number")
+        return field, content
 
 
 def _other_measurement(found: str, wanted: Collection[str]) -> FrameRefused:
@@ -128,20 +182,6 @@ def _other_measurement(found: str, wanted: Collection[str]) -> FrameRefused:
         f"the measurement {found} is not one of {', '.join(sorted(wanted))}",
         'metric = "{measurement}.{field}", without `measurements`, keeps fields of different measurements apart',
     )
-
-
-def _without_nan(text: str) -> tuple[str, list[str]]:
-    """Return a line without the fields that are NaN or infinite, and their names; "" if no field is left.
-
-    InfluxDB's own servers refuse the whole line: other writers send them all the same.
-    """
-    parts = re.match(r"((?:[^ \\]|\\.)+) +(.*?)( +-?[0-9]{1,19})?$", text)
-    if parts is None or '"' in parts[2]:
-        return text, []
-    fields = re.split(r"(?<!\\),", parts[2])
-    missing = [name for name, _, value in (field.rpartition("=") for field in fields) if _NAN.fullmatch(value)]
-    kept = [field for field in fields if not _NAN.fullmatch(field.rpartition("=")[2])]
-    return (f"{parts[1]} {','.join(kept)}{parts[3] or ''}" if kept else ""), missing
 
 
 def _is_open(raw: bytes) -> bool:

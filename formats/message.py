@@ -66,7 +66,7 @@ class DecodedRow(NamedTuple):
 class MessagePlan(NamedTuple):
     """The metrics of a shape, in the order of its fields. `time` is the place of the time, -1 for none.
 
-    `stored` marks the fields that are stored, None if all are. The plan holds as long as the `revision` of the types.
+    `stored` marks the fields that are stored, None if all are. `colons` are those between and in the names. The plan holds as long as the `revision` of the types.
     """
 
     device: str
@@ -74,6 +74,7 @@ class MessagePlan(NamedTuple):
     time: int
     stored: Sequence[bool] | None
     revision: int
+    colons: int
 
 
 class MessageReader:
@@ -177,7 +178,8 @@ class MessageSource:
             self._plans.clear()
         metrics = [known.metric for known in series if known is not None]
         stored = None if len(metrics) == len(series) else [known is not None for known in series]
-        self._plans[names] = MessagePlan(row.device, metrics, found.time, stored, self._series.revision)
+        colons = len(names) + sum(name.count(":") for name in names)
+        self._plans[names] = MessagePlan(row.device, metrics, found.time, stored, self._series.revision, colons)
 
     def _read_plain_object(self, payload: bytes, now_ns: int) -> DecodedRow | None:
         try:
@@ -191,10 +193,17 @@ class MessageSource:
             return None
         raws = list(content.values())
         time_ns: int | None = None
+        colons = plan.colons
         if plan.time >= 0:
-            time_ns = self._interpreter.times.read_plain(raws.pop(plan.time), now_ns)
+            time = raws.pop(plan.time)
+            time_ns = self._interpreter.times.read_plain(time, now_ns)
             if time_ns is None:
                 return None
+            if type(time) is str:
+                colons += time.count(":")
+        if payload.count(b":") != colons:
+            # A name can occur twice. A text that is not stored can have a colon, too.
+            return None
         if plan.stored is not None:
             raws = list(compress(raws, plan.stored))
         if not _NUMBERS.issuperset(map(type, raws)):

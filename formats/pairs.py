@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from formats.framing import decode_text
-from formats.record import VALUE, Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
+from formats.record import VALUE, Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of, repeated
 from formats.values import UNITS, written_number
 
 MAX_PAIRS = 1024
@@ -152,11 +152,13 @@ def _continues(value: list[str], token: str) -> bool:
 
 def _record(frame: TextFrame, pairs: list[tuple[str, str]], schema: Schema) -> InputRecord:
     values: dict[str, object] = {}
+    refused = []
     for name, value in pairs:
         if name in values:
-            raise FrameRefused("ambiguous", f"two values have the name {name[:80]!r}")
-        values[name] = _unquoted(value)
-    return InputRecord(frame.line, frame.raw, values, schema)
+            refused.append(repeated(name, _unquoted(value)))
+        else:
+            values[name] = _unquoted(value)
+    return InputRecord(frame.line, frame.raw, values, schema, refused=refused)
 
 
 def _text(frame: TextFrame) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -110,12 +110,22 @@ class Schema(NamedTuple):
     has_time: bool = True
 
 
+class RefusedValue(NamedTuple):
+    """A value of a record that its format refuses; the neighbours are stored."""
+
+    name: str
+    value: object
+    code: RefusalCode
+    reason: str
+    setting: str = ""
+
+
 class InputRecord(NamedTuple):
     """The fields of one record as the format has them; interpretation converts them.
 
     `values` maps a field to a text, a number, a boolean or None. `names` are texts beside the values: tags, a
     measurement, columns. `time` is the time as it was sent; None: the fields may contain it. Records with one `key`
-    have the same names; "" says nothing.
+    have the same names; "" says nothing. `refused` are values that the format refuses.
     """
 
     line: int
@@ -125,6 +135,7 @@ class InputRecord(NamedTuple):
     time: object = None
     names: Mapping[str, str] = {}
     key: str = ""
+    refused: Sequence[RefusedValue] = ()
 
 
 class Row(NamedTuple):
@@ -155,6 +166,11 @@ class Origin(NamedTuple):
 
 Entry: TypeAlias = InputRecord | RefusedInput
 """Result of a format for a frame."""
+
+
+def repeated(name: str, value: object) -> RefusedValue:
+    """Return the refusal of a second value with the name of another one."""
+    return RefusedValue(name, value, "ambiguous", f"the record has another value with the name {name[:80]!r}")
 
 
 def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:

@@ -77,7 +77,7 @@ def read_rtl_433(frames: Iterable[TextFrame]) -> Iterator[Entry]:
     """Yield a record for each message in the frames, or the refusal of a frame."""
     for frame in frames:
         try:
-            for content in documents(frame.raw):
+            for content in documents(frame.raw, keeps_repeated=True):
                 for item in content if isinstance(content, list) else [content]:
                     yield _record(frame, item)
         except FrameRefused as error:
@@ -88,7 +88,8 @@ def _record(frame: TextFrame, content: object) -> InputRecord:
     if not isinstance(content, dict):
         raise FrameRefused("syntax", "the JSON is not an object, as each message of rtl_433 is")
     names = {name: str(value) for name in _NAMES if isinstance(value := content.get(name), str | int)}
-    values = flat_values({name: value for name, value in content.items() if name not in names})
+    values, refused = flat_values(content)
+    values = {name: value for name, value in values.items() if name not in names}
     if str(values.get("time", "")).startswith("@"):
         # rtl_433 replays a recording: the position in the recording is no time.
         del values["time"]
@@ -96,7 +97,8 @@ def _record(frame: TextFrame, content: object) -> InputRecord:
     if "rssi" in values:
         # rtl_433 measures against full scale, and reports the ratio to the noise beside it; the others report power.
         units["rssi"] = "dB" if "snr" in values else "dBm"
-    return InputRecord(frame.line, frame.raw, values, Schema(units, _TYPES, device=_device(names)), names=names)
+    schema = Schema(units, _TYPES, device=_device(names))
+    return InputRecord(frame.line, frame.raw, values, schema, names=names, refused=refused)
 
 
 def _device(names: dict[str, str]) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from formats.json_text import MAX_VALUES, documents, flat_values, flatten
-from formats.record import Entry, FrameRefused, InputRecord, Note, Schema, TextFrame, refusal_of, shown
+from formats.json_text import MAX_VALUES, documents, flatten
+from formats.record import Entry, FrameRefused, InputRecord, Note, RefusedValue, Schema, TextFrame, refusal_of, shown
 from wire.limits import MAX_METRIC_NAME, MAX_UNIT
 from wire.model import MetricType
 
@@ -131,9 +131,10 @@ class SignalkReader:
         for update in delta["updates"]:
             self._learn(context, update.get("meta") or [])
             values: dict[str, object] = {}
+            refused: list[RefusedValue] = []
             for item in update.get("values") or []:
-                self._add(item["path"], item["value"], values)
-            if len(values) > MAX_VALUES:
+                self._add(item["path"], item["value"], values, refused)
+            if len(values) + len(refused) > MAX_VALUES:
                 raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values")
             source = source_name(update)
             self._note_sources(context, values, source)
@@ -141,20 +142,20 @@ class SignalkReader:
             types: dict[str, MetricType] = {path: "string" for path in values if _last(path) in _TEXTS}
             names = {"context": context, SOURCE: source} if source else {"context": context}
             schema = Schema(units, types, device=device_of(context))
-            yield InputRecord(frame.line, frame.raw, values, schema, update.get("timestamp"), names)
+            yield InputRecord(
+                frame.line, frame.raw, values, schema, update.get("timestamp"), names, refused=tuple(refused)
+            )
 
     @staticmethod
-    def _add(path: str, value: object, values: dict[str, object]) -> None:
+    def _add(path: str, value: object, values: dict[str, object], refused: list[RefusedValue]) -> None:
         """Add a value, or those of an object. An empty path means the context itself."""
-        added: dict[str, object] = {}
         if path:
-            flatten(path, value, added)
+            flatten(path, value, values, refused)
         elif isinstance(value, dict):
-            added = flat_values(value)
+            for name, inner in value.items():
+                flatten(name, inner, values, refused)
         else:
             raise FrameRefused("metric", "a value has no path")
-        # The last value of a path is its newest one.
-        values.update(added)
 
     def _learn(self, context: str, items: list[Any]) -> None:
         """Remember the units of the metadata."""

@@ -83,3 +83,47 @@ def test_a_number_that_is_too_large_costs_itself() -> None:
         ("a", "number", "1e999"), ("b", "number", "-1.5e400"),
     ]  # fmt: skip
     assert content.reading.interpreter.no_values == 1
+
+
+@pytest.mark.parametrize(
+    ("object", "values", "refused"),
+    [
+        ('{"v":1,"v":2,"w":3}', {"v": 1.0, "w": 3.0}, {"v": "2"}),
+        ('{"v" :1,"v"\t:2}', {"v": 1.0}, {"v": "2"}),
+        ('{"v":1,"\\u0076":2}', {"v": 1.0}, {"v": "2"}),
+        ('{"v":1,"w":"a\\":b","v":nan,"v":1e999}', {"v": 1.0, "w": 'a":b'}, {"v": "1e999"}),
+        ('{"a":{"x":1},"a":{"y":2},"b":3}', {"a.x": 1.0, "b": 3.0}, {"a.y": "2"}),
+        ('{"a":{"x":1,"x":2}}', {"a.x": 1.0}, {"a.x": "2"}),
+        ('{"a.b":1,"a":{"b":2,"c":3}}', {"a.b": 1.0, "a.c": 3.0}, {"a.b": "2"}),
+        ('{"s":[{"id":"in","t":1,"t":2}]}', {"s.in.t": 1.0}, {"s.in.t": "2"}),
+        ('{"o":{"x":1,"x":true},"time":"2026-11-28T15:00:00Z"}', {"o.x": 1.0}, {"o.x": "True"}),
+    ],
+)
+def test_the_second_value_of_a_name_is_refused_alone(object: str, values: object, refused: dict[str, str]) -> None:
+    """The first one and the neighbours are stored, also in one message among others."""
+    for window in (1, 2000):
+        content = read(f"{object}\n" * 2, format="json", window=window)
+        assert content.values == [values] * 2
+        assert {r.metric: r.value for r in content.refusals if r.value != "None"} == refused
+        assert {r.code for r in content.refusals} == {"ambiguous"}
+    assert read(object).values == [values]
+
+
+def test_a_second_time_or_device_refuses_the_record() -> None:
+    """Its place is not known."""
+    assert read('{"time":1795878000,"time":1795878001,"v":1}').codes == [(1, "ambiguous")]
+    assert read('{"device":"a","device":"b","v":1}').codes == [(1, "ambiguous")]
+
+
+@pytest.mark.parametrize(
+    ("format", "frame"),
+    [
+        ("senml", '[{"n":"a/t","v":1,"v":2}]'),
+        ("auto", '[{"n":"a/t","v":1,"v":2}]'),
+        ("signalk", '{"updates":[{"values":[]}],"updates":[{"values":[{"path":"a","value":1}]}]}'),
+    ],
+)
+def test_a_repeated_name_in_a_fixed_structure_refuses_the_frame(format: str, frame: str) -> None:
+    """Which part it means is not known."""
+    content = read(frame, format=format)
+    assert (content.values, content.codes) == ([], [(1, "ambiguous")])

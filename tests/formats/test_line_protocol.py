@@ -55,3 +55,30 @@ def test_times_are_nanoseconds_unless_the_rules_say_otherwise() -> None:
     """The specification has no other default."""
     assert read("m n=1 1795878000000000000\n").times == [1_795_878_000 * 10**9]
     assert read("m n=1 1795878000\n", time_format="s").times == [1_795_878_000 * 10**9]
+
+
+@pytest.mark.parametrize(
+    ("field", "code", "value"),
+    [
+        ("y=9223372036854775808i", "number", "9223372036854775808i"),
+        ("y=1e400", "number", "1e400"),
+        ("y=-1e400", "number", "-1e400"),
+        ("y=abc", "syntax", "abc"),
+        ("y=1x", "syntax", "1x"),
+        ("v=2i", "ambiguous", "2i"),
+        ('v="a=b,c d"', "ambiguous", '"a=b,c d"'),
+    ],
+)
+def test_a_bad_field_costs_itself(field: str, code: str, value: str) -> None:
+    """The fields beside it are stored, also texts and NaN, with the time of the line."""
+    content = read(f'm,host=a v=1i,{field},s="x, y=z",n=nan,w=2 1795878000000000000\nm,host=a v=3i\n', format="line")
+    assert content.values == [{"m.v": 1, "m.s": "x, y=z", "m.w": 2.0}, {"m.v": 3}]
+    assert content.times == [1_795_878_000 * 10**9, None]
+    metric = f"m.{field[0]}"
+    assert [(r.line, r.code, r.metric, r.value, r.device) for r in content.refusals] == [(1, code, metric, value, "a")]
+
+
+def test_two_tags_with_one_name_refuse_their_line() -> None:
+    """The series of its fields is not known."""
+    content = read("m,host=a,host=b v=1\nm,host=a,room=b v=2\n", format="line")
+    assert (content.values, content.codes) == ([{"m.b.v": 2.0}], [(1, "ambiguous")])

@@ -44,7 +44,8 @@ def test_the_device_can_be_a_pair() -> None:
 
 def test_two_values_of_one_name_are_refused() -> None:
     """Neither of them is preferred."""
-    assert read("a=1 a=2\n", format="pairs").codes == [(1, "ambiguous")]
+    content = read("a=1 a=2 b=3\n", format="pairs")
+    assert (content.values, content.codes) == ([{"a": 1.0, "b": 3.0}], [(1, "ambiguous")])
 
 
 @given(

@@ -165,3 +165,11 @@ def test_a_source_without_a_name_is_a_source() -> None:
     text = delta({"values": values}) + delta({"values": values, "$source": "gps.2"})
     note = next(note for note in read(text).reading.notes if note.code == "source")
     assert "the sources none and gps.2" in note.sentence
+
+
+def test_a_second_value_of_a_path_is_refused_alone() -> None:
+    """An update has one time, so both would be one reading."""
+    items = [{"path": "a.b", "value": 1}, {"path": "a.b", "value": 2}, {"path": "a.c", "value": 3}]
+    content = read(delta({"values": items}))
+    assert content.values == [{"a.b": 1.0, "a.c": 3.0}]
+    assert [(r.code, r.metric, r.value) for r in content.refusals] == [("ambiguous", "a.b", "2")]

@@ -187,9 +187,12 @@ def object_at(content: object, *names: str) -> dict[str, Any] | None:
 def flat(content: dict[str, Any]) -> dict[str, Any]:
     """Return all values of an object by their joined names. Raises Undecodable."""
     try:
-        return flat_values(content)
+        values, refused = flat_values(content)
     except FrameRefused as error:
         raise Undecodable(error.code, error.reason) from None
+    if refused:
+        raise Undecodable(refused[0].code, refused[0].reason)
+    return values
 
 
 def text_of(payload: bytes) -> str:
