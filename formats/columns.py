@@ -126,15 +126,20 @@ def is_one_column(texts: Sequence[str]) -> bool:
     return numbers and any("," in cell for cell in cells)
 
 
-def column_names(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]:
-    """Return a unique name for each column: its header, or its number, counted from 1."""
+def header_texts(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]:
+    """Return the text of each header, or the number of its column, counted from 1."""
+    texts = [" ".join(cell.split()) for cell in cells]
+    if texts and texts[0].startswith("#") and len(texts[0]) > 1:
+        texts[0] = texts[0][1:].strip()
+    return [text or ("" if keep_empty else str(number)) for number, text in enumerate(texts, 1)]
+
+
+def unique_names(texts: Sequence[str]) -> list[str]:
+    """Return a unique name for each column: a text that occurs again gets its number, as in `temp (2)`."""
     names: list[str] = []
     known: set[str] = set()
-    for number, cell in enumerate(cells, 1):
-        text = " ".join(cell.split())
-        if number == 1 and text.startswith("#") and len(text) > 1:
-            text = text[1:].strip()
-        name = wanted = text or ("" if keep_empty else str(number))
+    for wanted in texts:
+        name = wanted
         occurrence = 1
         while name in known:
             occurrence += 1
@@ -145,9 +150,11 @@ def column_names(cells: Sequence[str], *, keep_empty: bool = False) -> list[str]
 
 
 def name_and_unit(column: str) -> tuple[str, str]:
-    """Split a header such as "Temperature [°C]" into name and unit."""
+    """Split a header such as "Temperature [°C]" into name and unit. A number, as in "Channel (2)", is no unit."""
     found = _UNIT.fullmatch(column)
     unit = (found[2] or found[3]).strip() if found else ""
+    if unit.isdecimal():
+        return column, ""
     return (found[1], UNIT_SYMBOLS.get(unit, unit)) if found and unit and len(unit) <= MAX_UNIT else (column, "")
 
 

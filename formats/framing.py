@@ -25,7 +25,7 @@ class Transcoder:
     """Decoder of an encoding to UTF-8, so that everything behind it reads one encoding.
 
     "auto" is UTF-8, or UTF-16 and UTF-32 with a byte order mark; bytes that are not valid are left as they are.
-    `decoded_from` is the encoding that was decoded, "" for none.
+    `decoded_from` is the encoding that was decoded, "" for none. Bytes that it does not have become U+FFFD.
     """
 
     def __init__(self, encoding: str = "auto") -> None:
@@ -188,12 +188,13 @@ class RecordJoiner:
 def decode_text(raw: bytes, fallback: str = "") -> str | None:
     """Return a frame as text without NULs, byte order mark and line ends around it; None if it is not UTF-8.
 
-    `fallback` is an encoding for frames that are not UTF-8.
+    `fallback` is an encoding for frames that are not UTF-8; None is the answer for frames that are not in it, either.
     """
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        if not fallback:
+        try:
+            text = raw.decode(fallback or "utf-8")
+        except UnicodeDecodeError:
             return None
-        text = raw.decode(fallback, "replace")
     return text.strip("\0\ufeff\r\n")

@@ -55,6 +55,9 @@ _TIME_NAMES = frozenset(TIME_FIELDS)
 _NONE: frozenset[str] = frozenset()
 _UPTIME_FIELD = "uptime_ms"
 
+_REPLACED = "\ufffd".encode()
+"""Mark in a frame that was decoded, for bytes that its encoding does not have."""
+
 _NO_FIELDS: dict[str, Any] = {}
 _NO_NUMBER = math.nan
 _EXACT = 2.0**53
@@ -99,6 +102,7 @@ class Interpreter:
         self.readings = 0
         self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
         self._rules = rules
+        self._is_decoded = rules.encoding not in ("auto", "utf-8", "utf8")
         self._zone = zone
         self._default_device = device
         self._outside = self._origin = Origin(names=dict(names or {}))
@@ -268,6 +272,8 @@ class Interpreter:
         return rows, refusals
 
     def _row(self, record: InputRecord, now_ns: int, refusals: list[RefusedInput]) -> Row:
+        if self._is_decoded and _REPLACED in record.raw and _has_replaced(record):
+            raise _RowRefused("encoding", f"the record is not in {self._rules.encoding}", "encoding")
         place = self._places.get(record.key) if record.key and self._origin is self._outside else None
         if place is None or not (self._device is not None or record.values.keys().isdisjoint(record.schema.identity)):
             device, used = self._identify(record)
@@ -583,6 +589,12 @@ class Interpreter:
                 'time_format = "since_2000" or time_format = "uptime_ms"',
             )
         return time_ns, is_odd
+
+
+def _has_replaced(record: InputRecord) -> bool:
+    """Return whether a part of a record had bytes that its encoding does not have."""
+    parts = (*record.values, *record.values.values(), *record.names.values(), record.time)
+    return any("\ufffd" in part for part in parts if isinstance(part, str))
 
 
 class _RowRefused(Exception):

@@ -20,8 +20,8 @@ from formats.columns import (
     UNIT_NAMES,
     VALUE_NAMES,
     cells_of,
-    column_names,
     delimiter_of,
+    header_texts,
     hobo_name,
     is_header,
     is_units_row,
@@ -29,6 +29,7 @@ from formats.columns import (
     name_and_unit,
     named,
     time_columns,
+    unique_names,
 )
 from formats.framing import RecordJoiner, decode_text
 from formats.line_protocol import MEASUREMENT
@@ -189,10 +190,10 @@ class TableReader:
     def _read(self, frame: TextFrame) -> Iterator[Entry]:
         text = decode_text(frame.raw, "" if self._rules.encoding in ("utf-8", "utf8") else FALLBACK_ENCODING)
         try:
-            if text is None:
+            if text is None and self._rules.encoding in ("utf-8", "utf8"):
                 raise FrameRefused("encoding", "the line is not UTF-8", 'encoding = "cp1252"')
-            if "\ufffd" in text and self._rules.encoding not in ("auto", "utf-8", "utf8"):
-                raise FrameRefused("encoding", f"the line is not {self._rules.encoding}", "encoding")
+            if text is None:
+                raise FrameRefused("encoding", f"the line is neither UTF-8 nor {FALLBACK_ENCODING}", "encoding")
             cells = cells_of(text, self.delimiter)
             if len(cells) > MAX_CELLS:
                 raise FrameRefused("limit", f"the line has more than {MAX_CELLS:,} cells")
@@ -319,10 +320,11 @@ class TableReader:
         width = len(self._header_cells) or max((len(row) for row in data), default=0)
         if not width:
             return None
-        names = column_names(self._header_cells or [""] * width)
+        headers = header_texts(self._header_cells or [""] * width)
+        names = unique_names(headers)
         data = [row for row in data if len(row) >= width]
         columns = {name: [row[place].strip() for row in data] for place, name in enumerate(names)}
-        metrics, units = self._named_units(names)
+        metrics, units = self._named_units(names, headers)
         time = self._time_columns(columns)
         zone = self._zone(names, time)
         hidden = {place for place, name in enumerate(names) if self._is_hidden(place, name)}
@@ -337,12 +339,14 @@ class TableReader:
         unit_place = names.index(unit) if unit else -1
         return ColumnLayout(names, time, frozenset(hidden - set(time)), long, unit_place, schema)
 
-    def _named_units(self, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    def _named_units(self, names: Sequence[str], headers: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Return the metric and the unit of each column whose header or units row has one."""
         metrics: dict[str, str] = {}
         units: dict[str, str] = {}
-        for place, name in enumerate(names):
-            metric, unit = hobo_name(name) if self.kind == "hobo" else name_and_unit(name)
+        for place, (name, header) in enumerate(zip(names, headers, strict=True)):
+            metric, unit = hobo_name(header) if self.kind == "hobo" else name_and_unit(header)
+            if name != header:
+                metric = name
             if place < len(self._units) and (row_unit := self._units[place].strip(" []()")) not in ("", "-"):
                 symbols = _TOA5_SYMBOLS if self.kind == "toa5" else UNIT_SYMBOLS
                 unit = unit or symbols.get(row_unit, row_unit)[:MAX_UNIT]
@@ -425,7 +429,7 @@ class TableReader:
         return record
 
     def _annotated_layout(self, header: list[str]) -> ColumnLayout:
-        names = column_names(header, keep_empty=True)
+        names = unique_names(header_texts(header, keep_empty=True))
         datatypes = self._annotations.get("#datatype", [])
         if any(name.startswith(_DATATYPE) for name in self._annotations):
             return self._extended_layout(names)

@@ -101,6 +101,7 @@ def test_text_loses_nuls_and_marks_around_it() -> None:
     assert decode_text(b"\xef\xbb\xbf 1\t\0\r") == " 1\t"
     assert decode_text(b"\xfc") is None
     assert decode_text(b"\xfc", "cp1252") == "ü"
+    assert decode_text(b"\x81", "cp1252") is None
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,33 @@ def test_a_first_line_without_a_time_is_refused(name: str) -> None:
     assert (content.rows, content.codes) == ([], [(2, "time")])
     stored = read(f"{name},v\nsoon,1\n", columns={name: "phase", "v": "v"})
     assert stored.values == [{"phase": "soon", "v": 1.0}]
+
+
+def test_headers_that_occur_again_get_a_number_and_keep_their_unit() -> None:
+    """The number is no unit, also where a program wrote it."""
+    content = read("time,device,temp [°C],temp [°C],ch (2)\n2026-01-31T12:00:00Z,d,1,2,3\n")
+    assert content.values == [{"temp": 1.0, "temp [°C] (2)": 2.0, "ch (2)": 3.0}]
+    units = {name: series.unit for name, series in content.reading.interpreter.metrics["d"].items()}
+    assert units == {"temp": "°C", "temp [°C] (2)": "°C", "ch (2)": ""}
+    plain = read("time,device,temp,temp\n2026-01-31T12:00:00Z,d,1,2\n")
+    assert {name: series.unit for name, series in plain.reading.interpreter.metrics["d"].items()} == {
+        "temp": "", "temp (2)": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("byte", [b"\x81", b"\x8d", b"\x9d"])
+def test_bytes_that_cp1252_does_not_have_refuse_their_line(byte: bytes) -> None:
+    """No other character takes their place. Lines around them are read."""
+    lines = [b"time,device,note", b"2026-01-31T12:00:00Z,d,Gr\xfc\xdfe", b"2026-01-31T12:00:01Z,d,x" + byte]
+    content = read(b"\n".join(lines))
+    assert (content.values, content.codes) == ([{"note": "Grüße"}], [(3, "encoding")])
+    declared = read(b"\n".join(lines), encoding="cp1252")
+    assert (declared.values, declared.codes) == ([{"note": "Grüße"}], [(3, "encoding")])
+
+
+def test_bytes_that_a_declared_encoding_does_not_have_refuse_their_record() -> None:
+    """In every format."""
+    content = read(b'{"s":"\xfc","v":1}\n{"s":"\x81","v":2}\n', encoding="cp1252")
+    assert (content.values, content.codes) == ([{"s": "ü", "v": 1.0}], [(2, "encoding")])
+    pairs = read(b"s=\xfc v=1\ns=\x81 v=2\n", encoding="cp1252", format="pairs")
+    assert (pairs.values, pairs.codes) == ([{"s": "ü", "v": 1.0}], [(2, "encoding")])
