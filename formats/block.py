@@ -11,9 +11,13 @@ from typing import NamedTuple
 import msgspec
 
 from formats.record import Row
+from formats.values import EXACT
 
 _decode = msgspec.json.Decoder(list[float]).decode
-_NUMBER_BYTES = b"0123456789.+-eE"
+_NUMBER_BYTES = b"0.+-eE"
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG = b"0" * len(str(int(EXACT)))
+"""Digits of the first whole number that a float may change; a fraction can have as many."""
 
 ReadTimes = Callable[[list[bytes], int], "list[int] | None"]
 """Return the times in nanoseconds at a time of arrival; None if one of them has to be read on its own."""
@@ -77,8 +81,9 @@ class BlockReader:
 
     def _columns(self, raw: bytes) -> dict[str, list[float]] | None:
         count = raw.count(b"\n")
+        digits = raw.translate(_ZEROS)
         # A line with more cells, a blank one, a text or an empty file has another structure.
-        if not count or raw.translate(None, _NUMBER_BYTES) != self._structure * count:
+        if not count or digits.translate(None, _NUMBER_BYTES) != self._structure * count:
             return None
         body = raw[:-1].replace(b"\n", b",")
         if self._delimiter != b",":
@@ -87,6 +92,9 @@ class BlockReader:
             # A number that is too large for a float is an error, too.
             values = _decode(b"[" + body + b"]")
         except msgspec.DecodeError:
+            return None
+        if _LONG in digits and not -EXACT < min(values) <= max(values) < EXACT:
+            # A float does not keep every whole number.
             return None
         width = len(self._metrics)
         return {metric: values[place::width] for place, metric in enumerate(self._metrics) if metric is not None}

@@ -28,6 +28,7 @@ from formats.rules import Rules, toml_value
 from formats.series import TYPE_WORDS, InputSeries, SeriesValues
 from formats.times import TimeReader, TimeRefused
 from formats.values import (
+    EXACT,
     NO_VALUE,
     PLAIN,
     Column,
@@ -60,8 +61,6 @@ _REPLACED = "\ufffd".encode()
 
 _NO_FIELDS: dict[str, Any] = {}
 _NO_NUMBER = math.nan
-_EXACT = 2.0**53
-"""Integers up to this size are in the range of 64 bits. Larger numbers are rare, and are read the whole way."""
 
 KnownType = Callable[[str, str], MetricType | None]
 """Return the type that a metric of a device has in the hub, None for a metric that the hub does not know."""
@@ -307,7 +306,7 @@ class Interpreter:
                         number = float(raw)
                 elif series.type == "integer" and type(raw) is int:
                     number = raw
-                if -_EXACT <= number <= _EXACT:
+                if -EXACT < number < EXACT:
                     values[series.metric] = number
                     continue
             metric = name

@@ -33,7 +33,7 @@ from formats.record import (
 )
 from formats.rules import Rules
 from formats.series import InputSeries, SeriesValues
-from formats.values import PLAIN
+from formats.values import EXACT, PLAIN
 
 MAX_CONTENT_BYTES = 16 * 1024 * 1024
 """Content of a compressed message: as large as the largest message that is accepted uncompressed."""
@@ -209,11 +209,14 @@ class MessageSource:
         if not _NUMBERS.issuperset(map(type, raws)):
             return None
         try:
-            values = dict(zip(plan.metrics, map(float, raws), strict=True))
+            numbers = list(map(float, raws))
         except OverflowError:
             return None
-        self._interpreter.readings += len(values)
-        return DecodedRow(plan.device, values, time_ns)
+        if numbers != raws:
+            # A float does not keep every whole number.
+            return None
+        self._interpreter.readings += len(numbers)
+        return DecodedRow(plan.device, dict(zip(plan.metrics, numbers, strict=True)), time_ns)
 
     def _read_plain_value(self, payload: bytes, now_ns: int) -> DecodedRow | None:
         if self._value is None or self._value[1] != self._series.revision:
@@ -226,7 +229,7 @@ class MessageSource:
         if not PLAIN(text) or not series.is_plain:
             return None
         number = float(text)
-        if number - number != 0.0:
+        if not -EXACT < number < EXACT:
             return None
         self._interpreter.readings += 1
         return DecodedRow(series.device, {series.metric: number}, None)

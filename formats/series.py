@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from formats.record import Note, Schema, shown
 from formats.rules import toml_key, toml_value
 from formats.values import (
+    EXACT,
     INFINITE,
     Column,
     LargeNumber,
     ValueRefused,
     cleaned,
     integer_of,
+    is_changed,
     truth_of,
     value_kind,
+    whole_of,
     written_number,
 )
 from wire.limits import MAX_INTEGER, MAX_STRING_VALUE_BYTES, MIN_INTEGER
@@ -134,6 +137,8 @@ class SeriesValues:
             self.set_unit(series, column.unit)
         if series.type == "integer":
             return integer_of(number, text) if series.is_ruled or number.is_integer() else number
+        if not -EXACT < number < EXACT and (whole := whole_of(text)) is not None:
+            _check_digits(series, whole, number)
         return number
 
     def _typed(self, series: InputSeries, value: float | int | bool | str, raw: object) -> Value:
@@ -152,8 +157,11 @@ class SeriesValues:
                 self.set_type(series, "string")
                 return _checked_text(value)
         elif expected in ("float", None):
+            number = _as_float(value)
+            if type(value) is int and not -EXACT < number < EXACT:
+                _check_digits(series, value, number)
             self.set_type(series, "float")
-            return _as_float(value)
+            return number
         elif expected == "integer":
             return self._integer(series, value)
         elif expected == "boolean" and series.is_declared and value in (0, 1):
@@ -193,6 +201,18 @@ def _type_setting(series: InputSeries, raw: object) -> str:
     if not word or len(word) > MAX_WORD or written_number(word) is not None:
         return change
     return f"no_value = [{toml_value(word)}] or {change}"
+
+
+def _check_digits(series: InputSeries, whole: int, number: float) -> None:
+    """Raise ValueRefused for a whole number that a float would change."""
+    if is_changed(whole, number):
+        metric = toml_key(series.metric)
+        types = ("integer", "string") if MIN_INTEGER <= whole <= MAX_INTEGER else ("string",)
+        raise ValueRefused(
+            "number",
+            f"{shown(str(whole))} has more digits than a float keeps",
+            " or ".join(f'types.{metric} = "{type}"' for type in types),
+        )
 
 
 def _as_float(value: float | int) -> float:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from formats.record import RefusalCode
@@ -70,6 +71,9 @@ _AMBIGUOUS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}")
 _GROUPS = {mark: re.compile(rf"[0-9]{{1,3}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,' "}
 _PRECISE_DIGITS = 15
 """A float64 keeps this many digits. A longer number without a fraction is an identifier."""
+
+EXACT = 2.0**53
+"""A float keeps every whole number below this, and not all above it."""
 
 MAX_NUMBER = 64
 """Characters of a number with its unit; longer texts are texts."""
@@ -321,6 +325,22 @@ class Column:
             f"{text!r} can be a decimal comma or thousands, and no other value decides: say `decimal` or `thousands`",
             'decimal = "," or thousands = ","',
         )
+
+
+def whole_of(text: str) -> int | None:
+    """Return the whole number in a cleaned text, None if it is written with a fraction or an exponent."""
+    written = written_number(text)
+    if written is None or written.decimal or written.exponent:
+        return None
+    return int("".join(filter(str.isdigit, written.body)))
+
+
+def is_changed(whole: int, number: float) -> bool:
+    """Return whether a float has another value than the whole number that it was made from.
+
+    Programs write a float as its shortest digits, filled up with zeros; these are no other value.
+    """
+    return int(abs(number)) != abs(whole) != int(Decimal(repr(abs(number))))
 
 
 def integer_of(value: float, text: str) -> int:

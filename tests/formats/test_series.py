@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC
 
+import pytest
+
 from formats.interpretation import Interpreter
 from formats.record import InputRecord, Origin, RefusedInput, Row, Schema
 from formats.rules import Rules
+from tests.formats.reading_of import read
 from wire.model import MetricType
 
 JSON = Schema(identity=("device",))
@@ -80,3 +83,23 @@ def test_what_was_learned_about_a_metric_can_be_discarded() -> None:
     assert interpreted(interpreter, {"a": 1})[0] == []
     interpreter.forget("d", "a")
     assert interpreted(interpreter, {"a": 1})[0][0].values == {"a": 1.0}
+
+
+@pytest.mark.parametrize("text", ["9007199254740993", "-9007199254740993", "12345678901234567890"])
+def test_a_whole_number_that_a_float_changes_is_refused(text: str) -> None:
+    """In JSON, in texts, in lines and in blocks of a table; an integer or a text keeps it."""
+    for line in (f'[{{"n":"d/x","v":{text}}}]', f'{{"x":{text}}}', f'{{"x":"{text}"}}', f"x={text}"):
+        content = read(f"{line}\n", types={"x": "float"})
+        assert (content.values, content.codes) == ([], [(1, "number")]), line
+    table = read("x,y\n1.5,1.5\n" + "2.5,2.5\n" * 3 + f"{text},7\n", window=2, piece=12)
+    assert (table.values[-1], table.codes) == ({"y": 7.0}, [(6, "number")])
+    assert read(f'{{"x":{text}}}\n', types={"x": "string"}).values == [{"x": text}]
+    setting = content.refusals[0].setting.partition(" or ")[0]
+    assert setting == ('types.x = "string"' if len(text) > 19 else 'types.x = "integer"')
+
+
+@pytest.mark.parametrize("text", ["9007199254740992", "12345678901234567000", "100000000000000000000"])
+def test_a_whole_number_that_a_float_keeps_is_stored(text: str) -> None:
+    """Programs that have only floats write their digits with zeros behind them."""
+    for line in (f'{{"x":{text}}}', f"x={text}"):
+        assert read(f"{line}\n", types={"x": "float"}).values == [{"x": float(text)}]
