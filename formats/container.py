@@ -21,6 +21,13 @@ def unpacked(data: bytes, max_bytes: int = MAX_CONTENT_BYTES) -> tuple[bytes, st
 
     gzip and zlib are recognised by their first bytes. Bytes that only look like zlib are returned as they are.
     """
+    content, kind = _unpacked_once(data, max_bytes)
+    if kind and content.startswith(_GZIP):
+        raise FrameRefused("container", f"the {kind} data contains gzip data again; decompress it once before")
+    return content, kind
+
+
+def _unpacked_once(data: bytes, max_bytes: int) -> tuple[bytes, str]:
     if data.startswith(_GZIP):
         return inflated(data, "gzip", max_bytes), "gzip"
     if len(data) > 2 and data[0] == 0x78 and data[1] in _ZLIB_LEVELS:

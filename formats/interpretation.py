@@ -60,6 +60,7 @@ _REPLACED = "\ufffd".encode()
 """Mark in a frame that was decoded, for bytes that its encoding does not have."""
 
 _NO_FIELDS: dict[str, Any] = {}
+_NUMBERS = frozenset((float, int))
 _NO_NUMBER = math.nan
 
 KnownType = Callable[[str, str], MetricType | None]
@@ -378,7 +379,11 @@ class Interpreter:
             name = ""
             for field in record.schema.identity:
                 value = names.get(field) or record.values.get(field)
-                if isinstance(value, str) and (name := cleaned(value)):
+                if isinstance(value, str):
+                    name = cleaned(value)
+                elif type(value) in _NUMBERS:
+                    name = lookup_in(names, record.values)(field) or ""
+                if name:
                     used |= {field}
                     break
             name = name or record.schema.device or self._default_device

@@ -67,3 +67,11 @@ def test_other_bytes_are_returned_as_they_are(data: bytes) -> None:
         return
     assert kind or content == data
     assert unpacked(b"x\x9cis text") == (b"x\x9cis text", "")
+
+
+def test_a_container_in_a_container_is_refused() -> None:
+    """It is no text, and its lines would be refused without the reason."""
+    for outer in (gzip.compress, zlib.compress):
+        with pytest.raises(FrameRefused, match="gzip data again") as refused:
+            unpacked(outer(gzip.compress(b"21.5")))
+        assert refused.value.code == "container"

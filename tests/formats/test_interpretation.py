@@ -148,3 +148,11 @@ def test_a_metric_without_a_unit_has_the_first_one_that_is_declared() -> None:
     assert content.column("t", "d") == [20.0, 21.0]
     assert content.codes == [(3, "unit")]
     assert series(content, "t", "d") == ("float", "°C", "")
+
+
+@pytest.mark.parametrize(("id", "device"), [("7", "7"), ("7.0", "7"), ('"7"', "7"), ("true", "d-1"), ("null", "d-1")])
+def test_a_number_can_be_the_device(id: str, device: str) -> None:
+    """A whole number has no fraction. A boolean is a value."""
+    content = read(f'{{"device":{id},"t":1}}\n', default_device="d-1")
+    assert [row.device for row in content.rows] == [device]
+    assert content.rows[0].values == ({"device": True, "t": 1.0} if id == "true" else {"t": 1.0})
