@@ -129,6 +129,24 @@ def test_a_flat_object_of_numbers_is_read_the_fast_way_from_the_second_on() -> N
     assert [either(source, b"21.5").is_plain for _ in range(2)] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("payload", "outcome"),
+    [
+        (b'{"ts":1795879800,"a":1,"a":2}', ([{"a": 1.0}], [("a", "ambiguous")])),
+        (b'{"ts":"2026-11-28T15:30:00Z","a" :1,"a":2}', ([{"a": 1.0}], [("a", "ambiguous")])),
+        (b'{"ts":1795879800,"a":9007199254740993}', ([], [("a", "number")])),
+        (b'{"ts":"garbage","a":1}', ([], [("", "time")])),
+    ],
+)
+def test_the_fast_way_leaves_what_may_be_refused_to_the_general_way(payload: bytes, outcome: object) -> None:
+    """Messages like it came before."""
+    source = source_of(format="json")
+    for _ in range(2):
+        assert either(source, b'{"ts":"2026-11-28T15:30:00Z","a":1}').rows
+        found = either(source, payload)
+        assert ([values for _, _, values in found.rows], found.refusals) == outcome
+
+
 def test_the_shapes_of_a_source_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the bound of shapes, or of all their fields, all are dropped and learned again."""
     source = source_of(format="json")
