@@ -6,12 +6,12 @@ A file with a function can have golden samples beside it: each is checked whenev
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from formats.framing import decode_text
 from formats.json_text import JSON_SCHEMA, json_records
+from formats.pattern import bounded_pattern
 from formats.record import Entry, FrameRefused, InputRecord, Schema, TextFrame, refusal_of
 
 FUNCTION = "decode"
@@ -38,16 +38,17 @@ _REGEX_SCHEMA = Schema(words=True, identity=("device", "device_id", "host"))
 
 def regex_reader(pattern: str) -> Callable[[Iterable[TextFrame]], Iterator[Entry]]:
     """Return the reader of lines that contain a match; its named groups are the fields."""
-    search = re.compile(pattern).search
+    search = bounded_pattern(pattern).search
 
     def read(frames: Iterable[TextFrame]) -> Iterator[Entry]:
         for frame in frames:
-            text = decode_text(frame.raw, "latin-1")
-            found = search(text or "")
-            if found is None:
-                yield refusal_of(frame, FrameRefused("syntax", "the line does not match the pattern", "pattern"))
-            else:
-                yield InputRecord(frame.line, frame.raw, dict(found.groupdict()), _REGEX_SCHEMA)
+            try:
+                found = search(decode_text(frame.raw, "latin-1") or "")
+                if found is None:
+                    raise FrameRefused("syntax", "the line does not match the pattern", "pattern")
+                yield InputRecord(frame.line, frame.raw, dict(found), _REGEX_SCHEMA)
+            except FrameRefused as error:
+                yield refusal_of(frame, error)
 
     return read
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from formats.modbus import RegisterMap
+from formats.pattern import bounded_pattern
 from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType
 
@@ -112,10 +113,10 @@ def _problem(rules: Rules) -> str | None:
         return 'format = "regex" and pattern must be set together'
     if rules.pattern:
         try:
-            if not re.compile(rules.pattern).groupindex:
+            if not bounded_pattern(rules.pattern).names:
                 return "pattern has no named group: write (?P<temperature>[0-9.]+)"
-        except re.error as error:
-            return f"pattern is not a regular expression: {error}"
+        except ValueError as error:
+            return str(error)
     return (
         _encoding_problem(rules.encoding)
         or _template_problem("device", rules.device)

@@ -29,6 +29,7 @@ DUCKDB = "Only hub.storage imports duckdb"
 PYARROW = "Only hub.storage, hub.http.tables and hub.cli.export_file import pyarrow"
 INFLUXDB = "Only hub.storage.influxdb imports influxdb_client and aiohttp"
 LINE_PROTOCOL = "Only formats imports line_protocol_parser"
+REGEX = "Only formats.pattern imports regex"
 PAHO = "Only hub.mqtt imports paho"
 PROTOBUF = "Only hub.mqtt.sparkplug imports google.protobuf"
 INTEGRITY = "integrity imports no other package of the repository"
@@ -75,6 +76,7 @@ WRONG_IMPORTS = [
     ("hub.http", "influxdb_client", INFLUXDB),
     ("hub.http", "line_protocol_parser", LINE_PROTOCOL),
     ("hub.mqtt", "line_protocol_parser", LINE_PROTOCOL),
+    ("formats", "regex", REGEX),
     ("hub.app", "paho", PAHO),
     ("hub.mqtt", "google", PROTOBUF),
     ("hub.mqtt", "hub.registry", LAYERS),

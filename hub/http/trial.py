@@ -1,6 +1,6 @@
 """Trial of an input: content that a person pasted is read by the code of all inputs, in a process of its own.
 
-A regular expression of a user can run for ever, and holds the interpreter while it runs. So the process has bounds of
+A regular expression of a user can be slow on every line, and content can need much memory. So the process has bounds of
 time and memory, and is killed at them; the hub is not disturbed. The module is the program of that process, too.
 """
 
