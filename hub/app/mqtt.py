@@ -27,9 +27,10 @@ from hub.mqtt.decoders.configured import ConfiguredDecoder, configured_decoders
 from hub.mqtt.decoders.fields import DecoderContext
 from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.discovery import Discovery
-from hub.mqtt.inbound import BridgeEpochs, Inbound, RecentReadings
+from hub.mqtt.inbound import BridgeEpochs, Inbound
 from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
+from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.database import FILE_NAME as REGISTRY_FILE

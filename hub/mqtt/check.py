@@ -23,8 +23,9 @@ from hub.model.journal import (
 )
 from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, ConnectionListener, may_need_other_version
 from hub.mqtt.decoders.configured import ConfiguredDecoder
-from hub.mqtt.inbound import Inbound, RecentReadings
+from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Message
+from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import Subscription, Subscriptions
 from hub.mqtt.topics import overlap, unshared
 

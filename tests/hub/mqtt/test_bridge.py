@@ -18,9 +18,10 @@ from hub.mqtt.bridge import NOT_AUTHORIZED, Bridge, BridgePlan
 from hub.mqtt.connection import BrokerOptions
 from hub.mqtt.decoders.configured import configured_decoders
 from hub.mqtt.decoders.mapping import TopicMapping
-from hub.mqtt.inbound import Inbound, RecentReadings
+from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Publish
 from hub.mqtt.publication import Publication
+from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.directory import DeviceDirectory

@@ -1,0 +1,103 @@
+"""Newest readings of a bridge, to recognize a message that the broker or its publisher repeats. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from hub.model.batch import Entry
+
+RECENT_VALUES = 131_072
+"""Values remembered over all devices of a bridge: more than a broker has in flight or a publisher repeats after a
+broken connection. 70 MB if each has its own time, 10 MB if forty share one. An older repetition is a new reading."""
+
+MAX_LISTED_ROWS = 8
+"""Rows of one time that are compared one by one. Sets for each row cost ten times as much, but with more rows, from a
+device whose clock stands still, the comparisons would take quadratic time."""
+
+Values = Mapping[str, float | int | bool | str | None]
+
+
+class RecentReadings:
+    """Newest accepted values by device, time and metric, to recognize repeated messages.
+
+    The time is that of the message. Validation may store a reading some ns later if its time is taken.
+    """
+
+    def __init__(self, bound: int = RECENT_VALUES) -> None:
+        self._bound = bound
+        self._count = 0
+        self._rows: OrderedDict[tuple[str, int], list[Values] | dict[str, set[object]]] = OrderedDict()
+        # For rows that were stored directly after another: the time that the message may have had.
+        self._first_times: dict[tuple[str, int], int] = {}
+
+    def add(self, device: str, time_ns: int, values: Values) -> None:
+        """Remember accepted values."""
+        key = device, time_ns
+        row = self._rows.get(key)
+        if row is None:
+            self._rows[key] = [values]
+            self._count += len(values)
+        else:
+            before = _size(row)
+            if isinstance(row, list) and len(row) < MAX_LISTED_ROWS:
+                row.append(values)
+            else:
+                rows, row = ([*row, values], {}) if isinstance(row, list) else ([values], row)
+                for name, value in (item for added in rows for item in added.items()):
+                    row.setdefault(name, set()).add(value)
+                self._rows[key] = row
+            self._count += _size(row) - before
+        while self._count > self._bound:
+            self._count -= _size(self._rows.popitem(last=False)[1])
+
+    def add_entry(self, entry: Entry) -> None:
+        """Remember the readings of a journal entry. Entries must come in the order of the journal."""
+        if entry.batch is None:
+            return
+        columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
+        for index, time_ns in enumerate(entry.batch.times):
+            self.add_stored(entry.device, int(time_ns), {name: values[index] for name, values in columns})
+
+    def add_stored(self, device: str, time_ns: int, values: Values) -> None:
+        """Remember values that are stored with this time.
+
+        If the time 1 ns earlier is taken, the message may have had that time, or the first of an unbroken series.
+        """
+        before = (device, time_ns - 1)
+        first_ns = self._first_times.get(before, time_ns - 1 if before in self._rows else None)
+        if first_ns is not None:
+            if len(self._first_times) >= self._bound:
+                self._first_times.clear()
+            self._first_times[device, time_ns] = first_ns
+            self.add(device, first_ns, values)
+        self.add(device, time_ns, values)
+
+    def accept(self, device: str, time_ns: int, values: Values) -> Values:
+        """Return those of the values that are not known at this time, and remember them."""
+        key = (device, time_ns)
+        if key not in self._rows:
+            self._rows[key] = [values]
+            self._count += len(values)
+            while self._count > self._bound:
+                self._count -= _size(self._rows.popitem(last=False)[1])
+            return values
+        new = self.new_values(device, time_ns, values)
+        if new:
+            self.add(device, time_ns, new)
+        return new
+
+    def new_values(self, device: str, time_ns: int, values: Values) -> Values:
+        """Return those of the values that are not known at this time."""
+        row = self._rows.get((device, time_ns))
+        if not row:
+            return values
+        if isinstance(row, dict):
+            return {name: value for name, value in values.items() if value not in row.get(name, ())}
+        return {name: value for name, value in values.items() if all(known.get(name) != value for known in row)}
+
+
+def _size(row: list[Values] | dict[str, set[object]]) -> int:
+    if isinstance(row, list):
+        return len(row[0]) if len(row) == 1 else sum(map(len, row))
+    return sum(map(len, row.values()))
