@@ -327,13 +327,14 @@ def _readings(entry: Entry) -> list[TrialReading]:
 
 
 def _refusals(entry: Entry) -> list[dict[str, object]]:
-    """Return the refused values of an entry in quarantine, or the reason of the whole message."""
+    """Return the refused values of an entry in quarantine, or the reason of the whole message, with its device."""
     if entry.kind is not EntryKind.QUARANTINE or entry.reason is None:
         return []
     content: Mapping[str, object] = msgspec.json.decode(entry.payload)
     values = content.get("refused")
     code, sentence = entry.reason
-    return values if isinstance(values, list) else [{"code": code, "reason": sentence}]
+    refused = values if isinstance(values, list) else [{"code": code, "reason": sentence}]
+    return [{"device": entry.device, **refusal} for refusal in refused]
 
 
 def _sentence(refusal: Mapping[str, object]) -> str:

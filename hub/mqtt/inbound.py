@@ -95,6 +95,15 @@ class BridgeEpochs(NamedTuple):
         return cls(epoch_of(f"mqtt-{name}"), epoch_of(f"mqtt-{name}-relayed"))
 
 
+class TopicRoute(NamedTuple):
+    """Way of the messages of one topic: their decoder, None if no subscription takes them, and the device that the
+    topic names, "" for none. `wants_retained`: retained messages are descriptions."""
+
+    decode: TopicDecoder | None = None
+    wants_retained: bool = False
+    device: str = ""
+
+
 class PendingRow(NamedTuple):
     """One row on its way to the journal. `relayed` means that another hub published it."""
 
@@ -124,8 +133,10 @@ class PendingMessages:
         self.size_bytes = 0
         self.decoded = 0
 
-    def add(self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None]) -> None:
-        """Add the content of a message. Values that are refused go to quarantine together."""
+    def add(
+        self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None], device: str = ""
+    ) -> None:
+        """Add the content of a message, whose topic names the device. Refused values go to quarantine together."""
         refusals: list[RefusedInput] = []
         has_rows = False
         for item in decoded:
@@ -145,7 +156,7 @@ class PendingMessages:
             else:
                 self.rejected.append(item)
         if refusals:
-            self.rejected.append(RejectedMessage.of(message, refusals, is_partial=has_rows))
+            self.rejected.append(RejectedMessage.of(message, refusals, is_partial=has_rows, device=device))
         self.decoded += has_rows or not refusals
 
     def _add_row(
@@ -291,26 +302,28 @@ class Inbound:
         if message.properties and message.properties.get("hub-origin") == self._hub:
             self.counts.own += 1
             return
+        device = ""
         try:
-            decode, wants_retained = self._route_of(message.topic)
+            decode, wants_retained, device = self._route_of(message.topic)
             if message.retain and not wants_retained:
                 self.counts.retained += 1
                 return
             if decode is None:
                 raise Undecodable("topic", "no subscription takes this topic")
-            pending.add(message, decode(message.payload, message.received_ns), self._publish)
+            pending.add(message, decode(message.payload, message.received_ns), self._publish, device)
         except Undecodable as error:
-            pending.rejected.append(RejectedMessage(message, error.code, error.sentence))
+            pending.rejected.append(RejectedMessage(message, error.code, error.sentence, device=device))
         except Exception as error:
             # A decoder may run a user's function. Its mistake costs the message, and not those that arrived with it.
             log.exception("decoder failed, message quarantined", topic=message.topic)
             sentence = f"the decoder failed: {type(error).__name__}: {error}"
-            pending.rejected.append(RejectedMessage(message, "decoder", sentence))
+            pending.rejected.append(RejectedMessage(message, "decoder", sentence, device=device))
 
-    def _find_route(self, topic: str) -> tuple[TopicDecoder | None, bool]:
-        """Return the decoder of a topic, and whether its retained messages are descriptions."""
+    def _find_route(self, topic: str) -> TopicRoute:
         decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
-        return (None, False) if decoder is None else (decoder.compile(topic), decoder.wants_retained(topic))
+        if decoder is None:
+            return TopicRoute()
+        return TopicRoute(decoder.compile(topic), decoder.wants_retained(topic), decoder.device_of(topic))
 
     async def _store(self, pending: PendingMessages) -> None:
         """Return when the messages are durable. Retry without end while the disk is full or fails."""
@@ -426,10 +439,13 @@ class Inbound:
             self._quarantine(source, RejectedMessage(row.message, error.code.value, error.message))
 
     def _owner(self, rejected: RejectedMessage) -> LocalSource:
-        """Return the source of the device whose values are refused, else that of the bridge's own device."""
-        devices = {refusal.device for refusal in rejected.refusals}
-        source = self._sources.get(devices.pop()) if len(devices) == 1 else None
-        return source if source is not None and source.declared else self._source(self._own_device)
+        """Return the source of the device whose values are refused, or else of the one that the topic names.
+
+        If the hub does not know it, the source is that of the bridge's own device: anybody can publish any name.
+        """
+        devices = {refusal.device for refusal in rejected.refusals if refusal.device} or {rejected.device}
+        device = devices.pop() if len(devices) == 1 else ""
+        return self._source(device if self._devices.get(device) is not None else self._own_device)
 
     def _quarantine(self, source: LocalSource, rejected: RejectedMessage) -> None:
         if rejected.is_partial:

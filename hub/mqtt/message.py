@@ -67,7 +67,8 @@ class Publish(NamedTuple):
 class RejectedMessage(NamedTuple):
     """Message that goes to quarantine. `Undecodable` rejects the current message, this value also an earlier one.
 
-    `refusals` are its refused values. `is_partial`: its other values are stored.
+    `refusals` are its refused values. `is_partial`: its other values are stored. `device` is the one that its topic
+    names, "" for none.
     """
 
     message: Message
@@ -75,9 +76,12 @@ class RejectedMessage(NamedTuple):
     sentence: str
     refusals: Sequence[RefusedInput] = ()
     is_partial: bool = False
+    device: str = ""
 
     @classmethod
-    def of(cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool) -> RejectedMessage:
+    def of(
+        cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool, device: str = ""
+    ) -> RejectedMessage:
         """Return a message with refused values. Its reason is that of the first one, with its setting."""
         first = refusals[0]
         sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
@@ -85,7 +89,7 @@ class RejectedMessage(NamedTuple):
             sentence += f"; {setting_text(first.setting)}"
         if len(refusals) > 1:
             sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
-        return cls(message, first.code, sentence, refusals, is_partial)
+        return cls(message, first.code, sentence, refusals, is_partial, device)
 
     def content(self) -> bytes:
         """Return the content of its quarantine entry: the topic, the payload, each value with its reason."""
@@ -142,6 +146,10 @@ class Decoder(Protocol):
         """Return whether a retained message with this topic is a description, a birth or a presence, and not only a
         reading from before the connection."""
         return topic.endswith(self.retained)
+
+    def device_of(self, topic: str) -> str:
+        """Return the device that a topic names, "" for none. Refused messages of the topic are charged to it."""
+        return ""
 
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric: a person has changed its type or name."""

@@ -199,7 +199,7 @@ CASES = [
             "multi": {"m.a": 3.0},
             "half": {"m.a": 4.0},
         },
-        {"mmwave": frozenset({"presence"}), "mqtt.mqtt": frozenset({""})},
+        {"mmwave": frozenset({"presence"}), "half": frozenset({""})},
     ),
     Case(
         "a NUL behind a value or a JSON text is no part of it",
@@ -331,7 +331,7 @@ def seen_by(check: BrokerCheck, case: Case) -> tuple[dict[str, dict[str, object]
         for reading in newest:
             readings.setdefault(reading["device"], {})[reading["metric"]] = reading["value"]
         for refusal in [refusal for shape in shapes for refusal in shape["refused"]]:
-            refused.setdefault(refusal.get("device") or "mqtt.mqtt", set()).add(refusal.get("metric", ""))
+            refused.setdefault(refusal["device"], set()).add(refusal.get("metric", ""))
     return readings, refused
 
 

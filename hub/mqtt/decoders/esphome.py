@@ -88,6 +88,11 @@ class EspHomeDecoder(Decoder):
         """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
         return self._names(topic) is not None or self._status.match(topic) is not None
 
+    def device_of(self, topic: str) -> str:
+        """Return the node that the topic names."""
+        names = self._names(topic) or self._status.match(topic)
+        return "" if names is None else legal_device(names["device"])
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

@@ -47,6 +47,11 @@ class HomeAssistantDecoder(Decoder):
         names = self._topic.match(topic)
         return names is not None and names["attribute"] not in NOT_ENTITIES
 
+    def device_of(self, topic: str) -> str:
+        """Return the entity that the topic names."""
+        names = self._topic.match(topic)
+        return "" if names is None else legal_device(f"{names['domain']}.{names['object']}")
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from formats.custom import load_function
 from formats.message import DecodedRow, MessageReader, MessageSource
+from formats.names import legal_device
 from formats.record import MAX_RAW_BYTES, Note, Origin, RefusedInput
 from formats.rules import DEFAULT_RULES, Format, Rules, RulesError
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DeclaredTags, DecoderContext, declarations
@@ -79,6 +80,11 @@ class MappedDecoder(Decoder):
     def takes(self, topic: str) -> bool:
         """Return whether the topic matches the template."""
         return self._topic.match(topic) is not None
+
+    def device_of(self, topic: str) -> str:
+        """Return the device that the topic names, "" if only the payload does."""
+        device = self._parse_topic(topic).origin.device
+        return legal_device(device) if device else ""
 
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""

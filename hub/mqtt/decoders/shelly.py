@@ -107,6 +107,10 @@ class ShellyDecoder(Decoder):
             or (len(levels) == 2 and levels[1] == "online")
         )
 
+    def device_of(self, topic: str) -> str:
+        """Return the device that the topic names."""
+        return legal_device(topic.removeprefix(f"{self._base}/").partition("/")[0])
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

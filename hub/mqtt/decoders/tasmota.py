@@ -85,6 +85,11 @@ class TasmotaDecoder(Decoder):
         names = self._names(topic)
         return names is not None and names.get("kind", "RESULT") in ("SENSOR", "STATE", "LWT", "RESULT")
 
+    def device_of(self, topic: str) -> str:
+        """Return the device that the topic names."""
+        names = self._names(topic)
+        return "" if names is None else legal_device(names["device"])
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

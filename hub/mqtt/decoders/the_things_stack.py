@@ -40,6 +40,11 @@ class TheThingsStackDecoder(Decoder):
         """Return whether the topic is an uplink."""
         return self._topic.match(topic) is not None
 
+    def device_of(self, topic: str) -> str:
+        """Return the end device that the topic names."""
+        names = self._topic.match(topic)
+        return "" if names is None else legal_device(names["device"])
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

@@ -55,6 +55,10 @@ class Zigbee2MqttDecoder(Decoder):
         rest = topic.removeprefix(self._prefix)
         return rest in ("bridge/devices", "bridge/state") or rest.endswith(AVAILABILITY)
 
+    def device_of(self, topic: str) -> str:
+        """Return the device whose state or presence the topic has."""
+        return legal_device(topic.removeprefix(self._prefix).removesuffix(AVAILABILITY))
+
     def forget(self, device: str, metric: str) -> None:
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)

@@ -277,6 +277,21 @@ async def test_refused_values_go_to_quarantine_and_their_neighbours_are_stored(t
         assert first.reason == ("type", 'a: ERR is not a number; set no_value = ["ERR"] or types.a = "string"')
 
 
+@pytest.mark.parametrize("topic", ["j/boiler", "s/boiler/x"])
+async def test_a_message_that_cannot_be_read_is_charged_to_the_device_of_its_topic(tmp_path: Path, topic: str) -> None:
+    """If the hub knows the device. Otherwise it is charged to the bridge's own device."""
+    async with running(tmp_path) as bench:
+        connection = FakeConnection()
+        bench.arrive(connection, 1, b"\xff{", topic=topic)
+        await bench.until(connection, [1])
+        bench.arrive(connection, 2, b'{"a": 1}', topic="j/boiler")
+        bench.arrive(connection, 3, b"\xff{", topic=topic)
+        await bench.until(connection, [1, 2, 3])
+        entries = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
+        assert [entry.device for entry in entries] == ["boiler", "mqtt.home"]
+        assert bench.devices.device("boiler").durable.quarantined == 1
+
+
 async def test_a_float_of_an_integer_metric_widens_it(tmp_path: Path) -> None:
     """Also in the middle of many messages: all of them are stored."""
     async with running(tmp_path) as bench:
