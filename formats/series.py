@@ -150,7 +150,7 @@ class SeriesValues:
             if expected is None:
                 self.set_type(series, "boolean")
                 return value
-            if expected == "string" and series.is_declared:
+            if expected == "string" and series.is_ruled:
                 return "true" if value else "false"
         elif isinstance(value, str):
             if expected in ("string", None):

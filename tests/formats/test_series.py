@@ -51,6 +51,25 @@ def test_a_declaration_wins_over_an_earlier_guess_only_before_the_first_value() 
     assert interpreter.metrics["d"]["b"].unit == "x"
 
 
+@pytest.mark.parametrize("by", ["hub", "description", "settings"])
+def test_a_boolean_becomes_text_only_by_the_settings(by: str) -> None:
+    """The device says OPEN or CLOSE by its description, or the hub knows a text: true is none of its values."""
+    interpreter = Interpreter(
+        Rules(types={"door": "string"} if by == "settings" else {}),
+        UTC,
+        device="d",
+        known_type=lambda device, metric: "string" if by == "hub" and metric == "door" else None,
+    )
+    if by == "description":
+        interpreter.declare("d", "door", "string")
+    rows, refusals = interpreted(interpreter, {"door": "OPEN"}, {"door": True, "t": 1})
+    stored = {"door": "true"} if by == "settings" else {}
+    assert [row.values for row in rows] == [{"door": "OPEN"}, {**stored, "t": 1.0}]
+    assert [(refusal.metric, refusal.code, refusal.setting) for refusal in refusals] == (
+        [] if by == "settings" else [("door", "type", 'types.door = "string"')]
+    )
+
+
 def test_words_of_a_format_are_booleans_where_nothing_is_declared() -> None:
     """An enumeration with the values ON and OFF stays text."""
     interpreter = Interpreter(Rules(), UTC, device="d")

@@ -119,6 +119,38 @@ def test_an_impossible_signal_strength_is_ignored(number: int) -> None:
     assert [row.values for row in found if isinstance(row, DecodedRow)] == [{"lora.rssi": -40.0, "lora.gateways": 2.0}]
 
 
+def test_a_boolean_is_no_value_of_a_described_text() -> None:
+    """A binary feature with the values OPEN and CLOSE is a text, as every text of JSON; its neighbours are stored."""
+    decoder = preset_decoder("zigbee2mqtt")
+    feature = {"type": "binary", "property": "state", "access": 7, "value_on": "OPEN", "value_off": "CLOSE"}
+    devices = [{"friendly_name": "blind", "definition": {"exposes": [feature]}}]
+    decoder.decode(Message("zigbee2mqtt/bridge/devices", json.dumps(devices).encode()))
+    row, refused = decoder.decode(Message("zigbee2mqtt/blind", b'{"state": true, "position": 65}'))
+    assert isinstance(row, DecodedRow)
+    assert isinstance(refused, RefusedInput)
+    assert (row.values, refused.metric, refused.code) == ({"position": 65.0}, "state", "type")
+
+
+@pytest.mark.parametrize(
+    ("text", "topic", "device"),
+    [
+        ("zigbee2mqtt", "zigbee2mqtt/lamp", "lamp"),
+        ("zigbee2mqtt", "zigbee2mqtt/lamp/availability", "lamp"),
+        ("tasmota", "tele/lamp/SENSOR", "lamp"),
+        ("tasmota", "stat/lamp/RESULT", "lamp"),
+        ("esphome", "lamp/sensor/x/state", "lamp"),
+        ("esphome", "lamp/status", "lamp"),
+        ("shelly", "shellies/lamp/relay/0", "lamp"),
+        ("shelly", "shellyplus1-1/events/rpc", "shellyplus1-1"),
+        ("home_assistant", "homeassistant/light/lamp/state", "light.lamp"),
+        ("the_things_stack", "v3/app/devices/lamp/up", "lamp"),
+    ],
+)
+def test_a_preset_knows_the_device_of_a_topic(text: str, topic: str, device: str) -> None:
+    """What is refused of its messages is charged to it."""
+    assert preset_decoder(text).device_of(topic) == device
+
+
 @pytest.mark.parametrize(
     ("text", "topic"),
     [
