@@ -108,8 +108,8 @@ def plain_table(*names: str, numbers: Collection[str] = ()) -> Table:
 
 
 def cells(*values: object) -> list[Text]:
-    """Return the values as cells of a table. Brackets in a message are not markup, numbers get separators."""
-    return [Text(f"{value:,}" if isinstance(value, int) else printable(str(value))) for value in values]
+    """Return the values as cells of a table, each on one line. Brackets are not markup, numbers get separators."""
+    return [Text(f"{value:,}" if isinstance(value, int) else escaped(str(value))) for value in values]
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.cli.command import bytes_text, printable, time_text
+from hub.cli.command import bytes_text, cells, printable, time_text
 
 
 @given(st.text())
@@ -21,6 +21,11 @@ def test_text_cannot_control_the_terminal(text: str) -> None:
 def test_an_escape_sequence_is_spelled_out() -> None:
     """It is readable and has no effect."""
     assert printable("a\x1b[2Jb\n") == "a\\x1b[2Jb\n"
+
+
+def test_a_cell_is_one_line() -> None:
+    """A label from a device can have line breaks, which would look like another row."""
+    assert [cell.plain for cell in cells("a\nb\r[c]", 1234)] == ["a\\nb\\r[c]", "1,234"]
 
 
 def test_times_are_utc_to_the_second() -> None:
