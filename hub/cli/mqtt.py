@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -19,9 +20,6 @@ from hub.config.mqtt import MqttSettings
 from integrity.database import SnapshotError
 from wire.errors import WireError
 from wire.text import plural
-
-if TYPE_CHECKING:
-    from hub.mqtt.check import BrokerCheck
 
 COMMAND = "hub mqtt check"
 MAX_SHOWN = 20
@@ -94,7 +92,7 @@ def check(
     *,
     given: GivenBroker,
 ) -> None:
-    """Connect to the brokers in the settings (or to --url), listen, and explain what the hub would do.
+    """Connect to the brokers in the settings (or to --url), listen to all, and explain what the hub would do.
 
     Messages take the way of a running hub, with the devices and types that the hub in the data directory has, except
     that nothing is stored. The report contains the broker and its version, the topics with counts, the template or
@@ -117,7 +115,7 @@ def check(
         brokers = [*settings.mqtt]
     if not brokers:
         fail(COMMAND, "the settings contain no broker: add [[mqtt]], or set --url mqtt://HOST:PORT", MISUSE)
-    reports = [_check_broker(broker, settings.zone, settings.data, seconds) for broker in brokers]
+    reports = asyncio.run(_check_brokers(brokers, settings.zone, settings.data, seconds))
     if as_json:
         typer.echo(json.dumps({"brokers": reports}))
     else:
@@ -127,19 +125,21 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _check_broker(broker: MqttSettings, zone: str, data: Path, seconds: float) -> dict[str, Any]:
+async def _check_brokers(
+    brokers: Sequence[MqttSettings], zone: str, data: Path, seconds: float
+) -> list[dict[str, Any]]:
+    """Return the reports about the brokers, to which the check listens at the same time."""
+    return await asyncio.gather(*(_check_broker(broker, zone, data, seconds) for broker in brokers))
+
+
+async def _check_broker(broker: MqttSettings, zone: str, data: Path, seconds: float) -> dict[str, Any]:
     from hub.app.mqtt import broker_check
     from hub.mqtt.connection import BrokerError
 
     report: dict[str, Any] = {"name": broker.name, "url": broker.url, "version": "", "broker": "", "error": None}
-
-    async def listen() -> BrokerCheck:
+    try:
         async with broker_check(broker, zone=zone, data=data) as check:
             await check.run(seconds)
-            return check
-
-    try:
-        check = asyncio.run(listen())
     except (BrokerError, SnapshotError, WireError, ValueError) as error:
         return {**report, "error": str(error)}
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,38 @@ def test_the_report_names_topics_that_would_loop(broker: Mosquitto, tmp_path: Pa
     (report,) = json.loads(done.stdout)["brokers"]
     (loop,) = report["loops"]
     assert (loop["publish"], loop["subscribe"]) == ("a/{device}/{metric}", "a/{device}/#")
+
+
+def test_brokers_are_checked_at_the_same_time(tmp_path: Path) -> None:
+    """The first one is still connected when the second one is: each is heard for all of the seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        file = tmp_path / "hub.toml"
+        tables = [
+            f'[[mqtt]]\nname = "{name}"\nurl = "mqtt://127.0.0.1:{server.getsockname()[1]}"\npresets = ["tasmota"]\n'
+            for name, server in (("first", first), ("second", second))
+        ]
+        file.write_text("".join(tables))
+        with ThreadPoolExecutor(1) as threads:
+            are_together = threads.submit(accept_both, first, second)
+            done = check("--config", str(file), "--json")
+            assert are_together.result()
+    assert [report["error"] is None for report in json.loads(done.stdout)["brokers"]] == [False, False]
+
+
+def accept_both(first: socket.socket, second: socket.socket) -> bool:
+    """Wait for a client of each server and close both; return whether the first had not gone before the second came."""
+    earlier, _ = first.accept()
+    later, _ = second.accept()
+    with earlier, later:
+        earlier.recv(1024)
+        earlier.setblocking(False)
+        try:
+            return earlier.recv(1) != b""
+        except BlockingIOError:
+            return True
+        finally:
+            first.close()
+            second.close()
 
 
 def test_a_failed_connection_ends_with_1(broker: Mosquitto) -> None:
