@@ -16,10 +16,12 @@ from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttSettings
 from hub.ingest.device import Devices
+from hub.ingest.quarantine_actions import MessageDecoder
 from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
+from hub.model.bridge import DecodedMessage
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.connection import BrokerOptions, tls_context
@@ -145,6 +147,19 @@ async def open_bridges(
 
     registry.watch_series(metric_changed)
     return bridges
+
+
+def message_decoder(bridges: Sequence[Bridge]) -> MessageDecoder:
+    """Return the function that decodes a message in quarantine again, by the bridge that received it."""
+    inbound = {bridge.inbound.epoch: bridge.inbound for bridge in bridges}
+
+    async def decode(entry: Entry) -> DecodedMessage:
+        receiver = inbound.get(entry.epoch)
+        if receiver is None:
+            return DecodedMessage(reason=("topic", "the settings no longer have the broker of the message"))
+        return await receiver.decode_again(entry)
+
+    return decode
 
 
 def _known_type(registry: Registry, device: str, metric: str) -> MetricType | None:

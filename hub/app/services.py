@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from hub.app.data_directory import check_restored
-from hub.app.mqtt import open_bridges
+from hub.app.mqtt import message_decoder, open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import COOKIE_ID, SESSION_COOKIE, Access
@@ -43,7 +43,7 @@ from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
-from hub.ingest.quarantine_actions import QuarantineActions
+from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
 from hub.journal.continuity import find_discontinuity
@@ -348,7 +348,15 @@ def _application(
     authenticator = _authenticator(settings, registry, refusals, listening_on)
     return make_application(
         [
-            *_resources(core, retirement, status, authenticator, data=settings.data, public_url=settings.public_url),
+            *_resources(
+                core,
+                retirement,
+                status,
+                authenticator,
+                message_decoder(bridges),
+                data=settings.data,
+                public_url=settings.public_url,
+            ),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
@@ -391,6 +399,7 @@ def _resources(
     retirement: Retirement,
     status: Status,
     authenticator: Authenticator,
+    decode_message: MessageDecoder,
     *,
     data: Path,
     public_url: str | None,
@@ -402,6 +411,7 @@ def _resources(
         metrics_of=lambda device: _metrics(registry, device),
         declare=registry.declare,
         record=registry.record_event,
+        decode_message=decode_message,
     )
     return [
         HubRoutes(status, partial(registry.events, of_hub=True)),

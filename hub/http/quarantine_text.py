@@ -277,9 +277,9 @@ _STORE_REMEDIATION = (
 
 _MESSAGE_REMEDIATION = (
     "A bridge could not read this message, or not all of its values: those that it could read are stored. The reason "
-    "names the setting that changes the decision. Correct the settings of the subscription, the type of the metric "
-    "(`hub metric retype`), or the device's program, and see the result with `hub mqtt check`. A retry cannot help: "
-    "delete the entry when you no longer need it."
+    "names the setting that changes the decision. Correct the settings of the subscription, or the type of the metric "
+    "(`hub metric retype`, which also retries), and see the result with `hub mqtt check`. Then retry: the message is "
+    "decoded again, and what can be read is stored. Delete the entry when you no longer need it."
 )
 
 

@@ -22,6 +22,7 @@ from hub.ingest.device import Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import VALIDATION_CODES, RefusedPart, loose, read_loosely
 from hub.ingest.validate import ValidBatch, decode, metrics_to_widen
 from hub.model.batch import MESSAGE_CODES, SOURCE_REFUSED, Entry, EntryKind, Series
+from hub.model.bridge import DecodedMessage
 from hub.model.identity import Identity
 from hub.model.journal import JournalError, QuarantineDecision, QuarantinedEntry, settle
 from hub.model.store import FIELD_CONFLICT
@@ -48,10 +49,14 @@ MATCHING_ENTRIES = 10_000
 """Entries that are retried after a metric was changed, before its request is answered: some ten seconds. Further ones
 stay for a retry that a person starts."""
 
-METRIC_CODES = frozenset({Code.TYPE_CONFLICT.value, Code.WRONG_TYPE.value, Code.UNKNOWN_METRIC.value, FIELD_CONFLICT})
-"""Codes of entries that a change of a metric's type or name may make acceptable."""
+METRIC_CODES = frozenset({
+    Code.TYPE_CONFLICT.value, Code.WRONG_TYPE.value, Code.UNKNOWN_METRIC.value, FIELD_CONFLICT,
+    "type", "number", "unit",
+})  # fmt: skip
+"""Codes of entries that a change of a metric's type or name may make acceptable. The last three are of messages."""
 
-_NOT_BATCHES = MESSAGE_CODES | {SOURCE_REFUSED}
+MessageDecoder = Callable[[Entry], Awaitable[DecodedMessage]]
+"""Decode a message of a broker in quarantine again."""
 
 DELETE_ENTRIES = 500
 DELETE_BYTES = 8 * 1024 * 1024
@@ -91,6 +96,13 @@ class RetryOutcome(NamedTuple):
     readings: int = 0
 
 
+class RemainingPart(NamedTuple):
+    """Part of an entry that is still refused: the reason and the content of its own entry."""
+
+    reason: tuple[str, str]
+    payload: bytes
+
+
 class RetryReport(NamedTuple):
     """Result of one call. `next` is the `after` of the next call, None when no selected entry is left."""
 
@@ -108,14 +120,16 @@ class QuarantineActions:
         metrics_of: Callable[[str], Mapping[str, Series]],
         declare: Callable[[str, Sequence[Metric]], Awaitable[object]],
         record: Callable[[str | None, int, str, str], None],
+        decode_message: MessageDecoder,
     ) -> None:
         """`metrics_of` returns a device's current metrics, `declare` declares some; `record` records an event of a
-        device, or of the hub (None)."""
+        device, or of the hub (None). `decode_message` decodes the message of an entry with one of MESSAGE_CODES."""
         self._journal = devices.journal
         self._devices = devices
         self._metrics_of = metrics_of
         self._declare = declare
         self._record = record
+        self._decode_message = decode_message
         # Entries with a decision that is being committed. No other decision about them may begin.
         self._under_way: set[int] = set()
 
@@ -195,26 +209,30 @@ class QuarantineActions:
             await self._journal.room()
             try:
                 self._devices.check_open()
+                again = await self._decode_again(entry)
             except WireError:
                 if not waiting and not outcomes:
                     raise
                 is_complete = False
                 break
-            await self._widen(entry)
             # No await from here to the end of the turn: no other decision about the entry can begin meanwhile.
             if not self._is_free(entry.offset):
                 continue
-            if entry.reason is not None and entry.reason[0] in _NOT_BATCHES:
+            if entry.reason is not None and entry.reason[0] == SOURCE_REFUSED:
                 # It contains no readings that could be accepted.
                 outcomes.append(RetryOutcome(entry.offset, entry.device, entry.reason))
                 continue
             try:
-                waiting.append(self._submit(entry, *revalidate(entry, self._metrics_of(entry.device))))
+                batches, rest = self._revalidate(entry, again)
+                if batches:
+                    waiting.append(self._submit(entry, batches, rest))
+                    continue
+                reason = rest[0].reason if rest else None
             except WireError as error:
                 reason = (error.code.value, error.message)
-                outcomes.append(RetryOutcome(entry.offset, entry.device, reason))
-                if reason != entry.reason:
-                    updated.append(QuarantineDecision(entry.offset, reason))
+            outcomes.append(RetryOutcome(entry.offset, entry.device, reason))
+            if reason != entry.reason:
+                updated.append(QuarantineDecision(entry.offset, reason))
         settled = await asyncio.gather(*waiting, return_exceptions=True)
         outcomes += [outcome for outcome in settled if isinstance(outcome, RetryOutcome)]
         for failure in settled:
@@ -223,6 +241,16 @@ class QuarantineActions:
         if updated:
             await self._journal.append([], [], updated)
         return is_complete
+
+    async def _decode_again(self, entry: Entry) -> DecodedMessage | None:
+        """Return the content of a message of a broker, None for any other entry, whose metrics are then prepared.
+
+        Raises WireError while no metrics can be declared.
+        """
+        if entry.reason is not None and entry.reason[0] in MESSAGE_CODES:
+            return await self._decode_message(entry)
+        await self._widen(entry)
+        return None
 
     async def _widen(self, entry: Entry) -> None:
         """Widen the integer metrics to which the entry brings floats, as a batch of the device would."""
@@ -237,27 +265,49 @@ class QuarantineActions:
     def _is_free(self, offset: int) -> bool:
         return offset in self._journal.quarantine.index and offset not in self._under_way
 
-    def _submit(self, entry: Entry, valid: ValidBatch, rest: Sequence[RefusedPart]) -> asyncio.Future[RetryOutcome]:
-        """Submit the batch, and what is still refused; the future has the outcome when it is durable."""
-        batch = valid.batch
-        device = self._devices.device(entry.device)
-        device.count_batch(batch, valid.moved)
-        payload = AGENT_MESSAGES[entry.format].encode(valid.data)
+    def _revalidate(
+        self, entry: Entry, again: DecodedMessage | None
+    ) -> tuple[list[tuple[str, ValidBatch]], list[RemainingPart]]:
+        """Return the batches that are valid now, by device, and what is still refused. Raises WireError.
+
+        `again` is the content of a message of a broker.
+        """
+        if again is None:
+            valid, parts = revalidate(entry, self._metrics_of(entry.device))
+            rest = [RemainingPart((code.value, message), payload) for code, message, payload, _ in parts]
+            return [(entry.device, valid)], rest
+        batches = [(device, validate_batch(data, self._metrics_of(device), device)) for device, data in again.batches]
+        return batches, [] if again.reason is None else [RemainingPart(again.reason, again.rest)]
+
+    def _submit(
+        self, entry: Entry, batches: Sequence[tuple[str, ValidBatch]], rest: Sequence[RemainingPart]
+    ) -> asyncio.Future[RetryOutcome]:
+        """Submit the batches, and what is still refused; the future has the outcome when it is durable."""
         now = self._devices.clock()
-        again = Entry(EntryKind.BATCH, device.id, entry.epoch, entry.seq, now, entry.format, payload, batch=batch)
-        reason = (rest[0].code.value, rest[0].message) if rest else None
-        outcome = RetryOutcome(entry.offset, entry.device, reason, batch.readings)
+        # The entry leaves with the first batch; all are submitted in this turn, so they share a commit.
+        decision: QuarantineDecision | None = QuarantineDecision(entry.offset)
+        readings = sum(valid.batch.readings for _, valid in batches)
+        outcome = RetryOutcome(entry.offset, entry.device, rest[0].reason if rest else None, readings)
         future: asyncio.Future[RetryOutcome] = asyncio.get_running_loop().create_future()
         self._under_way.add(entry.offset)
         self._journal.when_durable(partial(self._settled, outcome, future))
-        self._journal.submit(device, again, QuarantineDecision(entry.offset))
+        for id, valid in batches:
+            device = self._devices.device(id)
+            device.count_batch(valid.batch, valid.moved)
+            payload = AGENT_MESSAGES[entry.format].encode(valid.data)
+            accepted = Entry(
+                EntryKind.BATCH, device.id, entry.epoch, entry.seq, now, entry.format, payload, batch=valid.batch
+            )
+            self._journal.submit(device, accepted, decision)
+            decision = None
+        device = self._devices.device(entry.device)
         if _was_never_accepted(entry):
             device.quarantined = max(0, device.quarantined - 1)
-            device.quarantined_readings = max(0, device.quarantined_readings - batch.readings)
-        for code, message, part, _ in rest:
+            device.quarantined_readings = max(0, device.quarantined_readings - readings)
+        for reason, part in rest:
             kept = Entry(
                 EntryKind.QUARANTINE, device.id, entry.epoch, entry.seq, entry.received_ns, entry.format, part,
-                reason=(code.value, message),
+                reason=reason,
             )  # fmt: skip
             device.quarantined += 1
             self._journal.submit(device, kept)
@@ -310,7 +360,7 @@ def revalidate(entry: Entry, metrics: Mapping[str, Series]) -> tuple[ValidBatch,
 
 
 def _was_never_accepted(entry: Entry) -> bool:
-    return entry.reason is not None and entry.reason[0] in VALIDATION_CODES
+    return entry.reason is not None and entry.reason[0] in VALIDATION_CODES | MESSAGE_CODES
 
 
 def first_that_fit(entries: Iterable[QuarantinedEntry], max_entries: int, max_bytes: int) -> list[QuarantinedEntry]:

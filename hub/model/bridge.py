@@ -5,12 +5,26 @@ The counts begin with the start of the hub; a reader computes rates from two of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
+from wire.device import Data
+
 Phase = Literal["connecting", "connected", "waiting"]
+
+
+class DecodedMessage(NamedTuple):
+    """Message in quarantine that was decoded again.
+
+    `batches` are the devices and the values that can be accepted now. `reason` (code, message) is why others are still
+    refused, and `rest` the content of an entry with them; None and empty if there are none.
+    """
+
+    batches: Sequence[tuple[str, Data]] = ()
+    reason: tuple[str, str] | None = None
+    rest: bytes = b""
 
 
 class InboundCounts(Struct):

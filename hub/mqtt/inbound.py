@@ -7,8 +7,8 @@ The messages are acknowledged, in the order of their arrival, when their own com
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import chain
@@ -21,8 +21,8 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.model.batch import Series
-from hub.model.bridge import InboundCounts
+from hub.model.batch import Entry, Series
+from hub.model.bridge import DecodedMessage, InboundCounts
 from hub.model.journal import JournalError, settle
 from hub.model.metric import widens
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
@@ -38,11 +38,13 @@ from hub.mqtt.message import (
     Undecodable,
     value_type,
 )
+from hub.mqtt.quarantined_message import QuarantinedMessage, read_quarantined
 from hub.mqtt.recent_readings import RecentReadings, Values
 from hub.mqtt.subscriptions import Subscriptions
 from wire import device as messages
 from wire.columns import pack_floats, pack_times
 from wire.errors import Code, WireError
+from wire.limits import MAX_MESSAGE
 from wire.model import Metric
 
 MAX_WAITING = 4_096
@@ -202,6 +204,8 @@ class Inbound:
         self._hub = hub
         self._epochs = BridgeEpochs.of(name)
         self._subscriptions = subscriptions
+        self.epoch = self._epochs.own
+        """Epoch of the entries that the bridge puts into quarantine."""
         self._agent = f"mqtt:{name}"
         self._own_device = f"mqtt.{name}"
         self._publish = publish
@@ -262,6 +266,37 @@ class Inbound:
         pending = PendingMessages()
         self._decode(pending, message)
         await self._store(pending)
+
+    async def decode_again(self, entry: Entry) -> DecodedMessage:
+        """Decode a message in quarantine by the settings and types of now, without the values that are stored.
+
+        The metrics of its values are declared. If the entry has only the beginning of the message, or its values cannot
+        be told from stored ones, its reason stays. Raises WireError while no metrics can be declared.
+        """
+        kept = read_quarantined(entry.payload)
+        message = None if kept is None else kept.message(entry.received_ns)
+        if kept is None or message is None or not self._is_repeatable(kept.topic):
+            return DecodedMessage(reason=entry.reason)
+        pending = PendingMessages()
+        self._decode(pending, message)
+        pending.presence.clear()
+        pending.rows = {
+            device: found for device, rows in pending.rows.items() if (found := [*_refused_before(kept, device, rows)])
+        }
+        counts = Counter((device, name) for device, rows in pending.rows.items() for row in rows for name in row.values)
+        if kept.is_ambiguous(counts):
+            return DecodedMessage(reason=entry.reason)
+        batches = {device: group_rows(rows) for device, rows in pending.rows.items()}
+        for error in (await self._declare(pending, batches)).values():
+            return DecodedMessage(reason=(error.code.value, error.message))
+        accepted = [(device, batch_of(rows)) for device, grouped in batches.items() for rows in grouped]
+        rest = _rest_of(kept, message, pending.rejected, is_partial=bool(accepted))
+        if rest is None:
+            return DecodedMessage(accepted)
+        return DecodedMessage(accepted, (rest.code, rest.sentence[:MAX_MESSAGE]), rest.content())
+
+    def _is_repeatable(self, topic: str) -> bool:
+        return all(decoder.is_repeatable for decoder in self._decoders if decoder.takes(topic))
 
     async def run(self) -> None:
         """Store what arrives until cancelled."""
@@ -489,6 +524,27 @@ def group_rows(rows: Sequence[PendingRow], limit: int = ROWS_PER_BATCH) -> list[
             made.append(batch)
         batch.append(row)
     return made
+
+
+def _refused_before(kept: QuarantinedMessage, device: str, rows: Iterable[PendingRow]) -> Iterator[PendingRow]:
+    """Yield the rows of a device with the values that are in quarantine, as history."""
+    for row in rows:
+        values = {name: value for name, value in row.values.items() if kept.was_refused(device, name)}
+        if values:
+            yield row._replace(values=values, historical=True)
+
+
+def _rest_of(
+    kept: QuarantinedMessage, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
+) -> RejectedMessage | None:
+    """Return the part of a message that is still refused, None if there is none."""
+    for whole in rejected:
+        if not whole.refusals:
+            return whole
+    refusals = [
+        refusal for part in rejected for refusal in part.refusals if kept.was_refused(refusal.device, refusal.metric)
+    ]
+    return RejectedMessage.of(message, refusals, is_partial=is_partial or kept.partial) if refusals else None
 
 
 def _has_float(rows: Sequence[PendingRow], name: str) -> bool:

@@ -101,6 +101,7 @@ class RejectedMessage(NamedTuple):
         with contextlib.suppress(UnicodeDecodeError):
             content["text"] = message.payload[:MAX_RAW_BYTES].decode()
         if self.refusals:
+            content["partial"] = self.is_partial
             content["refused"] = [
                 {name: getattr(refusal, name) for name in _SHOWN if getattr(refusal, name)}
                 for refusal in self.refusals[:MAX_LISTED_REFUSALS]
@@ -134,10 +135,12 @@ class Decoder(Protocol):
     """Decoder of messages into readings. It may remember a bounded amount from earlier messages.
 
     `filters` are the topic filters that it needs, `retained` the last levels of the topics of `wants_retained`.
+    `is_repeatable`: a message means the same when it is decoded later.
     """
 
     filters: Sequence[str]
     retained: tuple[str, ...] = ()
+    is_repeatable = True
 
     def takes(self, topic: str) -> bool:
         """Return whether messages with this topic are for this decoder."""

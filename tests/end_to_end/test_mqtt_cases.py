@@ -23,7 +23,7 @@ from hub.app.mqtt import broker_check
 from hub.config.settings import load_settings
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.sparkplug.payload import COMPRESSED, PROTOBUF_PAYLOAD, DataType, SparkplugPayload, encode, metric
-from tests.conditions import until
+from tests.conditions import result_of, until
 from tests.end_to_end.bridged_hub import bridge_when, bridged_hub, connected, publish
 from tests.end_to_end.hub import Hub
 from tests.end_to_end.mqtt_peers import Publisher
@@ -348,7 +348,7 @@ async def corrected(broker: Mosquitto, hub: Hub) -> None:
             client = httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {await hub.admin()}"})
             async with client:
                 reasons = {entry["offset"]: entry["code"] for entry in await quarantine(hub)}
-                # A message is not a batch: a retry leaves it as it is.
+                # The settings and types are the same: a retry leaves everything as it is.
                 (await client.post("/api/v1/quarantine/retry", json={})).raise_for_status()
                 assert {entry["offset"]: entry["code"] for entry in await quarantine(hub)} == reasons
                 body = {"metric": "x", "type": "float"}
@@ -359,6 +359,21 @@ async def corrected(broker: Mosquitto, hub: Hub) -> None:
             if latest is not None and latest["latest"] and latest["latest"]["value"] == stored:
                 break
             await asyncio.sleep(0.05)
+
+
+async def retyped(broker: Mosquitto, hub: Hub) -> None:
+    """Make a metric a text: the text that was refused as a number is accepted from quarantine."""
+    await asyncio.to_thread(publish, broker, [("v/k1/n", "1.5"), ("v/k1/n", "idle")])
+
+    async def refused() -> list[dict[str, Any]] | None:
+        return [entry for entry in await quarantine(hub) if entry["device"] == "k1"] or None
+
+    assert len(await result_of(refused)) == 1
+    async with httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {await hub.admin()}"}) as client:
+        answer = await client.patch("/api/v1/devices/k1/metrics", json={"metric": "n", "type": "string"})
+    retried = answer.raise_for_status().json()["retried"]
+    assert (retried["accepted"], retried["readings"], retried["refused"]) == (1, 1, 0)
+    assert await refused() is None
 
 
 @pytest.mark.deadline(90)
@@ -390,6 +405,7 @@ async def test_reported_messages_are_stored_as_their_senders_mean_them(mosquitto
                     refused.setdefault(entry["device"], set()).add(value.get("metric", ""))
             assert refused == {device: {*names} for case in CASES for device, names in case.refused.items()}
             await corrected(broker, hub)
+            await retyped(broker, hub)
         for case in CASES:
             assert seen_by(check, case) == (case.latest, {device: {*names} for device, names in case.refused.items()})
         sentences = [rule["sentence"] for rule in check.rules()]

@@ -57,6 +57,9 @@ class HostApplication(Decoder):
     Without `groups` it listens to all groups. Raises ValueError if `host_id` is not one level of a topic.
     """
 
+    is_repeatable = False
+    """A message depends on its birth and on its place in the sequence."""
+
     def __init__(
         self,
         host_id: str = "",

@@ -19,9 +19,11 @@ from hub.ingest.validate import decode_entry
 from hub.journal.journal import Journal
 from hub.journal.refusals import Refusals
 from hub.model.batch import Batch, Entry, EntryKind, Series
+from hub.model.bridge import DecodedMessage
 from hub.model.identity import Identity, Role
 from hub.model.journal import QuarantinedEntry
 from hub.model.store import STORE_REFUSED, RefusedReadings
+from wire import device as messages
 from wire.errors import Code, WireError
 from wire.model import Metric, MetricType, Value
 
@@ -50,7 +52,12 @@ class Desk:
             metrics_of=lambda _: self.metrics,
             declare=self._declare,
             record=lambda device, _, kind, detail: self.events.append((device, kind, detail)),
+            decode_message=self._decode,
         )
+        self.decoded = DecodedMessage()
+
+    async def _decode(self, entry: Entry) -> DecodedMessage:
+        return self.decoded
 
     async def _declare(self, device: str, metrics: Sequence[Metric]) -> None:
         self.declared += metrics
@@ -99,6 +106,36 @@ async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> N
         batch = decode_entry(again, desk.metrics)
         assert (list(batch.times), batch.historical) == ([5], True)
         assert (dict(desk.journal.quarantine.index), desk.devices.device("d").durable.readings) == ({}, 1)
+
+
+async def test_a_message_of_a_broker_is_decoded_again(tmp_path: Path) -> None:
+    """What is valid becomes history. What is still refused gets an entry, with the time of arrival."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", code="type")
+        desk.declare("level")
+        batches = [(device, messages.Data(1, [7], {"level": [1.5]}, historical=True)) for device in ("d", "other")]
+        desk.decoded = DecodedMessage(batches, ("number", "too large"), b"the rest")
+        (outcome,) = (await desk.work.retry(ALL, OPERATOR)).outcomes
+        assert (outcome.reason, outcome.readings) == (("number", "too large"), 2)
+        assert [(entry.device, entry.kind) for entry in desk.shown] == [
+            ("d", EntryKind.BATCH), ("other", EntryKind.BATCH), ("d", EntryKind.QUARANTINE)
+        ]  # fmt: skip
+        (rest,) = await desk.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
+        assert (rest.payload, rest.reason, rest.received_ns) == (b"the rest", ("number", "too large"), 1)
+
+
+async def test_a_message_without_a_refused_value_leaves(tmp_path: Path) -> None:
+    """Its value has become a word for no value. Another one stays, with the newest reason."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("a", "b", code="type")
+        desk.decoded = DecodedMessage(reason=("topic", "no subscription takes this topic"))
+        report = await desk.work.retry(ALL, OPERATOR)
+        assert [outcome.reason for outcome in report.outcomes] == 2 * [desk.decoded.reason]
+        assert {entry.code for entry in desk.journal.quarantine.index.values()} == {"topic"}
+        desk.decoded = DecodedMessage()
+        report = await desk.work.retry(ALL, OPERATOR)
+        assert [(outcome.reason, outcome.readings) for outcome in report.outcomes] == 2 * [(None, 0)]
+        assert not desk.journal.quarantine.index
 
 
 async def test_floats_widen_an_integer_metric_also_on_a_retry(tmp_path: Path) -> None:

@@ -11,21 +11,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
+from hub.model.bridge import DecodedMessage
 from hub.mqtt import inbound as module
 from hub.mqtt import message as message_module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound, PendingRow, batch_of, group_rows
-from hub.mqtt.message import Decoded, Decoder, Message, TopicDecoder
+from hub.mqtt.message import Decoded, Decoder, Message, RejectedMessage, TopicDecoder
 from hub.mqtt.recent_readings import RecentReadings
+from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscriptions
 from tests.hub.mqtt.directory import Directory
 from tests.tasks import running_task
@@ -84,14 +88,15 @@ class Bench:
         self.durable: list[Entry] = []
         self.devices = Devices(journal, clock=lambda: 7, on_committed=self.durable.extend, latest_time_ns=lambda _: -1)
         self.directory = Directory()
+        self.decoders = [
+            *decoders,
+            MappedDecoder(TopicMapping("s/{device}/{metric}", "value")),
+            MappedDecoder(TopicMapping("j/{device}")),
+        ]
         self.inbound = Inbound(
             self.devices,
             self.directory,
-            [
-                *decoders,
-                MappedDecoder(TopicMapping("s/{device}/{metric}", "value")),
-                MappedDecoder(TopicMapping("j/{device}")),
-            ],
+            self.decoders,
             name="home",
             hub="f" * 32,
             subscriptions=Subscriptions([]),
@@ -290,6 +295,45 @@ async def test_a_message_that_cannot_be_read_is_charged_to_the_device_of_its_top
         entries = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
         assert [entry.device for entry in entries] == ["boiler", "mqtt.home"]
         assert bench.devices.device("boiler").durable.quarantined == 1
+
+
+async def test_refused_values_are_decoded_again(tmp_path: Path) -> None:
+    """Without the values beside them, which are stored, with the time of arrival. What still fails keeps its reason."""
+    async with running(tmp_path) as bench:
+        connection = FakeConnection()
+        bench.arrive(connection, 1, b'{"a": 1, "b": 2, "c": 1}', topic="j/boiler")
+        bench.arrive(connection, 2, b'{"a": "ERR", "b": 3, "c": "x"}', topic="j/boiler")
+        await bench.until(connection, [1, 2])
+        (entry,) = await bench.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
+        again = await bench.inbound.decode_again(entry)
+        assert (again.batches, again.reason) == ([], entry.reason)
+        bench.directory.series["boiler", "a"] = series = Series(9, "boiler", "a", "string", "")
+        bench.devices.device("boiler").metrics = {"a": series}
+        for decoder in bench.decoders:
+            decoder.forget("boiler", "a")
+        again = await bench.inbound.decode_again(entry)
+        ((device, data),) = again.batches
+        assert (device, data.time, data.historical) == ("boiler", [entry.received_ns], True)
+        assert data.values == {"a": ["ERR"]}
+        assert again.reason is not None
+        assert again.reason[1].startswith("c: x is not a number")
+        assert [refused["metric"] for refused in json.loads(again.rest)["refused"]] == ["c"]
+        elsewhere = replace(entry, payload=json.dumps({"topic": "gone/x", "payload_base64": ""}).encode())
+        assert await bench.inbound.decode_again(elsewhere) == DecodedMessage(
+            [], ("topic", "no subscription takes this topic"), ANY
+        )
+
+
+async def test_a_message_that_depends_on_others_is_not_decoded_again(tmp_path: Path) -> None:
+    """Its reason stays, and the decoder does not see it."""
+    decoder = FaultyDecoder("decode")
+    decoder.is_repeatable = False
+    async with running(tmp_path, decoder) as bench:
+        content = RejectedMessage(Message("x/1", b"1"), "out_of_order", "late").content()
+        reason = ("out_of_order", "late")
+        entry = Entry(EntryKind.QUARANTINE, "d", bench.inbound.epoch, 1, 7, "json", content, reason=reason)
+        assert await bench.inbound.decode_again(entry) == DecodedMessage(reason=reason)
+    assert not HostApplication().is_repeatable
 
 
 async def test_a_float_of_an_integer_metric_widens_it(tmp_path: Path) -> None:
