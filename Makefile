@@ -68,7 +68,7 @@ check: setup $(WEB)/node_modules/.ready ## check style, types, borders between p
 	npm --prefix $(WEB) run check || status=1; \
 	exit $$status
 
-# The types of the page are generated from the OpenAPI document, which is made from the structs of hub/http/answers.py.
+# The types of the page are generated from the OpenAPI document, which is made from the structs of the API.
 API_TYPES = $(PY) -m hub.http.openapi --schemas | npm --prefix $(WEB) run --silent api-types
 
 api-types: setup $(WEB)/node_modules/.ready ## generate the page's types from the API's structs

@@ -10,7 +10,8 @@ import msgspec
 from formats.rules import RulesError
 from hub.http.problem import Refusal
 from hub.http.routing import Operation
-from hub.http.trial import TrialBody, TrialFailed, TrialResult, TrialRunner, TrialsBusy, request_of
+from hub.http.trial import TrialFailed, TrialRunner, TrialsBusy, request_of
+from hub.http.trial_answers import TrialBody, TrialResult
 from hub.model.identity import Action
 
 

@@ -9,24 +9,11 @@ import pytest
 
 from formats.rules import Rules
 from hub.http import trial
-from hub.http.trial import TrialFailed, TrialRequest, TrialRunner, TrialsBusy, read_content, request_of
+from hub.http.trial import TrialFailed, TrialRunner, TrialsBusy, request_of
+from hub.http.trial_program import TrialRequest
 from tests.conditions import until
-from wire.model import MetricType
 
 LINE = '{"device": "boiler", "temp": 21.5}'
-
-
-def test_the_devices_of_the_content_are_asked_for_once() -> None:
-    """A type of the hub wins over the content, which is read a second time with it."""
-    asked: list[list[str]] = []
-
-    def types_of(devices: list[str]) -> dict[str, dict[str, MetricType]]:
-        asked.append(devices)
-        return {"boiler": {"temp": "string"}}
-
-    facts = json.loads(read_content(request_of(Rules(), LINE), types_of))
-    assert asked == [["boiler"]]
-    assert facts["metrics"][0]["type"] == "string"
 
 
 def test_content_that_is_no_text_is_refused() -> None:
