@@ -24,7 +24,7 @@ from agent_client.client import ConnectionState, Surroundings
 from agent_client.endpoint import AddressError, Endpoint, device_url
 from agent_client.tls import ClientTls
 from device_agent.batch import ReadingColumns, columns_of_rows
-from device_agent.catalogue import MetricCatalogue, check_time
+from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
@@ -152,14 +152,13 @@ class Agent:
     def _earlier_metrics(self) -> list[Metric]:
         """Return the metrics of earlier runs, without those whose type was corrected in the declarations of this run.
 
-        Batches that wait keep their values; the hub puts those that it cannot store in quarantine. Integer and float
-        are no correction: the metric is float.
+        Batches that wait keep their values; the hub puts those that it cannot store in quarantine.
         """
         declared = {metric.name: metric.type for metric in self._declared}
         return [
             known
             for known in self.spool.metrics.values()
-            if (new := declared.get(known.name, known.type)) == known.type or {new, known.type} == {"integer", "float"}
+            if not types_conflict(known.type, declared.get(known.name, known.type))
         ]
 
     async def __aexit__(self, exc_type: object, *rest: object) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from device_agent.errors import ReadingError
 from wire import limits
 from wire.errors import Code
-from wire.model import Metric, Value
+from wire.model import Metric, MetricType, Value
 
 
 class MetricCatalogue:
@@ -45,7 +45,7 @@ class MetricCatalogue:
         _check_definition(metric)
         if known is None and len(self.metrics) >= limits.MAX_METRICS:
             raise ReadingError(Code.TOO_MANY, metric.name, f"a device has at most {limits.MAX_METRICS} metrics")
-        if known is not None and known.type != metric.type and (known.type, metric.type) != ("integer", "float"):
+        if known is not None and types_conflict(known.type, metric.type):
             message = (
                 f"declared as {metric.type}, but it was {known.type} before: correct the type in the metrics that the "
                 "agent is opened with"
@@ -105,6 +105,11 @@ class MetricCatalogue:
         for metric in fresh:
             self.declare(metric)
         return columns
+
+
+def types_conflict(known: MetricType, declared: MetricType) -> bool:
+    """Return whether a metric cannot have both types. It can have integer and float: then it is float."""
+    return known != declared and {known, declared} != {"integer", "float"}
 
 
 def check_time(time_ns: Any) -> int:

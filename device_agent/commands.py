@@ -8,7 +8,7 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from agent_client.tls import (
 )
 from agent_client.trial import InputUnreadable, try_file
 from device_agent.agent import Agent, AgentOptions
+from device_agent.catalogue import types_conflict
 from device_agent.errors import AgentError, SpoolError
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, HostSource
@@ -42,11 +43,11 @@ from device_agent.spool.durable import DEFAULT_MAX_BYTES
 from device_agent.spool.status import read_definitions, read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
-from formats.rules import RulesError
+from formats.rules import Rules, RulesError
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.limits import MAX_DEVICE_ID
-from wire.model import MetricType, device_id_problem
+from wire.model import Metric, device_id_problem
 from wire.text import escaped, plural
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class UplinkOptions:
         Literal["debug", "info", "warning", "error"], typer.Option(help="Least level of log lines on standard error.")
     ] = "info"
 
-    def agent(self, *, when_full: Literal["drop", "wait"] = "drop") -> Agent:
-        """Return the agent for complete options. Raises AgentError for invalid ones."""
+    def agent(self, *, when_full: Literal["drop", "wait"] = "drop", metrics: Sequence[Metric] = ()) -> Agent:
+        """Return the agent for complete options, which declares these metrics. Raises AgentError for invalid ones."""
         assert self.spool is not None
         try:
             tls = client_tls(self.ca, self.client_certificate, self.client_key)
@@ -105,6 +106,7 @@ class UplinkOptions:
             device=self.device,
             token=self.token,
             spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
+            metrics=metrics,
             tags=dict(_tag(text) for text in self.tags or []),
             options=AgentOptions(self.wire_format, when_full=when_full, proxy=self.proxy, tls=tls),
         )
@@ -172,6 +174,7 @@ def serial(
     """Send the lines that a device writes to a serial port, until stopped. The device may be unplugged meanwhile.
 
     The format is detected from the first lines, or given by --format: JSON, CSV, NMEA 0183, key=value and others.
+    A metric keeps the type of earlier runs, unless --type names another one.
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
     """
     uplink, options = _with_earlier_format(uplink, options)
@@ -199,12 +202,14 @@ def try_input(
 
     The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
     decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
-    it. Exit code 1 if something was refused. Example: device-agent try /dev/ttyUSB0 --baud 9600
+    it, unless --type names another one. Exit code 1 if something was refused.
+    Example: device-agent try /dev/ttyUSB0 --baud 9600
     """
     is_port = target != "-" and Path(target).is_char_device()
     device = device or _default_device(Path(target) if is_port else None)
     foreign = _input(options, device)
-    types = _known_types(spool or _default_spool(device))
+    earlier = _earlier_metrics(spool or _default_spool(device))
+    types = {metric.name: metric.type for metric in (*earlier, *_corrected(earlier, foreign.rules))}
     foreign.known_type = lambda _, metric: types.get(metric)
     try:
         if is_port:
@@ -319,8 +324,10 @@ def _stream(
     log = set_up_log(uplink.log_level)
 
     async def work() -> int:
-        agent = uplink.agent(when_full="wait" if is_finite else "drop")
         assert uplink.spool is not None
+        foreign = source.health.input
+        metrics = [] if foreign is None else _corrected(_earlier_metrics(uplink.spool), foreign.rules)
+        agent = uplink.agent(when_full="wait" if is_finite else "drop", metrics=metrics)
         return await run_source(agent, source, deliver_to(agent), spool=uplink.spool, is_finite=is_finite, log=log)
 
     try:
@@ -366,12 +373,21 @@ def _default_device(port: Path | None) -> str:
     return _id_of(socket.gethostname() if port is None else f"{socket.gethostname()}-{port.name}")
 
 
-def _known_types(spool: Path) -> dict[str, MetricType]:
-    """Return the types that the metrics of a spool have; none if there is no spool that can be read."""
+def _earlier_metrics(spool: Path) -> list[Metric]:
+    """Return the metrics of a spool; none if there is no spool that can be read."""
     try:
-        return {metric.name: metric.type for metric in read_definitions(spool)}
+        return read_definitions(spool)
     except SpoolError:
-        return {}
+        return []
+
+
+def _corrected(earlier: Sequence[Metric], rules: Rules) -> list[Metric]:
+    """Return those of the earlier metrics to which the rules give another type, with that type."""
+    return [
+        msgspec.structs.replace(metric, type=named)
+        for metric in earlier
+        if (named := rules.types.get(metric.name)) and types_conflict(metric.type, named)
+    ]
 
 
 def _tag(text: str) -> tuple[str, str]:

@@ -166,6 +166,21 @@ async def test_replay_fails_where_lines_are_no_readings(peer: Peer, tmp_path: Pa
     assert peer.values("n") == [1, 3]
 
 
+async def test_a_type_of_the_command_wins_over_the_spool(peer: Peer, tmp_path: Path) -> None:
+    """Without it, the type of an earlier run stays, and values of another type are refused; `try` shows both."""
+    file, spool = tmp_path / "kiln.jsonl", str(tmp_path / "s")
+    corrected = ("--type", "level=float")
+    file.write_text('{"time": 1, "level": "high"}\n')
+    assert (await run("replay", str(file), "--hub", peer.url, "--spool", spool))[0] == 0
+    file.write_text('{"time": 2, "level": 20.5}\n')
+    for options, expected in (((), 1), (corrected, 0)):
+        tried = CliRunner().invoke(app, ["try", str(file), "--device", "kiln", "--spool", spool, *options])
+        assert tried.exit_code == expected, tried.stdout
+        assert (await run("replay", str(file), "--hub", peer.url, "--spool", spool, *options))[0] == expected
+    assert peer.values("level") == ["high", 20.5]
+    assert peer.hellos[-1].metrics == [Metric("level", "float")]
+
+
 async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Path) -> None:
     """Two agents of one device: the older one ends with 1 and says why."""
     options = ("run", "--device", "twin", "--hub", peer.url, "--spool")
