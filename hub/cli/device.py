@@ -114,7 +114,7 @@ def _named(devices: Sequence[str], count: int) -> str:
 def _table(devices: Sequence[dict[str, Any]]) -> Table:
     table = plain_table("device", "state", "last seen (UTC)", "metrics", "agent", numbers={"metrics"})
     for device in devices:
-        state = "online" if device["connected"] else "offline"
+        state = "online" if device["connected"] else "offline" if device["agent"] else "no agent"
         seen = time_text(device["seen"]) if device["seen"] else "never"
         table.add_row(*cells(device["device"], state, seen, len(device["metrics"]), device["agent"]))
     return table

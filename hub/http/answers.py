@@ -109,7 +109,7 @@ class DeviceDetails(Struct, frozen=True):
     epoch: str | None
     acked: int
     backlog: int
-    agent: str
+    agent: Annotated[str, Meta(description="Its agent, as it named itself last; empty if none has ever connected.")]
     tags: dict[str, str]
     clock_offset_ns: int | None
     clock_error_ns: int | None

@@ -30,6 +30,9 @@ CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 RETRY_MS = 1000
 """Upper bound of an agent's first reconnect delay: 10,000 agents return at 10,000 a second at most."""
 
+UNNAMED_AGENT = "unnamed agent"
+"""Name of an agent that has none in its hello. A device without a name of an agent has had no agent, only guests."""
+
 _DECODE = {format: codec.decode for format, codec in AGENT_MESSAGES.items()}
 _ENCODE = {format: codec.encode for format, codec in HUB_MESSAGES.items()}
 """Methods that all sessions share: each access to `codec.decode` would make an object of 80 bytes."""
@@ -316,7 +319,7 @@ class AgentSession:
         device = self._devices.device(hello.device)
         older = device.session
         if not hello.guest:
-            self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent)
+            self._directory.describe(hello.device, tags=hello.tags, agent=hello.agent or UNNAMED_AGENT)
         elif older is not None:
             raise WireError(Code.BUSY, f"{hello.device} is connected itself; stop its agent while the import runs")
         if self._is_closed:
@@ -349,7 +352,7 @@ class AgentSession:
         self._is_guest = hello.guest
         if not hello.guest:
             device.tags = hello.tags
-            device.agent = hello.agent
+            device.agent = hello.agent or UNNAMED_AGENT
             if not self._has_status:
                 device.sources = ()  # those that a newer agent reported before
         device.next_seq = hello.next_seq

@@ -12,6 +12,7 @@ from playwright.async_api import Page, expect
 from device_agent import Agent, Metric
 from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.import_command import import_result, start_import
 
 RANGES = ("5m", "1h", "15m", "24h", "5m")
 """The first is the one that the page opens with: each click switches to other data and back."""
@@ -64,6 +65,25 @@ async def test_readings_of_the_past_have_their_own_time(tmp_path: Path, chromium
         chart = page.get_by_test_id("chart")
         await expect(chart.locator(".plot")).to_have_count(1)
         await expect(chart.locator(".plot.empty")).to_have_count(0)
+
+
+@pytest.mark.deadline(120)
+async def test_a_device_that_was_only_imported_has_no_agent(tmp_path: Path, chromium: Path) -> None:
+    """Nothing of it went offline: the fleet, its page and `hub device list` say so."""
+    file = tmp_path / "archive.csv"
+    file.write_text("time,level\n1994-01-01T00:00:00Z,21.5\n")
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        token = await hub.token("gateway", "--devices", "*")
+        status, _, errors = await import_result(await start_import(hub, token, str(file), "--device", "archive"))
+        assert status == 0, errors
+        page = await open_page(browser, hub)
+        await expect(page.get_by_test_id("condition")).to_have_text("No agent")
+        await expect(page.get_by_test_id("chip-unconnected")).to_have_text("No agent 1")
+        await expect(page.get_by_test_id("chip-offline")).to_have_count(0)
+        await page.goto(f"{hub.url}/device/archive")
+        await expect(page.get_by_test_id("condition")).to_have_text("No agent")
+        await expect(page.locator(".fact").filter(has_text="Connected").locator("dd")).to_have_text("never")
+        assert " no agent " in await hub.run("device", "list", "--url", hub.url, "--token", await hub.admin())
 
 
 GAP = re.compile(r"No readings for (?:(\d+) min ?)?(?:(\d+) s)?")

@@ -332,6 +332,22 @@ async def test_an_agent_that_reports_no_status_has_no_sources(tmp_path: Path) ->
         assert device.state().sources == []
 
 
+async def test_a_device_that_only_guests_wrote_has_no_agent(tmp_path: Path) -> None:
+    """An agent that does not name itself is one, so that its device is offline when it leaves."""
+    async with running(tmp_path) as hub:
+        agents = []
+        for hello in (
+            messages.Hello("d", SECOND, 1, True, 0, agent="importer/1", guest=True),
+            messages.Hello("d", FIRST, 1, True, 0),
+            messages.Hello("d", FIRST, 1, True, 0, agent="boiler/2"),
+        ):
+            session, _ = hub.session()
+            await receive(session, hello)
+            session.close("done")
+            agents.append(hub.devices.device("d").state().agent)
+        assert agents == ["", "unnamed agent", "boiler/2"]
+
+
 async def test_a_batch_that_cannot_be_read_is_kept_and_rejected_under_its_number(tmp_path: Path) -> None:
     """Once: when it is sent again it is a duplicate. The batches after it are accepted."""
     async with running(tmp_path) as hub:

@@ -26,7 +26,7 @@ export interface DeviceRecord {
 /** Compare device names; numbers in them are compared as numbers. */
 export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
-export type Condition = "online" | "silent" | "offline";
+export type Condition = "online" | "silent" | "offline" | "unconnected";
 
 /** A connected device is silent after several usual intervals without a reading, but not before this time. */
 const SILENT_AFTER_MS = 60_000;
@@ -185,6 +185,11 @@ export function lastReading({ newest_ms, lastReading_ms }: DeviceRecord): number
   return newest_ms > 0 ? newest_ms : lastReading_ms;
 }
 
+/** Return whether an agent of the device has ever connected. If none has, its readings were imported, or it has none. */
+export function hasConnected({ connected, agent }: DeviceState): boolean {
+  return connected || (agent ?? "") !== "";
+}
+
 /** Return the sources of a device that do not work. */
 export function failedSources(state: DeviceState): SourceState[] {
   return (state.sources ?? []).filter(({ ok }) => !ok);
@@ -193,7 +198,7 @@ export function failedSources(state: DeviceState): SourceState[] {
 /** Return the condition of a device. It is silent only if this page would have received its readings. */
 export function conditionOf(record: DeviceRecord, now: number): Condition {
   const state = record.state.value;
-  if (!state.connected) return "offline";
+  if (!state.connected) return hasConnected(state) ? "offline" : "unconnected";
   const limit =
     record.interval_ms === null
       ? SILENT_WHEN_UNKNOWN_MS

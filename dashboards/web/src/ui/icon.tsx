@@ -60,7 +60,12 @@ export function Logo() {
   );
 }
 
-export const CONDITION_TEXTS: Record<Condition, string> = { online: "Online", silent: "Silent", offline: "Offline" };
+export const CONDITION_TEXTS: Record<Condition, string> = {
+  online: "Online",
+  silent: "Silent",
+  offline: "Offline",
+  unconnected: "No agent",
+};
 
 /** Shape of a connection that is being established. */
 export function DashedCircle() {
@@ -71,7 +76,7 @@ export function DashedCircle() {
   );
 }
 
-/** Shape of a condition: full for online, half for silent, a cross for offline. */
+/** Shape of a condition: full for online, half for silent, a cross for offline, empty for a device without an agent. */
 export function Shape({ condition }: { condition: Condition }) {
   return (
     <svg class={`shape ${condition}`} viewBox="0 0 10 10" aria-hidden="true">
@@ -81,6 +86,9 @@ export function Shape({ condition }: { condition: Condition }) {
           <circle cx="5" cy="5" r="4" fill="none" stroke="currentColor" stroke-width="1.6" />
           <path d="M5 1a4 4 0 0 1 0 8z" fill="currentColor" />
         </>
+      )}
+      {condition === "unconnected" && (
+        <circle cx="5" cy="5" r="4" fill="none" stroke="currentColor" stroke-width="1.6" />
       )}
       {condition === "offline" && (
         <path d="M2 2l6 6M8 2 2 8" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" />

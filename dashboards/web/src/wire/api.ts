@@ -160,6 +160,7 @@ export interface components {
             epoch: string | null;
             acked: number;
             backlog: number;
+            /** @description Its agent, as it named itself last; empty if none has ever connected. */
             agent: string;
             tags: {
                 [key: string]: string;

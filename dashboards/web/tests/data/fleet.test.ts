@@ -1,5 +1,5 @@
 import { expect, test, vi } from "vitest";
-import { FleetStore, failedSources, lastReading } from "../../src/data/fleet";
+import { conditionOf, FleetStore, failedSources, lastReading } from "../../src/data/fleet";
 
 test("a retired device leaves the fleet, remains known, and returns when it connects", () => {
   const fleet = new FleetStore();
@@ -40,6 +40,17 @@ test("only sources that do not work have failed", () => {
   const failed = { name: "b", ok: false, since: 1, error: "no connection" };
   expect(failedSources({ device: "d", connected: true, sources: [works, failed] })).toEqual([failed]);
   expect(failedSources({ device: "d", connected: true })).toEqual([]);
+});
+
+test("a device whose agent has never connected is not offline", () => {
+  const fleet = new FleetStore();
+  fleet.receiveFleet([
+    { device: "imported", connected: false },
+    { device: "importing", connected: true },
+    { device: "left", connected: false, agent: "telemetry-hub-agent/1" },
+  ]);
+  const conditions = [...fleet.records.values()].map((record) => conditionOf(record, 0));
+  expect(conditions).toEqual(["unconnected", "online", "offline"]);
 });
 
 test("the last reading of a device that is not connected has its own time, not the time of its import", async () => {

@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { retireDevice } from "../../data/api";
-import { conditionOf, type DeviceRecord, failedSources, lastReading } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, hasConnected, lastReading } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { ago, clockOffset, dateTime, duration, now, pageNow, shortDuration } from "../../data/time";
@@ -44,7 +44,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
       </div>
       <SourceFaults sources={failedSources(state)} />
       <dl class="facts box">
-        <Fact name={state.connected ? "Connected for" : "Offline since"}>
+        <Fact name={state.connected ? "Connected for" : hasConnected(state) ? "Offline since" : "Connected"}>
           <Since record={record} />
         </Fact>
         <Fact name="Last reading">
@@ -86,6 +86,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
 
 function Since({ record }: { record: DeviceRecord }) {
   const { connected, since } = record.state.value;
+  if (!hasConnected(record.state.value)) return <>never</>;
   const since_ms = (since ?? 0) / 1e6;
   if (since_ms === 0) return <>{connected ? "just now" : "never seen"}</>;
   if (connected) {

@@ -42,6 +42,8 @@ interface FleetList {
 
 const words = signal("");
 const condition = signal<Condition | null>(null);
+
+const NONE: Record<Condition, number> = { online: 0, silent: 0, offline: 0, unconnected: 0 };
 const sorting = signal<Sorting>({ key: "state", down: false });
 
 const SORTS: Record<SortKey, string> = {
@@ -74,7 +76,7 @@ export function FleetPage() {
 
 /** Return the sorted list: immediately after a change of the filter, otherwise once per second. */
 function useFleetList(): FleetList {
-  const [list, setList] = useState<FleetList>({ records: [], counts: { online: 0, silent: 0, offline: 0 } });
+  const [list, setList] = useState<FleetList>({ records: [], counts: NONE });
   const sortedAt = useRef(0);
   const update = () => {
     sortedAt.current = performance.now();
@@ -93,9 +95,9 @@ function FleetBar({ counts }: FleetList) {
   return (
     <div class="fleet-bar bar">
       <div class="chips">
-        <Chip amount={counts.online + counts.silent + counts.offline} value={null} />
+        <Chip amount={Object.values(counts).reduce((sum, amount) => sum + amount, 0)} value={null} />
         <Chip amount={counts.online} value="online" />
-        {(["silent", "offline"] as const).map(
+        {(["silent", "offline", "unconnected"] as const).map(
           (value) =>
             (counts[value] > 0 || condition.value === value) && (
               <Chip key={value} amount={counts[value]} value={value} />
@@ -154,7 +156,7 @@ function Chip({ amount, value }: { amount: number; value: Condition | null }) {
         condition.value = condition.peek() === value ? null : value;
       }}
     >
-      {(value === "silent" || value === "offline") && <Shape condition={value} />}
+      {value !== null && value !== "online" && <Shape condition={value} />}
       {value === null ? "All" : CONDITION_TEXTS[value]} {count(amount)}
     </button>
   );
@@ -238,7 +240,7 @@ interface FleetEntry {
   condition: Condition;
 }
 
-const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2 };
+const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2, unconnected: 3 };
 const ORDERS: Record<SortKey, (a: FleetEntry, b: FleetEntry) => number> = {
   state: (a, b) => severityOf(a) - severityOf(b),
   name: (a, b) => compareNames(a.record.device, b.record.device),
@@ -255,7 +257,7 @@ function severityOf({ record, condition }: FleetEntry): number {
 /** Return the devices that match the search and the chosen condition, sorted. */
 function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {
   const now = hubNow();
-  const counts: Record<Condition, number> = { online: 0, silent: 0, offline: 0 };
+  const counts = { ...NONE };
   const entries: FleetEntry[] = [];
   for (const record of hub.fleet.records.values()) {
     const text = [record.device, ...Object.values(record.state.peek().tags ?? {})].join(" ");
