@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,7 @@ async def test_readings_are_retried_after_the_conflict_ends(tmp_path: Path, infl
     measurements for the devices they are stored, and the accounting equals the store's own count."""
     access = influxdb2.fresh()
     settings = tmp_path / "hub.toml"
-    names = ("url", "token", "org", "bucket")
-    settings.write_text("[store]\n" + "".join(f"{name} = {json.dumps(getattr(access, name))}\n" for name in names))
+    settings.write_text(access.settings())
     hub = Hub(tmp_path / "data", options=("--config", str(settings)))
     await hub.start()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +134,7 @@ async def test_every_type_has_its_own_field_in_influxdb(tmp_path: Path, influxdb
     them as one history, also after a restart; a comparison with the journal misses nothing."""
     access = influxdb2.fresh()
     settings = tmp_path / "hub.toml"
-    names = ("url", "token", "org", "bucket")
-    settings.write_text("[store]\n" + "".join(f"{name} = {json.dumps(getattr(access, name))}\n" for name in names))
+    settings.write_text(access.settings())
     hub = Hub(tmp_path / "data", options=("--config", str(settings)))
     await hub.start()
     try:

@@ -71,8 +71,7 @@ async def test_readings_that_influxdb_lost_are_found_and_written_again(
     audit finds what is missing by series and time, and names the command. After that the audit balances."""
     access = influxdb2.fresh()
     config = tmp_path / "hub.toml"
-    names = ("url", "token", "org", "bucket")
-    config.write_text("[store]\n" + "".join(f"{name} = {json.dumps(getattr(access, name))}\n" for name in names))
+    config.write_text(access.settings())
     async with running_hub(tmp_path / "data", options=("--config", str(config))) as hub:
         await send(hub, "pump", 0)
         with influxdb2.down():

@@ -4,7 +4,6 @@ are acknowledged throughout, and afterwards every reading is stored once."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -76,10 +75,7 @@ def server_down(server: InfluxdbServer, settings: Path) -> Outage:
         with server.down(kill=True):
             yield
 
-    access = server.fresh()
-    names = ("url", "token", "org", "bucket", "user", "password")
-    given = {name: getattr(access, name) for name in names if getattr(access, name)}
-    settings.write_text("[store]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
+    settings.write_text(server.fresh().settings())
     return Outage(away, "does not answer", ("--config", str(settings)))
 
 

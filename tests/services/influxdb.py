@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class Access:
     token: str = ""
     user: str = ""
     password: str = ""
+
+    def settings(self) -> str:
+        """Return the settings of a hub that has its store here."""
+        names = ("url", "token", "org", "bucket", "user", "password")
+        given = {name: getattr(self, name) for name in names if getattr(self, name)}
+        return "[store]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
 
 
 class _Version(Protocol):
