@@ -143,26 +143,21 @@ function MetricForm({ device, metric, onSaved }: FormProps) {
             ))}
           </select>
         </Field>
-        <Field name="Unit" hint="Only shown: no value is converted.">
-          <input
-            class="field"
-            maxLength={MAX_UNIT}
-            autocomplete="off"
-            data-testid="metric-unit"
-            value={values.unit}
-            onInput={(event) => set({ unit: event.currentTarget.value })}
-          />
-        </Field>
-        <Field name="Description">
-          <input
-            class="field"
-            maxLength={MAX_DESCRIPTION}
-            autocomplete="off"
-            data-testid="metric-description"
-            value={values.description}
-            onInput={(event) => set({ description: event.currentTarget.value })}
-          />
-        </Field>
+        <TextField
+          name="Unit"
+          hint="Only shown: no value is converted."
+          maxLength={MAX_UNIT}
+          testId="metric-unit"
+          value={values.unit}
+          change={(unit) => set({ unit })}
+        />
+        <TextField
+          name="Description"
+          maxLength={MAX_DESCRIPTION}
+          testId="metric-description"
+          value={values.description}
+          change={(description) => set({ description })}
+        />
       </div>
       {problem !== null && (
         <p class="problem" role="alert">
@@ -178,6 +173,31 @@ function MetricForm({ device, metric, onSaved }: FormProps) {
         </button>
       </div>
     </form>
+  );
+}
+
+interface TextFieldProps {
+  name: string;
+  hint?: string;
+  maxLength: number;
+  testId: string;
+  value: string;
+  change: (text: string) => void;
+}
+
+/** Field for a text that can be empty. */
+function TextField({ name, hint, maxLength, testId, value, change }: TextFieldProps) {
+  return (
+    <Field name={name} hint={hint}>
+      <input
+        class="field"
+        maxLength={maxLength}
+        autocomplete="off"
+        data-testid={testId}
+        value={value}
+        onInput={(event) => change(event.currentTarget.value)}
+      />
+    </Field>
   );
 }
 
