@@ -65,9 +65,9 @@ def import_files(
 ) -> None:
     """Import files of readings as history: charts show them, latest values do not change.
 
-    What the options do not describe is detected in the file. Each reading is acknowledged when it is
-    on the disk of the hub. After an interruption of the import or of the hub the same command continues, and stores
-    nothing twice. Refused lines and values are reported with their line and the reason, and the exit code is 1.
+    What the options do not describe is detected in the file. Each reading is acknowledged when it is on the disk of the
+    hub. After an interruption of the import or of the hub the same command continues, and stores nothing twice. Refused
+    lines and values are reported with their line and the reason, and the exit code is 1.
 
     Examples:  hub import old.lp.gz --dry-run  ·  hub import log.csv --device boiler-1 --zone Europe/Berlin
     """

@@ -76,7 +76,7 @@ class MetricRoutes:
         return answers.DescribedMetric(
             **asdict(self.status.metric(series)),
             earlier_names=[name for name in series.names if name != series.metric],
-            earlier_types=[type for type in series.types if type != series.type],
+            earlier_types=[earlier for earlier in series.types if earlier != series.type],
         )
 
 
