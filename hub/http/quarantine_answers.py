@@ -57,6 +57,7 @@ class QuarantinedMessage(QuarantinedBatch, frozen=True, kw_only=True):
     text: Annotated[str, Meta(description="The message as JSON. A `…` stands for omitted content.")]
     shortened: Annotated[bool, Meta(description="Whether something is omitted from `text`.")]
     advice: str
+    retryable: Annotated[bool, Meta(description="Whether a retry can accept it, after its cause is corrected.")]
 
 
 class CodeCount(Struct, frozen=True):
@@ -69,6 +70,7 @@ class CodeCount(Struct, frozen=True):
     oldest_ns: TimeNs
     newest_ns: TimeNs
     advice: str
+    retryable: Annotated[bool, Meta(description="Whether a retry can accept them, after their cause is corrected.")]
 
 
 class DeviceCodeCount(Struct, frozen=True):

@@ -20,7 +20,7 @@ from hub.http.quarantine_text import readable, refused_content, remediation
 from hub.http.routing import Operation
 from hub.ingest.quarantine_actions import QuarantineActions, QuarantineSelection, RetryReport
 from hub.journal.journal import Journal
-from hub.model.batch import Entry
+from hub.model.batch import SOURCE_REFUSED, Entry
 from hub.model.identity import Action, Identity
 from hub.model.journal import QuarantinedEntry
 from wire import limits
@@ -105,6 +105,7 @@ class QuarantineRoutes:
             text=text,
             shortened=shortened,
             advice=remediation(batch.code),
+            retryable=batch.code != SOURCE_REFUSED,
         )
 
     @Operation(
@@ -217,6 +218,7 @@ def _code_count(code: str, entries: list[QuarantinedEntry]) -> answers.CodeCount
         oldest_ns=min(entry.received_ns for entry in entries),
         newest_ns=max(entry.received_ns for entry in entries),
         advice=remediation(code),
+        retryable=code != SOURCE_REFUSED,
     )
 
 

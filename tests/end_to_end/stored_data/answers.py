@@ -40,7 +40,8 @@ async def answers_of(hub: Hub) -> dict[str, Any]:
 
 async def message_of(hub: Hub, offset: int) -> dict[str, Any]:
     """Return a message in quarantine, readable, without the advice and what earlier versions did not return."""
-    return without(await hub.get(f"/api/v1/quarantine/{offset}"), "advice", "partial", "values", "readings", "raw")
+    message = await hub.get(f"/api/v1/quarantine/{offset}")
+    return without(message, "advice", "retryable", "partial", "values", "readings", "raw")
 
 
 def without(answer: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -181,6 +181,6 @@ def test_a_message_that_a_bridge_could_not_read_has_its_own_remediation(code: st
 
 
 def test_the_advice_says_that_a_retry_cannot_help() -> None:
-    """The page offers no retry for advice with these words. A message of a broker is decoded again."""
+    """A report of a source contains nothing to accept. A message of a broker is decoded again."""
     assert "A retry cannot help" in remediation(SOURCE_REFUSED)
     assert all("A retry cannot help" not in remediation(code) for code in MESSAGE_CODES)

@@ -42,11 +42,6 @@ export function payloadUrl(offset: number): string {
   return withBase(`/api/v1/quarantine/${offset}/payload`);
 }
 
-/** Return whether a retry can accept messages of a reason. The hub's advice says so when none can. */
-export function isRetryUseful(advice: string): boolean {
-  return !advice.includes("A retry cannot help");
-}
-
 /** Return the result of a retry as a sentence. */
 export function describeRetry({ selected, accepted, readings, reasons }: RetryTotal): string {
   const parts = [];

@@ -57,6 +57,8 @@ export interface components {
             oldest_ns: number;
             newest_ns: number;
             advice: string;
+            /** @description Whether a retry can accept them, after their cause is corrected. */
+            retryable: boolean;
         };
         /** @description Answer that a WebSocket endpoint would give to the caller. */
         ConnectionCheck: {
@@ -503,6 +505,8 @@ export interface components {
             /** @description Whether something is omitted from `text`. */
             shortened: boolean;
             advice: string;
+            /** @description Whether a retry can accept it, after its cause is corrected. */
+            retryable: boolean;
         };
         /** @description A refused value of a batch or message: its row in the batch and its time, and why it was refused, if known. */
         QuarantinedValue: {

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { describeRetry, hasChanged, isRetryUseful, QuarantineList } from "../../src/data/quarantine";
+import { describeRetry, hasChanged, QuarantineList } from "../../src/data/quarantine";
 import type { QuarantineCounts, QuarantinedBatch } from "../../src/wire/api";
 
 function message(offset: number, code = "empty"): QuarantinedBatch {
@@ -19,7 +19,7 @@ function message(offset: number, code = "empty"): QuarantinedBatch {
 function countsOf(messages: QuarantinedBatch[]): QuarantineCounts {
   const codes = [...new Set(messages.map(({ code }) => code))].map((code) => {
     const entries = messages.filter((one) => one.code === code).length;
-    return { code, entries, devices: 1, size_bytes: entries, oldest_ns: 0, newest_ns: 0, advice: "" };
+    return { code, entries, devices: 1, size_bytes: entries, oldest_ns: 0, newest_ns: 0, advice: "", retryable: true };
   });
   return {
     entries: messages.length,
@@ -160,12 +160,5 @@ describe("describeRetry", () => {
     expect(describeRetry({ selected: 0, accepted: 0, readings: 0, refused: 0, reasons: {} })).toBe(
       "Nothing was retried: no message in quarantine matches.",
     );
-  });
-});
-
-describe("isRetryUseful", () => {
-  it("is false for advice that excludes it", () => {
-    expect(isRetryUseful("Correct the settings. A retry cannot help: delete the entry.")).toBe(false);
-    expect(isRetryUseful("Correct its cause, then retry.")).toBe(true);
   });
 });

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.http.routes.quarantine import MAX_DEVICE_COUNTS, count
+from hub.model.batch import SOURCE_REFUSED
 from hub.model.journal import QuarantinedEntry
 
 held_entries = st.builds(
@@ -35,6 +36,13 @@ def test_every_entry_is_counted_once_by_reason_and_by_device(entries: list[Quara
         assert (counted.oldest_ns, counted.newest_ns) == (min(times), max(times))
     for ranked in ([counted.entries for counted in counts.codes], [counted.entries for counted in counts.devices]):
         assert ranked == sorted(ranked, reverse=True)
+
+
+def test_all_but_reports_of_sources_can_be_retried() -> None:
+    """Batches are validated again, messages of brokers decoded again."""
+    expected = {"type_conflict": True, "field_conflict": True, "decoder": True, SOURCE_REFUSED: False}
+    held = [QuarantinedEntry(offset, "d", code, 0, 1) for offset, code in enumerate(expected, 1)]
+    assert {counted.code: counted.retryable for counted in count(held, dropped=0).codes} == expected
 
 
 def test_only_the_devices_with_most_entries_are_listed() -> None:

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { errorText } from "../../data/api";
 import { count, plural } from "../../data/number_format";
-import { type Filter, fetchMessage, isRetryUseful, payloadUrl, type QuarantineList } from "../../data/quarantine";
+import { type Filter, fetchMessage, payloadUrl, type QuarantineList } from "../../data/quarantine";
 import { dateTime, now } from "../../data/time";
 import { WithCode } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
@@ -180,7 +180,7 @@ function OpenedMessage({ message, actions }: { message: QuarantinedBatch; action
         offset={offset}
         actions={actions}
         shortened={loaded?.shortened ?? false}
-        isRetryUseful={loaded === null || isRetryUseful(loaded.advice)}
+        retryable={loaded?.retryable ?? true}
       />
     </div>
   );
@@ -238,15 +238,15 @@ interface MessageActionsProps {
   offset: number;
   actions: Actions | null;
   shortened: boolean;
-  isRetryUseful: boolean;
+  retryable: boolean;
 }
 
-function MessageActions({ offset, actions, shortened, isRetryUseful }: MessageActionsProps) {
+function MessageActions({ offset, actions, shortened, retryable }: MessageActionsProps) {
   return (
     <div class="bar">
       {actions !== null && (
         <>
-          {isRetryUseful && (
+          {retryable && (
             <button type="button" class="button primary" data-testid="retry" onClick={() => actions.retryOne(offset)}>
               <Icon name="retry" />
               Retry
@@ -282,16 +282,16 @@ interface BulkProps {
   actions: Actions;
   filter: Filter;
   total: number;
-  isRetryUseful?: boolean;
+  retryable?: boolean;
   /** Names the messages, after the verb. */
   children: ComponentChildren;
 }
 
 /** Buttons that retry or delete all messages of a filter. */
-export function BulkActions({ actions, filter, total, isRetryUseful = true, children }: BulkProps) {
+export function BulkActions({ actions, filter, total, retryable = true, children }: BulkProps) {
   return (
     <>
-      {isRetryUseful && (
+      {retryable && (
         <button type="button" class="button" onClick={() => actions.retryAll(filter, total)}>
           <Icon name="retry" />
           <span>Retry {children}</span>

@@ -5,7 +5,7 @@ import { errorText } from "../../data/api";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
-import { describeRetry, type Filter, isRetryUseful, QuarantineList } from "../../data/quarantine";
+import { describeRetry, type Filter, QuarantineList } from "../../data/quarantine";
 import { ago, now } from "../../data/time";
 import { Confirmation, type ConfirmationRequest, WithCode } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
@@ -154,7 +154,7 @@ interface ReasonProps {
 }
 
 function Reason({ list, codeCount, actions }: ReasonProps) {
-  const { code, entries, devices, newest_ns, advice } = codeCount;
+  const { code, entries, devices, newest_ns, advice, retryable } = codeCount;
   const selected = list.filter.value.code === code;
   return (
     <li class={`reason box ${selected ? "chosen" : ""}`} data-testid="reason" data-code={code}>
@@ -178,12 +178,7 @@ function Reason({ list, codeCount, actions }: ReasonProps) {
       </p>
       {actions !== null && (
         <div class="bar">
-          <BulkActions
-            actions={actions}
-            filter={{ code, device: null }}
-            total={entries}
-            isRetryUseful={isRetryUseful(advice)}
-          >
+          <BulkActions actions={actions} filter={{ code, device: null }} total={entries} retryable={retryable}>
             all<span class="hidden-text"> with {code}</span>
           </BulkActions>
         </div>
