@@ -1,6 +1,6 @@
 /** The page “Try it”: content that is read by the hub and not stored. */
 
-import type { Rules, TrialResult, TriedMetric, TriedRow } from "../wire/api";
+import type { QuarantinedMessage, Rules, TrialResult, TriedMetric, TriedRow } from "../wire/api";
 import { request } from "./api";
 
 /** Bytes of content in one trial: a request to the hub has at most 64 KiB, and JSON escapes some characters. */
@@ -109,6 +109,11 @@ function itemsOf(list: string): string[] {
     .split(",")
     .map((item) => item.trim())
     .filter((item) => item !== "");
+}
+
+/** Return the text of an entry in quarantine: what a broker or a source sent, or else the message of the agent. */
+export function textOf({ raw, text }: Pick<QuarantinedMessage, "raw" | "text">): string {
+  return raw ?? text;
 }
 
 /** Read content on the hub. Throws ApiError. */

@@ -15,6 +15,7 @@ import {
   MAX_CONTENT_BYTES,
   NO_SETTINGS,
   type Settings,
+  textOf,
   trialBody,
   tryContent,
 } from "../data/trial";
@@ -37,7 +38,7 @@ export function TryPage() {
     const entry = new URLSearchParams(window.location.search).get("entry");
     if (entry === null || !/^\d+$/.test(entry)) return;
     fetchMessage(Number(entry)).then(
-      (message) => setContent({ text: beginningOf(message.text).text }),
+      (message) => setContent({ text: beginningOf(textOf(message)).text }),
       (error: unknown) => setHint(asSentence(errorText(error))),
     );
   }, []);

@@ -6,6 +6,7 @@ import {
   inputsFor,
   MAX_CONTENT_BYTES,
   NO_SETTINGS,
+  textOf,
   trialBody,
 } from "../../src/data/trial";
 import type { TrialResult } from "../../src/wire/api";
@@ -129,5 +130,12 @@ describe("inputsFor", () => {
   it("needs a file of rules only if there are some", () => {
     expect(inputsFor("\n").some(({ text }) => text.includes("--rules"))).toBe(false);
     expect(inputsFor('format = "csv"\n').every(({ text }) => text.includes("--rules rules.toml"))).toBe(true);
+  });
+});
+
+describe("textOf", () => {
+  it("is what a broker or a source sent, if the entry has it", () => {
+    expect(textOf({ raw: "temp=high", text: '{"topic": "t"}' })).toBe("temp=high");
+    expect(textOf({ raw: null, text: '{"type": "data"}' })).toBe('{"type": "data"}');
   });
 });
