@@ -193,7 +193,7 @@ async def test_a_hub_that_was_killed_is_seen_and_recorded(tmp_path: Path, chromi
             await agent.receive()
             page = await open_page(browser, hub, "/device/d")
             await page.get_by_test_id("connected-for").wait_for()
-            assert await page.get_by_text("known until").count() == 0
+            await page.get_by_text("known until").wait_for(state="detached")  # until the page is connected itself
             assert [event["kind"] for event in await runs(hub)] == ["hub started"]
             await hub.kill()
             await page.get_by_text("known until").wait_for()
