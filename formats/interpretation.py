@@ -332,8 +332,8 @@ class Interpreter:
         for refused in record.refused:
             if not self._rules.columns or refused.name in self._rules.columns:
                 metric = legal_metric(self._wanted(prefix, refused.name, record.schema))
-                error = ValueRefused(refused.code, refused.reason, refused.setting)
-                refusals.append(_refusal(record, error, metric, refused.value, device))
+                cause = ValueRefused(refused.code, refused.reason, refused.setting)
+                refusals.append(_refusal(record, cause, metric, refused.value, device))
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
 
     def _wanted(self, prefix: str, name: str, schema: Schema) -> str:

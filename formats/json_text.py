@@ -221,9 +221,7 @@ def flat_values(content: Mapping[Any, object]) -> tuple[dict[str, object], list[
     return values, refused
 
 
-def flatten(
-    path: str, value: object, values: dict[str, object], refused: list[RefusedValue], depth: int = 2
-) -> None:
+def flatten(path: str, value: object, values: dict[str, object], refused: list[RefusedValue], depth: int = 2) -> None:
     """Add all values below a name. Nested names are joined by ".", list items are numbered or named by themselves.
 
     The values of a name that occurs again are added to `refused`. Raises FrameRefused.

@@ -66,7 +66,8 @@ class DecodedRow(NamedTuple):
 class MessagePlan(NamedTuple):
     """The metrics of a shape, in the order of its fields. `time` is the place of the time, -1 for none.
 
-    `stored` marks the fields that are stored, None if all are. `colons` are those between and in the names. The plan holds as long as the `revision` of the types.
+    `stored` marks the fields that are stored, None if all are. `colons` are those between and in the names. The plan
+    holds as long as the `revision` of the types.
     """
 
     device: str

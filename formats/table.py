@@ -72,9 +72,9 @@ _ANNOTATED_TYPES: dict[str, MetricType] = {
 class ColumnLayout:
     """Meaning of the columns of one table: its names, the columns with the time, and the declared facts.
 
-    `long` are the columns of metric and value if each record contains one reading, and `unit` is the column of its unit,
-    -1 for none. `tags` are the columns with tags and
-    the measurement, `constants` are those that all records have.
+    `long` are the columns of metric and value if each record contains one reading, and `unit` is the column of its
+    unit, -1 for none. `tags` are the columns with tags and the measurement, `constants` are those that all records
+    have.
     """
 
     names: list[str]

@@ -271,7 +271,7 @@ class Inbound:
         """Decode a message in quarantine by the settings and types of now, without the values that are stored.
 
         The metrics of its values are declared. If the entry has only the beginning of the message, or its values cannot
-        be told from stored ones, its reason stays. Raises WireError while no metrics can be declared.
+        be distinguished from stored ones, its reason stays. Raises WireError while no metrics can be declared.
         """
         kept = read_quarantined(entry.payload)
         message = None if kept is None else kept.message(entry.received_ns)

@@ -140,7 +140,7 @@ class Decoder(Protocol):
 
     filters: Sequence[str]
     retained: tuple[str, ...] = ()
-    is_repeatable = True
+    is_repeatable: bool = True
 
     def takes(self, topic: str) -> bool:
         """Return whether messages with this topic are for this decoder."""

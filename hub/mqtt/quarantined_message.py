@@ -45,8 +45,8 @@ class QuarantinedMessage(Struct, frozen=True):
         return not self._has_stored_values or QuarantinedValue(device, metric) in self.refused
 
     def is_ambiguous(self, counts: Counter[tuple[str, str]]) -> bool:
-        """Return whether refused values cannot be told from stored ones; `counts` are the values that can be read now,
-        by device and metric."""
+        """Return whether refused values cannot be distinguished from stored ones; `counts` are the values that can be
+        read now, by device and metric."""
         if not self._has_stored_values:
             return False
         if len(self.refused) >= MAX_LISTED_REFUSALS or not all(value.metric for value in self.refused):

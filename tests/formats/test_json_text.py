@@ -124,6 +124,6 @@ def test_a_second_time_or_device_refuses_the_record() -> None:
     ],
 )
 def test_a_repeated_name_in_a_fixed_structure_refuses_the_frame(format: str, frame: str) -> None:
-    """Which part it means is not known."""
+    """The part that it means is not known."""
     content = read(frame, format=format)
     assert (content.values, content.codes) == ([], [(1, "ambiguous")])

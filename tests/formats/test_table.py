@@ -125,11 +125,16 @@ def test_lines_of_dashes_in_a_table_are_skipped() -> None:
 def test_a_column_unit_has_the_unit_of_each_reading() -> None:
     """A reading with another unit than its metric is refused alone."""
     lines = ["time,device,metric,value,unit"]
-    lines += [f"2026-01-31T12:00:0{n}Z,d,{m},{n},{u}" for n, (m, u) in enumerate([("t", "degC"), ("p", "hPa"), ("t", "K")])]
+    lines += [
+        f"2026-01-31T12:00:0{n}Z,d,{m},{n},{u}" for n, (m, u) in enumerate([("t", "degC"), ("p", "hPa"), ("t", "K")])
+    ]
     content = read("\n".join(lines))
     assert content.values == [{"t": 0.0}, {"p": 1.0}]
     assert content.codes == [(4, "unit")]
-    assert {name: found.unit for name, found in content.reading.interpreter.metrics["d"].items()} == {"t": "°C", "p": "hPa"}
+    assert {name: found.unit for name, found in content.reading.interpreter.metrics["d"].items()} == {
+        "t": "°C",
+        "p": "hPa",
+    }
 
 
 @pytest.mark.parametrize("name", ["time", "Datum", "timestamp"])

@@ -109,7 +109,7 @@ async def test_a_batch_that_is_valid_now_becomes_historical(tmp_path: Path) -> N
 
 
 async def test_a_message_of_a_broker_is_decoded_again(tmp_path: Path) -> None:
-    """What is valid becomes history. What is still refused gets an entry, with the time of arrival."""
+    """Valid values become history. Values that are still refused get an entry, with the time of arrival."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", code="type")
         desk.declare("level")

@@ -147,7 +147,7 @@ def test_a_boolean_is_no_value_of_a_described_text() -> None:
     ],
 )
 def test_a_preset_knows_the_device_of_a_topic(text: str, topic: str, device: str) -> None:
-    """What is refused of its messages is charged to it."""
+    """It is charged with the refused values of its messages."""
     assert preset_decoder(text).device_of(topic) == device
 
 
