@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import tomllib
 from dataclasses import asdict, dataclass
-from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from typer import Option
 
-from formats.custom import FunctionError, UserFunction, load_function
+from agent_client.rule_files import load_user_function, rule_fields_in, zone_of
+from formats.custom import UserFunction
 from formats.rules import Format, Rules, RulesError, rules_of
 from wire.model import MetricType
 
@@ -93,7 +91,7 @@ class RuleOptions:
         """Return the settings in the file and these options, which win. Raises RulesError."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         path = given.pop("rules", None)
-        fields = {} if path is None else _fields_in(path)
+        fields = {} if path is None else rule_fields_in(path)
         given.pop("function", None)
         for option, name in _PAIRS.items():
             pairs = dict(_pair(option, text) for text in given.pop(option, ()))
@@ -116,17 +114,7 @@ class RuleOptions:
 
         Raises RulesError.
         """
-        path = self.function
-        if path is None:
-            return None
-        try:
-            return load_function(path.read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise RulesError(f"{path} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise RulesError(f"{path} is not UTF-8: {error}") from None
-        except FunctionError as error:
-            raise RulesError(str(error)) from error
+        return load_user_function(self.function)
 
 
 @dataclass(frozen=True)
@@ -157,23 +145,6 @@ def options_text(rules: Rules) -> str:
     if rules.format == "function":
         words += ["--function", "FILE"]
     return shlex.join(words)
-
-
-def zone_of(name: str) -> tzinfo:
-    """Return the time zone with this name, UTC for none. Raises RulesError."""
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise RulesError(f"the time zone {name!r} is unknown; use a name like Europe/Berlin, or UTC") from None
-
-
-def _fields_in(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RulesError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RulesError(f"{path} is not TOML: {error}") from None
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

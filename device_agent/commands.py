@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -19,7 +18,8 @@ import msgspec
 import typer
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_options import RuleOptions, options_text, zone_of
+from agent_client.rule_files import zone_of
+from agent_client.rule_options import RuleOptions, options_text
 from agent_client.tls import (
     CA_HELP,
     CA_VARIABLE,
@@ -35,7 +35,7 @@ from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import types_conflict
 from device_agent.errors import AgentError, SpoolError
 from device_agent.sources import Source
-from device_agent.sources.host import INTERVAL_SECONDS, HostSource
+from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ForeignInput, ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.spool import SqliteSpool
@@ -57,9 +57,6 @@ FAILED = 1
 MISUSE = 2
 
 DEFAULT_HUB = "http://127.0.0.1:8600"
-
-MIN_INTERVAL_SECONDS = 0.05
-"""A sample of the host's sensors costs some milliseconds of a processor."""
 
 Device = Annotated[str, typer.Option(help="Device id. Default: made from the name of this computer.")]
 Spool = Annotated[Path | None, typer.Option(help="File that keeps readings until the hub has them.")]
@@ -256,7 +253,7 @@ def replay(
     uplink = _completed(uplink, default_device=file.stem)
     foreign = _input(options, uplink.device)
     source = ReplaySource(file, foreign, speed=speed)
-    rejected = _stream(uplink, source, lambda agent: partial(agent.collect, historical=True), is_finite=True)
+    rejected = _stream(uplink, source, lambda agent: agent.collect, is_finite=True)
     if rejected is not None and rejected + foreign.counts.refused:
         _fail(
             f"{plural(foreign.counts.refused, 'line or value was', 'lines or values were')} refused, "

@@ -8,10 +8,10 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import msgspec
 import structlog
@@ -40,8 +40,15 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 QUIET_READINGS = 100
 """Accepted readings in a row after which a rejected one is logged again."""
 
-Deliver = Callable[[Mapping[str, Value], int | None], Awaitable[object]]
-"""`Agent.send` or `Agent.collect`."""
+
+class Deliver(Protocol):
+    """`Agent.send` or `Agent.collect`."""
+
+    def __call__(
+        self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False
+    ) -> Awaitable[object]:
+        """Store a row of values."""
+
 
 _REFUSAL_CODES: dict[Code, RefusalCode] = {
     Code.TOO_MANY: "limit",
@@ -192,13 +199,13 @@ async def _deliver(agent: Agent, deliver: Deliver, reading: SensorReading) -> li
         with suppress(ReadingError):
             agent.declare((metric,))
     try:
-        await deliver(reading.values, reading.time_ns)
+        await deliver(reading.values, reading.time_ns, historical=reading.historical)
     except ReadingError as error:
         if len(reading.values) < 2:
             return [_rejected(reading.values, error)]
         for metric_name, value in reading.values.items():
             try:
-                await deliver({metric_name: value}, reading.time_ns)
+                await deliver({metric_name: value}, reading.time_ns, historical=reading.historical)
             except ReadingError as of_value:
                 if value is not None:
                     refused.append(_rejected({metric_name: value}, of_value))

@@ -15,11 +15,15 @@ from wire.text import plural
 
 
 class SensorReading(NamedTuple):
-    """Values of one time; `time_ns` None is now. `metrics` defines those that this source yields for the first time."""
+    """Values of one time; `time_ns` None is now. `metrics` defines those that this source yields for the first time.
+
+    `historical` marks readings that are not of now, such as those of a log.
+    """
 
     values: Mapping[str, Value]
     time_ns: int | None = None
     metrics: tuple[Metric, ...] = ()
+    historical: bool = False
 
 
 class Source(Protocol):

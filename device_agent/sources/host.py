@@ -8,16 +8,21 @@ import os
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import psutil
+from msgspec import Meta
 
 from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading, ticks
+from device_agent.sources.settings import SourceContext, SourceSettings
 from wire.model import Metric, MetricType, Value
 
 INTERVAL_SECONDS = 1.0
 """A live chart moves every second; a sample costs some milliseconds."""
+
+MIN_INTERVAL_SECONDS = 0.05
+"""A sample of the host's sensors costs some milliseconds of a processor."""
 
 _LOOPBACKS = frozenset({"lo", "lo0"})
 
@@ -35,6 +40,20 @@ class Sample(NamedTuple):
 
     metric: Metric
     value: Value
+
+
+class HostSettings(SourceSettings, frozen=True, kw_only=True):
+    """Settings of the sensors of this computer: seconds between two readings, and whether `lo` is reported."""
+
+    interval_s: Annotated[float, Meta(ge=MIN_INTERVAL_SECONDS, le=86_400)] = INTERVAL_SECONDS
+    loopback: bool = False
+
+    @property
+    def default_name(self) -> str:
+        return "host"
+
+    def source(self, context: SourceContext) -> HostSource:
+        return HostSource(interval_seconds=self.interval_s, include_loopback=self.loopback)
 
 
 class HostSource:

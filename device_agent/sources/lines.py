@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
+from agent_client.rule_files import load_user_function, zone_of
 from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
+from device_agent.sources.settings import SourceContext, SourceSettings
 from formats.columns import cells_of, delimiter_of, is_header
 from formats.custom import UserFunction
 from formats.detection import detect
@@ -23,7 +26,7 @@ from formats.interpretation import KnownType
 from formats.json_text import documents
 from formats.reading import WINDOW, Reading, Result, unknown_format
 from formats.record import MAX_RAW_BYTES, FrameRefused, RefusedInput, Row, TextFrame
-from formats.rules import Rules
+from formats.rules import DEFAULT_RULES, Rules
 from formats.table import FALLBACK_ENCODING
 from wire.limits import MAX_DESCRIPTION
 from wire.model import Metric
@@ -104,6 +107,22 @@ class ForeignInput:
         self.counts.refused += 1
         self.observe(None, Result([], [refusal]))
         return LineResult([], [refusal])
+
+
+class ForeignSettings(SourceSettings, frozen=True, kw_only=True):
+    """Settings of a source that reads foreign data. In agent.toml the rules are in the same table.
+
+    `function` is a Python file with `decode(frame)`, which runs with all rights of the agent.
+    """
+
+    rules: Rules = DEFAULT_RULES
+    function: Path | None = None
+
+    def input(self, context: SourceContext) -> ForeignInput:
+        """Return what the source reads by these settings. Raises RulesError."""
+        rules = replace(self.rules, device=context.device)
+        zone = zone_of(rules.zone) if rules.zone else context.zone
+        return ForeignInput(rules, zone, load_user_function(self.function))
 
 
 class LineResult(NamedTuple):
@@ -282,7 +301,7 @@ class ReplaySource:
                         start = start or (loop.time(), sensor_reading.time_ns)
                         due = start[0] + (sensor_reading.time_ns - start[1]) / 1e9 / self._speed
                         await asyncio.sleep(max(0.0, due - loop.time()))
-                    yield sensor_reading
+                    yield sensor_reading._replace(historical=True)
         # The whole file was read: what was refused in it is reported, and no longer a failure.
         self.health.recover("lines")
 

@@ -11,13 +11,24 @@ import errno
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Annotated
 
 import serial
+from msgspec import Meta
 
 from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
-from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, LineInput, LineResult, refusal_of_line
+from device_agent.sources.lines import (
+    HEAD_SECONDS,
+    ForeignInput,
+    ForeignSettings,
+    LineInput,
+    LineResult,
+    refusal_of_line,
+)
+from device_agent.sources.settings import SourceContext
 from wire.backoff import full_jitter
 from wire.text import plural
 
@@ -48,6 +59,25 @@ REASONS = {
 """Causes and remedies of the usual errors, for people."""
 
 _log = logging.getLogger(__name__)
+
+
+class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
+    """Settings of a serial port. `dtr` false does not set the line that resets an Arduino."""
+
+    port: str
+    baud: Annotated[int, Meta(ge=1)] = 115_200
+    dtr: bool = True
+
+    @property
+    def default_name(self) -> str:
+        return self.port
+
+    def source(self, context: SourceContext) -> SerialSource:
+        return SerialSource(self.port, self.input(context), baud=self.baud, dtr=self.dtr)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if not Path(self.port).exists():
+            yield "port", REASONS[errno.ENOENT]
 
 
 class SerialSource:

@@ -17,7 +17,8 @@ from rich.console import Console
 from typer import Argument, Option
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_options import InputOptions, zone_of
+from agent_client.rule_files import zone_of
+from agent_client.rule_options import InputOptions
 from formats.rules import RulesError
 from hub.cli.client import HubAddress, hub_address
 from hub.cli.command import FAILED, MISUSE, AsJson, HubOptions, fail

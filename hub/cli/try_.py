@@ -9,7 +9,8 @@ import typer
 from typer import Argument
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_options import InputOptions, zone_of
+from agent_client.rule_files import zone_of
+from agent_client.rule_options import InputOptions
 from agent_client.trial import InputUnreadable, try_file
 from formats.rules import RulesError
 from hub.cli.command import FAILED, MISUSE, AsJson, fail

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_options import InputOptions, RuleOptions, options_text, zone_of
+from agent_client.rule_files import zone_of
+from agent_client.rule_options import InputOptions, RuleOptions, options_text
 from formats.rules import Rules, RulesError, rules_of
 
 BY_FILE = {"modbus"}

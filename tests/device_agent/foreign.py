@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_client.rule_options import zone_of
+from agent_client.rule_files import zone_of
 from device_agent.sources.lines import ForeignInput
 from formats.rules import rules_of
 

@@ -24,7 +24,7 @@ from device_agent.sources.lines import (
 )
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.records import agent_records
-from wire.model import Metric
+from wire.model import Metric, Value
 
 NOW = 1_795_878_000_000_000_000
 """2026-11-28T15:00:00Z."""
@@ -217,14 +217,17 @@ async def everything(source: ReplaySource) -> list[SensorReading]:
     return [reading._replace(metrics=()) async for reading in source.readings()]
 
 
+def history(*rows: tuple[int, dict[str, Value]]) -> list[SensorReading]:
+    """Return these rows as readings of a log; times are in seconds."""
+    return [SensorReading(values, time_s * 10**9, historical=True) for time_s, values in rows]
+
+
 async def test_a_log_is_its_readings_in_order(tmp_path: Path) -> None:
     """Each line with a time is a reading; blank lines, and a last one without an end, are no trouble."""
     file = tmp_path / "log.jsonl"
     file.write_text('{"time": 2, "n": 1}\n\n{"time": "1970-01-01T00:00:01Z", "a": {"b": true}}\r\n{"time": 1, "n": 3}')
     source = ReplaySource(file, input := foreign_input())
-    assert await everything(source) == [
-        SensorReading({"n": 1}, 2 * 10**9), SensorReading({"a.b": True}, 10**9), SensorReading({"n": 3}, 10**9),
-    ]  # fmt: skip
+    assert await everything(source) == history((2, {"n": 1}), (1, {"a.b": True}), (1, {"n": 3}))
     assert (input.counts.refused, input.counts.readings, input.counts.odd_times) == (0, 3, 3)
 
 
@@ -245,7 +248,7 @@ async def test_refused_lines_are_counted_and_logged_once(tmp_path: Path, caplog:
     errors: list[str | None] = []
     source.health.on_change = lambda health: errors.append(health.error)
     source.health.on_refused = lambda refusals: refused.extend(refusal.code for refusal in refusals)
-    assert await everything(source) == [SensorReading({"n": 2}, 10**9), SensorReading({"n": 4}, 3 * 10**9)]
+    assert await everything(source) == history((1, {"n": 2}), (3, {"n": 4}))
     assert (input.counts.refused, sorted(refused)) == (3, ["syntax", "time", "type"])
     assert (errors[0] or "").startswith("3 refused, the last: ")
     assert errors[-1] is source.health.error is None
