@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -19,13 +19,14 @@ from device_agent.source_state import SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
 from device_agent.sources.settings import SourceContext, SourceSettings
 from formats.columns import cells_of, delimiter_of, is_header
+from formats.container import unpacked
 from formats.custom import UserFunction
 from formats.detection import detect
 from formats.framing import LineFraming, Transcoder, decode_text
 from formats.interpretation import KnownType
 from formats.json_text import documents
 from formats.reading import WINDOW, Reading, Result, unknown_format
-from formats.record import MAX_RAW_BYTES, FrameRefused, RefusedInput, Row, TextFrame
+from formats.record import MAX_RAW_BYTES, FrameRefused, RefusedInput, Row, TextFrame, refusal_of
 from formats.rules import DEFAULT_RULES, Rules
 from formats.table import FALLBACK_ENCODING
 from wire.limits import MAX_DESCRIPTION
@@ -33,6 +34,12 @@ from wire.model import Metric
 
 MAX_LINE_BYTES = 16 * 1024
 """A second and a half at 115,200 baud. A longer line is not a reading but the result of a wrong baud rate."""
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Bytes of one message, also of its content if it is compressed: about 10,000 values as JSON, the most in one frame."""
+
+BINARY = ("modbus", "function")
+"""Formats whose frames are bytes, so that no line in them can be found."""
 
 MAX_SHOWN_BYTES = 60
 """Bytes of an unreadable line that are shown: enough to recognise a wrong baud rate or another format."""
@@ -145,11 +152,12 @@ class LineInput:
         self._unreadable = 0
         self.open()
 
-    def open(self) -> None:
-        """Expect a new connection: its first line may be the rest of one."""
+    def open(self, *, is_whole: bool = False) -> None:
+        """Expect a new connection, whose first and last lines may be cut unless it `is_whole`."""
         self._framing = LineFraming(MAX_LINE_BYTES)
         self._transcoder = Transcoder(self._input.rules.encoding)
-        self._is_first = True
+        self._is_first = not is_whole
+        self._is_whole = is_whole
 
     @property
     def is_waiting(self) -> bool:
@@ -158,15 +166,50 @@ class LineInput:
 
     def feed(self, data: bytes, now_ns: int) -> list[LineResult]:
         """Return the results of the lines that these bytes complete."""
+        return self._read_frames(self._framing.feed(self._transcoder.feed(data)), now_ns)
+
+    def feed_message(self, payload: bytes, now_ns: int) -> list[LineResult]:
+        """Return the results of a message that is complete: one value, or lines, also compressed."""
+        self._is_first = False
+        return self._read_frames(self._frames_in(payload), now_ns)
+
+    def finish(self, now_ns: int) -> list[LineResult]:
+        """Return the results of what waits at the end of a connection. A last line without an end may be cut."""
+        rest = self._framing.feed(self._transcoder.feed(b"", final=True)) + self._framing.finish()
+        frames = [frame for frame in rest if self._is_whole or (isinstance(frame, TextFrame) and is_whole(frame.raw))]
+        self._input.counts.skipped += len(rest) - len(frames)
+        self._input.counts.lines += len(rest) - len(frames)
+        results = self._read_frames(frames, now_ns)
+        return results + self.begin(now_ns)
+
+    def _frames_in(self, payload: bytes) -> list[TextFrame | RefusedInput]:
+        """Return the frames of a message: a value of JSON that spans lines is one, and else each line is."""
+        rules = self._input.rules
+        try:
+            if rules.format in BINARY:
+                return [TextFrame(1, payload)] if payload else []
+            content = unpacked(payload, MAX_MESSAGE_BYTES)[0]
+        except FrameRefused as error:
+            return [refusal_of(TextFrame(1, payload), error)]
+        content = Transcoder(rules.encoding).feed(content, final=True)
+        if (is_json := content.lstrip().startswith((b"{", b"["))) and is_whole(content):
+            return [TextFrame(1, content)]
+        framing = LineFraming(MAX_LINE_BYTES)
+        frames = framing.feed(content) + framing.finish()
+        if is_json and not any(isinstance(frame, TextFrame) and is_whole(frame.raw) for frame in frames):
+            return [TextFrame(1, content)]  # broken JSON, which costs one refusal
+        return frames
+
+    def _read_frames(self, frames: Iterable[TextFrame | RefusedInput], now_ns: int) -> list[LineResult]:
         results: list[LineResult] = []
-        for frame in self._framing.feed(self._transcoder.feed(data)):
+        for frame in frames:
             self._input.counts.lines += 1
             is_first, self._is_first = self._is_first, False
             if isinstance(frame, RefusedInput):
                 results.append(self._input.refuse(frame))
             elif self._reading is None:
                 self._head.append(_HeadLine(frame.raw, now_ns, is_first))
-                if is_whole(frame.raw):
+                if is_whole(frame.raw) or self._input.rules.format in BINARY:
                     results += self._begin([frame.raw], now_ns)
                 elif len(self._head) >= HEAD_LINES:
                     results += self.begin(now_ns)

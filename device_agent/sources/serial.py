@@ -18,19 +18,11 @@ from typing import Annotated
 import serial
 from msgspec import Meta
 
-from device_agent.source_state import SourceHealth
-from device_agent.sources import RepeatedWarning, SensorReading
-from device_agent.sources.lines import (
-    HEAD_SECONDS,
-    ForeignInput,
-    ForeignSettings,
-    LineInput,
-    LineResult,
-    refusal_of_line,
-)
+from device_agent.sources import SensorReading
+from device_agent.sources.line_report import LineReport
+from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput
 from device_agent.sources.settings import SourceContext
 from wire.backoff import full_jitter
-from wire.text import plural
 
 RETRY_SECONDS = 1.0
 """Bound of the first delay before another attempt to open an absent port: short for the person who plugs it in."""
@@ -40,12 +32,6 @@ MAX_RETRY_SECONDS = 5.0
 
 READ_BYTES = 4096
 """Bytes of one read: the buffer of a Linux tty."""
-
-QUIET_LINES = 100
-"""Good lines in a row after which a bad line is logged again."""
-
-GOOD_LINES = 10
-"""Good lines in a row after which the source works again: one good line between bad ones is luck."""
 
 REASONS = {
     errno.ENOENT: "the port does not exist; is the device plugged in?",
@@ -102,13 +88,10 @@ class SerialSource:
         self._baud = baud
         self._dtr = dtr
         self._retry_seconds = retry_seconds
-        self.health = SourceHealth(path, input=input)
         self._head_seconds = head_seconds
         self._lines = LineInput(input)
-        self._format = ""
-        self._absence = RepeatedWarning(_log, f"no connection to {path}")
-        self._bad = RepeatedWarning(_log, f"{path} sends lines that are not readings", quiet=QUIET_LINES)
-        self._bad_values = RepeatedWarning(_log, f"{path} sends values that are refused", quiet=QUIET_LINES)
+        self._report = LineReport(path, input, _log, aspect="port")
+        self.health = self._report.health
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings without end, none while the port is absent."""
@@ -124,18 +107,16 @@ class SerialSource:
                 attempt += 1
                 continue
             attempt = 0
-            self._absence.record_success()
-            self.health.recover("port")
-            _log.info("reading from %s at %d baud", self.path, self._baud)
+            self._report.record_connection(f" at {self._baud} baud")
             self._lines.open()
             try:
                 while True:
                     data = await self._read(port)
                     now_ns = time.time_ns()
                     results = self._lines.begin(now_ns) if data is None else self._lines.feed(data, now_ns)
-                    self._report_format()
+                    self._report.record_format()
                     for result in results:
-                        self._check(result)
+                        self._report.record_result(result)
                         for reading in result.readings:
                             yield reading
             except (serial.SerialException, OSError) as error:
@@ -146,7 +127,7 @@ class SerialSource:
     def finish(self) -> None:
         """Read the lines that wait for others, at the end of a check."""
         for result in self._lines.begin(time.time_ns()):
-            self._check(result)
+            self._report.record_result(result)
 
     def _open(self) -> serial.Serial:
         port = serial.Serial(port=None, baudrate=self._baud, timeout=0, exclusive=True)
@@ -165,37 +146,10 @@ class SerialSource:
         data: bytes = port.read(READ_BYTES)
         return data
 
-    def _report_format(self) -> None:
-        """Log the format when it is detected, or detected again."""
-        counts = self.input.counts
-        if counts.format != self._format:
-            self._format = counts.format
-            _log.info("reading lines of %s as %s: %s", self.path, counts.format, counts.reason)
-
-    def _check(self, result: LineResult) -> None:
-        """Record what is refused, in the log and in the health of the source."""
-        if not result.refusals:
-            self._bad_values.record_success()
-            self._bad.record_success()
-            if self._bad.count == 0 or self._bad.successes >= GOOD_LINES:
-                self.health.recover("lines")
-            return
-        reason = refusal_of_line(result.refusals[-1])
-        if result.readings or result.refusals[-1].metric:
-            # The source works: its other values arrive. The hub learns the counts.
-            self._bad_values.record_failure(reason, times=len(result.refusals))
-        else:
-            self._bad.record_failure(reason, times=len(result.refusals))
-            self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
-        self.health.on_refused(result.refusals)
-
     def _record_absence(self, error: Exception) -> None:
         # pyserial reports a port that disappears while it is read without an error number.
         number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
-        reason = REASONS.get(number, str(error))
-        self._absence.record_failure(reason)
-        self.health.recover("lines")  # those of another connection, perhaps of another device
-        self.health.fail("port", f"no connection: {reason}")
+        self._report.record_absence(REASONS.get(number, str(error)))
 
 
 async def _readable(descriptor: int) -> None:

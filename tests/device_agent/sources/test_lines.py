@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 from pathlib import Path
 
@@ -85,6 +86,41 @@ def test_a_line_without_an_end_is_refused_once(length: int, piece: int) -> None:
     is_long = length + 8 > MAX_LINE_BYTES
     assert [found for found in values(results) if "n" in found] == [{"n": 1}, {"n": 2}]
     assert codes(results) == ([("size", "")] if is_long else [])
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected", "refused"),
+    [
+        ([b"t=21.5 h=40", b"t=22.5 h=41\n"], [{"t": 21.5, "h": 40}, {"t": 22.5, "h": 41}], []),
+        ([b"time,t\n1795878000,1", b"1795878001,2\n1795878002,3"], [{"t": 1}, {"t": 2}, {"t": 3}], []),
+        ([b'{\n "t": 1,\n "imu": {"x": 2}\n}\n'], [{"t": 1, "imu.x": 2}], []),
+        ([b'{"t": 1}\n{"t": \n{"t": 3}\n'], [{"t": 1}, {"t": 3}], [("syntax", "")]),
+        ([b'{"t": 1}', b'{\n "t": 1,\n "h":\n'], [{"t": 1}], [("syntax", "")]),
+        ([gzip.compress(b'{"t": 1}'), gzip.compress(b'{"t": 2}')[:-4]], [{"t": 1}], [("container", "")]),
+        ([b"", b"\r\n", b" ", b'{"t": 1}'], [{"t": 1}], []),
+        ([b"$IIHDT,274.07,T*14\r\n$IIHDT,274.07,T*15\r\n"], [{"heading": 274.07}], [("checksum", "")]),
+    ],
+)  # fmt: skip
+def test_a_message_is_complete(
+    messages: list[bytes], expected: list[dict[str, object]], refused: list[tuple[str, str]]
+) -> None:
+    """Its first line is no rest of another one, and it needs no line end; JSON in it may span lines."""
+    lines = LineInput(foreign_input())
+    results = [result for message in messages for result in lines.feed_message(message, NOW)] + lines.begin(NOW)
+    assert (values(results), codes(results)) == (expected, refused)
+
+
+@pytest.mark.parametrize(("is_whole", "expected"), [(True, [1, 2, 3]), (False, [2])])
+def test_a_connection_that_begins_and_ends_with_a_line_loses_none(is_whole: bool, expected: list[int]) -> None:
+    """Otherwise the first and the last line may be cut, and are skipped unless they prove to be complete."""
+    lines = LineInput(input := foreign_input())
+    lines.open(is_whole=is_whole)
+    results = lines.feed(b"t=1 h=40\nt=2 h=40\nt=3 h=40", NOW) + lines.finish(NOW)
+    assert [found["t"] for found in values(results)] == expected
+    assert (input.counts.lines, input.counts.skipped) == (3, 0 if is_whole else 2)
+    lines.open()
+    whole = lines.feed(b't=4 h=40\n{"t": 5}', NOW) + lines.finish(NOW)
+    assert codes(whole) == [("syntax", "")]  # a line of another format is read, and not skipped
 
 
 @pytest.mark.parametrize(

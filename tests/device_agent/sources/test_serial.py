@@ -14,8 +14,9 @@ import pytest
 import serial
 
 from device_agent.sources import SensorReading
+from device_agent.sources.line_report import GOOD_LINES
 from device_agent.sources.lines import MAX_LINE_BYTES
-from device_agent.sources.serial import GOOD_LINES, SerialSource
+from device_agent.sources.serial import SerialSource
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
 
@@ -140,7 +141,7 @@ async def test_an_absent_port_is_logged_once(wire: PtyPort, ear: Ear) -> None:
     source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0)
     async with reading_from(source) as readings:
         coming = asyncio.ensure_future(anext(readings))
-        while source._absence.total < 5:  # noqa: ASYNC110 - each look is a thread's
+        while source._report.absence.total < 5:  # noqa: ASYNC110 - each look is a thread's
             await asyncio.sleep(0)
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)

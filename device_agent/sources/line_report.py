@@ -1,0 +1,67 @@
+"""Log and health of a source of lines: its connection, the format of its lines, and what is refused in them."""
+
+from __future__ import annotations
+
+import logging
+
+from device_agent.source_state import SourceHealth
+from device_agent.sources import RepeatedWarning
+from device_agent.sources.lines import ForeignInput, LineResult, refusal_of_line
+from wire.text import plural
+
+QUIET_LINES = 100
+"""Good lines in a row after which a bad line is logged again."""
+
+GOOD_LINES = 10
+"""Good lines in a row after which the source works again: one good line between bad ones is luck."""
+
+
+class LineReport:
+    """Log and health of one source of lines. `name` says what people have to look at, such as a port."""
+
+    def __init__(self, name: str, input: ForeignInput, log: logging.Logger, *, aspect: str = "connection") -> None:
+        self.name = name
+        self.health = SourceHealth(name, input=input)
+        self.absence = RepeatedWarning(log, f"no connection to {name}")
+        self._input = input
+        self._log = log
+        self._aspect = aspect
+        self._format = ""
+        self._bad = RepeatedWarning(log, f"{name} sends lines that are not readings", quiet=QUIET_LINES)
+        self._bad_values = RepeatedWarning(log, f"{name} sends values that are refused", quiet=QUIET_LINES)
+
+    def record_connection(self, detail: str = "") -> None:
+        """Record that the connection is open; log it with the detail, such as a speed."""
+        self.absence.record_success()
+        self.health.recover(self._aspect)
+        self._log.info("reading from %s%s", self.name, detail)
+
+    def record_absence(self, reason: str) -> None:
+        """Record that there is no connection. Lines of an earlier one say nothing about the next one."""
+        self.absence.record_failure(reason)
+        self.health.recover("lines")
+        self.health.fail(self._aspect, f"no connection: {reason}")
+
+    def record_format(self) -> None:
+        """Log the format when it is detected, or detected again."""
+        counts = self._input.counts
+        if counts.format != self._format:
+            self._format = counts.format
+            self._log.info("reading lines of %s as %s: %s", self.name, counts.format, counts.reason)
+
+    def record_result(self, result: LineResult) -> None:
+        """Record what is refused in a line, in the log, in the health of the source, and for the hub."""
+        if not result.refusals:
+            self._bad_values.record_success()
+            self._bad.record_success()
+            if self._bad.count == 0 or self._bad.successes >= GOOD_LINES:
+                self.health.recover("lines")
+            return
+        reason = refusal_of_line(result.refusals[-1])
+        if result.readings or result.refusals[-1].metric:
+            # The source works: its other values arrive. The hub learns the counts.
+            self._bad_values.record_failure(reason, times=len(result.refusals))
+        else:
+            self._bad.record_failure(reason, times=len(result.refusals))
+            self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
+        self.health.on_refused(result.refusals)
