@@ -81,9 +81,19 @@ class MessagePlan(NamedTuple):
 class MessageReader:
     """Reader of all messages that one set of rules applies to. `interpreter` has what was learned from them."""
 
-    def __init__(self, rules: Rules, zone: tzinfo, *, known_type: KnownType | None = None) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        zone: tzinfo,
+        *,
+        known_type: KnownType | None = None,
+        device: str = "",
+        max_content_bytes: int = MAX_CONTENT_BYTES,
+    ) -> None:
+        """`device` is that of messages that name none."""
         self.rules = rules
-        self.interpreter = Interpreter(rules, zone, known_type=known_type)
+        self.interpreter = Interpreter(rules, zone, device=device, known_type=known_type)
+        self._max_content_bytes = max_content_bytes
 
     @property
     def notes(self) -> list[Note]:
@@ -92,15 +102,21 @@ class MessageReader:
 
     def source(self, origin: Origin, function: UserFunction | None = None) -> MessageSource:
         """Return the reader of the messages of one source."""
-        return MessageSource(self.rules, self.interpreter, origin, function)
+        return MessageSource(self.rules, self.interpreter, origin, function, self._max_content_bytes)
 
 
 class MessageSource:
     """Reader of the messages of one source. `detection` is its format, None before its first message."""
 
     def __init__(
-        self, rules: Rules, interpreter: Interpreter, origin: Origin, function: UserFunction | None = None
+        self,
+        rules: Rules,
+        interpreter: Interpreter,
+        origin: Origin,
+        function: UserFunction | None = None,
+        max_content_bytes: int = MAX_CONTENT_BYTES,
     ) -> None:
+        self._max_content_bytes = max_content_bytes
         self.detection = None if rules.format == "auto" else Detection(rules.format, "the settings say so")
         self._rules = rules
         self._interpreter = interpreter
@@ -131,12 +147,12 @@ class MessageSource:
         """Return the content of a message in UTF-8. A function gets the bytes as they are. Raises FrameRefused."""
         if self._rules.format == "function":
             return payload
-        content = unpacked(payload, MAX_CONTENT_BYTES)[0]
+        content = unpacked(payload, self._max_content_bytes)[0]
         return content if self._rules.format == "modbus" else Transcoder(self._rules.encoding).feed(content, final=True)
 
     def _entries(self, frame: TextFrame) -> list[Entry]:
         """Return the records of a message. Raises FrameRefused."""
-        framing = LineFraming(MAX_CONTENT_BYTES)
+        framing = LineFraming(self._max_content_bytes)
         lines = [] if self.detection is not None and self.detection.format in WHOLE else framing.feed(frame.raw)
         lines += framing.finish()
         refused: list[Entry] = [line for line in lines if isinstance(line, RefusedInput)]

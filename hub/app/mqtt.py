@@ -64,7 +64,7 @@ async def broker_check(settings: MqttSettings, *, zone: str, data: Path) -> Asyn
             with DatabaseSnapshot(data / REGISTRY_FILE) as snapshot:
                 snapshot.copy(copy, lambda _: None)
         async with Registry(copy) as registry:
-            context = DecoderContext(ZoneInfo(zone), partial(_known_type, registry))
+            context = DecoderContext(ZoneInfo(zone), partial(known_type, registry))
             options = _options(settings, f"telemetry-hub-check-{token_hex(4)}")
             decoders = _decoders(settings, context)
             yield BrokerCheck(options, decoders, TrialDirectory(registry), name=settings.name, hub=registry.id)
@@ -108,7 +108,7 @@ async def open_bridges(
     """
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
-    context = DecoderContext(ZoneInfo(zone), partial(_known_type, registry))
+    context = DecoderContext(ZoneInfo(zone), partial(known_type, registry))
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
     for bridge_settings in settings:
@@ -162,7 +162,8 @@ def message_decoder(bridges: Sequence[Bridge]) -> MessageDecoder:
     return decode
 
 
-def _known_type(registry: Registry, device: str, metric: str) -> MetricType | None:
+def known_type(registry: Registry, device: str, metric: str) -> MetricType | None:
+    """Return the type that a metric of a device has in the hub, None for an unknown metric."""
     known = registry.devices.get(device)
     series = known.names.get(metric) if known is not None else None
     return None if series is None else series.type

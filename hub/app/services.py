@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from hub.app.data_directory import check_restored
-from hub.app.mqtt import message_decoder, open_bridges
+from hub.app.mqtt import known_type, message_decoder, open_bridges
 from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import COOKIE_ID, SESSION_COOKIE, Access
@@ -43,6 +43,7 @@ from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
+from hub.ingest.foreign_readings import ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
@@ -58,7 +59,7 @@ from hub.model.journal import JournalPosition, JournalTrimmed
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
-from hub.registry.directory import ConnectionDirectory
+from hub.registry.directory import ConnectionDirectory, DeviceDirectory
 from hub.registry.registry import Registry
 from hub.registry.retirement import Retirement
 from hub.storage.accounting import CONSUMER, AccountingService
@@ -96,6 +97,7 @@ class HubServices(NamedTuple):
     store_consumer: Consumer
     holds: StoreHolds
     devices: Devices
+    readings: ForeignReadings
     connections: Connections
     refusals: RequestRefusals
     bridges: Sequence[Bridge]
@@ -141,6 +143,7 @@ async def open_services(
             public_url=settings.public_url,
         )
 
+        readings = _foreign_readings(settings, core)
         retirement = _watch_devices(core, bridges)
         refusals = RequestRefusals()
         connections = Connections(refusals)
@@ -163,12 +166,22 @@ async def open_services(
             core.store_consumer,
             core.holds,
             devices,
+            readings,
             connections,
             refusals,
             bridges,
             tls,
             application,
         )
+
+
+def _foreign_readings(settings: Settings, core: Core) -> ForeignReadings:
+    """Return the way of readings from clients without the device protocol, not yet running."""
+    registry = core.registry
+    directory = DeviceDirectory(registry, core.journal, core.live, clock=core.devices.clock)
+    readings = ForeignReadings(core.devices, directory, zone=settings.zone, known_type=partial(known_type, registry))
+    registry.watch_series(lambda series: readings.metric_changed(series.device, {series.metric, *series.names}))
+    return readings
 
 
 def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:

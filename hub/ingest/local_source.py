@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Device, Devices, validate_batch
+from hub.ingest.partial_batch import RefusedPart, loose, separate
 from hub.model.batch import Entry, EntryKind
 from wire import device as messages
 from wire import limits
-from wire.codec import AGENT_MESSAGES
+from wire.codec import AGENT_MESSAGES, Format
 from wire.errors import Code, WireError
 from wire.model import DeviceId, Metric
 
@@ -28,11 +29,22 @@ class LocalSource:
     connected, batches of the source are rejected with BUSY.
     """
 
-    __slots__ = ("_devices", "_directory", "_last_declared", "agent", "declared", "device", "epoch")
+    __slots__ = ("_devices", "_directory", "_has_presence", "_last_declared", "agent", "declared", "device", "epoch")
 
-    def __init__(self, devices: Devices, directory: MetricDirectory, id: DeviceId, *, epoch: str, agent: str) -> None:
+    def __init__(
+        self,
+        devices: Devices,
+        directory: MetricDirectory,
+        id: DeviceId,
+        *,
+        epoch: str,
+        agent: str,
+        has_presence: bool = True,
+    ) -> None:
+        """Without `has_presence`, a batch does not mean that the device is connected: only `connect` does."""
         self._devices = devices
         self._directory = directory
+        self._has_presence = has_presence
         self.device: Device = devices.device(id)
         self.epoch = epoch
         self.agent = agent
@@ -47,8 +59,9 @@ class LocalSource:
         device.set_metrics(known, {metric.name for metric in metrics})
         if tags is not None or not self.declared:
             device.tags = {**device.tags, **(tags or {})}
-            device.agent = self.agent
-            self._directory.describe(device.id, tags=device.tags, agent=self.agent)
+            if self._has_presence or device.session is self:
+                device.agent = self.agent
+            self._directory.describe(device.id, tags=device.tags, agent=device.agent)
         self.declared = True
         self._last_declared.update({metric.name: metric for metric in metrics})
 
@@ -64,13 +77,21 @@ class LocalSource:
         """Return whether the device's own agent, or another source, has a session of the device."""
         return self.device.session is not None and self.device.session is not self
 
+    def check_free(self) -> None:
+        """Raise WireError(BUSY) when the device has another session."""
+        if self.is_taken:
+            device = self.device
+            raise WireError(Code.BUSY, f"{device.id} is connected already, through {device.agent or 'its agent'}")
+
     def connect(self) -> None:
         """Begin the device's session. Raises WireError(BUSY) when it has another one."""
+        self.check_free()
         device = self.device
-        if self.is_taken:
-            raise WireError(Code.BUSY, f"{device.id} is connected already, through {device.agent or 'its agent'}")
         device.begin_epoch(self.epoch)
         if device.session is None:
+            if device.agent != self.agent:
+                device.agent = self.agent
+                self._directory.describe(device.id, tags=device.tags, agent=self.agent)
             device.session = self
             device.since_ns = self._devices.clock()
             device.clock_offset_ns = device.clock_error_ns = None
@@ -92,8 +113,12 @@ class LocalSource:
         `EntryWriter.when_durable` reports when it is durable. Raises WireError for a batch that cannot be accepted;
         then nothing is submitted.
         """
-        self.connect()
+        if self._has_presence:
+            self.connect()
+        else:
+            self.check_free()
         device = self.device
+        device.begin_epoch(self.epoch)
         data = messages.Data(device.received + 1, data.time, data.values, data.historical)
         frame = AGENT_MESSAGES["msgpack"].encode(data)
         if len(frame) > limits.MAX_BATCH_BYTES:
@@ -109,8 +134,24 @@ class LocalSource:
         self._devices.journal.submit(device, entry)
         return valid.batch.readings
 
-    def quarantine(self, payload: bytes, reason: tuple[str, str], readings: int = 0) -> None:
-        """Put a message that cannot be accepted, as JSON, into quarantine with its reason (code, sentence).
+    def submit_values(self, data: messages.Data, error: WireError) -> tuple[int, Sequence[RefusedPart]]:
+        """Submit the valid values of a batch that is not valid, and put the others into quarantine.
+
+        Return how many readings were accepted, and the refused parts. Raises WireError where the values are not what is
+        wrong, usually `error`; then nothing is submitted.
+        """
+        separated = separate(loose(data), "msgpack", self.device.metrics)
+        if separated is None:
+            raise error
+        accepted = 0 if separated.data is None else self.submit(separated.data)
+        for part in separated.parts:
+            self.quarantine(part.payload, (part.code.value, part.message), part.readings, format="msgpack")
+        return accepted, separated.parts
+
+    def quarantine(
+        self, payload: bytes, reason: tuple[str, str], readings: int = 0, *, format: Format = "json"
+    ) -> None:
+        """Put a message that cannot be accepted into quarantine with its reason (code, sentence).
 
         `readings` is how many readings it contains, 0 if the number is unknown.
 
@@ -124,7 +165,7 @@ class LocalSource:
         device.seen_ns = now
         device.count_quarantined(readings)
         reason = (reason[0], reason[1][: limits.MAX_MESSAGE])
-        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, "json", payload, reason=reason)
+        entry = Entry(EntryKind.QUARANTINE, device.id, self.epoch, seq, now, format, payload, reason=reason)
         self._devices.journal.submit(device, entry)
 
     def reject(self, reject: messages.Reject) -> None:

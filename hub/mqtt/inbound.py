@@ -11,8 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import structlog
 
@@ -21,10 +20,10 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.model.batch import Entry, Series
+from hub.ingest.row_writer import DeviceDetails, PendingRow, RowWriter, batch_of, group_rows
+from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
 from hub.model.journal import JournalError, settle
-from hub.model.metric import widens
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,
@@ -36,14 +35,11 @@ from hub.mqtt.message import (
     RejectedMessage,
     TopicDecoder,
     Undecodable,
-    value_type,
 )
 from hub.mqtt.quarantined_message import QuarantinedMessage, read_quarantined
 from hub.mqtt.recent_readings import RecentReadings, Values
 from hub.mqtt.subscriptions import Subscriptions
-from wire import device as messages
-from wire.columns import pack_floats, pack_times
-from wire.errors import Code, WireError
+from wire.errors import WireError
 from wire.limits import MAX_MESSAGE
 from wire.model import Metric
 
@@ -70,14 +66,6 @@ of a dropped topic takes 60 µs more."""
 SILENT_KEEPALIVES = 2
 """A broker that hears nothing ends the connection within one and a half keepalive times (MQTT 5.0, section 3.1.2.10).
 After two, an acknowledgement was received or the connection has ended."""
-
-ROWS_PER_BATCH = 1_000
-PACKED_FROM = 16
-"""Rows from which a column of floats is packed, so that validation converts it to an array at once."""
-
-STORAGE_CODES = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
-
-_FLOATS = {float}
 
 _new: Any = tuple.__new__
 """Constructor of named tuples without their Python constructors: 0.2 µs instead of 0.4 µs, once a message."""
@@ -106,18 +94,9 @@ class TopicRoute(NamedTuple):
     device: str = ""
 
 
-class PendingRow(NamedTuple):
-    """One row on its way to the journal. `relayed` means that another hub published it."""
+Row: TypeAlias = PendingRow[Message]
 
-    message: Message
-    time_ns: int
-    values: dict[str, float | int | bool | str]
-    has_time: bool
-    historical: bool
-    relayed: bool
-
-
-Batches = Mapping[str, Sequence[Sequence[PendingRow]]]
+Batches = Mapping[str, Sequence[Sequence[Row]]]
 """Rows by device. Those of one batch have the same metrics."""
 
 
@@ -125,7 +104,7 @@ class PendingMessages:
     """Messages that are journalled together, by device, with the acknowledgements that are then due."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[PendingRow]] = {}
+        self.rows: dict[str, list[Row]] = {}
         self.metrics: dict[str, dict[str, Metric]] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.presence: dict[str, bool] = {}
@@ -200,17 +179,15 @@ class Inbound:
         """`hub` is the hub's id, `publish` sends messages of decoders to the broker."""
         self._devices = devices
         self._journal = devices.journal
-        self._directory = directory
         self._hub = hub
         self._epochs = BridgeEpochs.of(name)
         self._subscriptions = subscriptions
         self.epoch = self._epochs.own
         """Epoch of the entries that the bridge puts into quarantine."""
-        self._agent = f"mqtt:{name}"
+        self._writer: RowWriter[Message] = RowWriter(devices, directory, epoch=self._epochs.own, agent=f"mqtt:{name}")
         self._own_device = f"mqtt.{name}"
         self._publish = publish
         self._recent = recent
-        self._sources: dict[str, LocalSource] = {}
         self._decoders = decoders
         self._route_of = lru_cache(TOPICS_KEPT)(self._find_route)
         self._pending = PendingMessages()
@@ -316,7 +293,7 @@ class Inbound:
 
     def disconnect(self, reason: str) -> None:
         """Mark all devices of this bridge as disconnected."""
-        for source in self._sources.values():
+        for source in self._writer.sources:
             source.disconnect(reason)
 
     def _is_redelivery(self, message: Message, now_s: float) -> bool:
@@ -389,58 +366,31 @@ class Inbound:
     async def _declare(self, pending: PendingMessages, batches: Batches) -> dict[str, WireError]:
         """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
         errors: dict[str, WireError] = {}
-        devices = dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence])
-        for device in devices:
-            source = self._source(device)
-            known = source.device.metrics
-            wanted: dict[str, Metric] = {}
-            for rows in batches.get(device, ()):
-                # All rows of a batch have the same metrics.
-                for name, value in rows[0].values.items():
-                    series = known.get(name)
-                    if series is None:
-                        if name not in wanted:
-                            wanted[name] = Metric(name, value_type(value))
-                    elif type(series) is Series and series.type == "integer" and _has_float(rows, name):
-                        wanted[name] = Metric(name, "float", series.unit, series.description)
-            wanted |= {
-                name: metric
-                for name, metric in pending.metrics.get(device, {}).items()
-                if _is_news(known.get(name), metric) and not source.has_declared(metric)
-            }
-            tags = pending.tags.get(device)
-            if source.declared and not wanted and tags is None:
-                continue
-            try:
-                await source.declare(list(wanted.values()), tags)
-            except WireError as error:
-                if error.code in STORAGE_CODES:
-                    raise
+        for device in dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence]):
+            details = DeviceDetails(pending.metrics.get(device, {}), pending.tags.get(device))
+            error = await self._writer.declare(device, batches.get(device, ()), details)
+            if error is not None:
                 errors[device] = error
         return errors
 
-    def _source(self, device: str) -> LocalSource:
-        source = self._sources.get(device)
-        if source is None:
-            source = LocalSource(self._devices, self._directory, device, epoch=self._epochs.own, agent=self._agent)
-            self._sources[device] = source
-        return source
-
     def _submit(self, pending: PendingMessages, batches: Batches, errors: Mapping[str, WireError]) -> None:
         for device, grouped in batches.items():
-            source = self._source(device)
+            source = self._writer.source(device)
             for rows in grouped:
-                self._submit_rows(source, rows, errors.get(device))
+                # Readings that a hub relays have their own epoch, by which publishing bridges recognize them.
+                epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
+                error = errors.get(device)
+                self.counts.accepted += self._writer.submit(source, rows, self._refuse, error=error, epoch=epoch)
         for rejected in pending.rejected:
             self._quarantine(self._owner(rejected), rejected)
         for device, online in pending.presence.items():
-            source = self._source(device)
+            source = self._writer.source(device)
             if not online:
                 source.disconnect("the broker reports that the device is offline")
             elif not source.is_taken:
                 source.connect()
 
-    def _without_repeated(self, device: str, rows: Sequence[PendingRow]) -> list[PendingRow]:
+    def _without_repeated(self, device: str, rows: Sequence[Row]) -> list[Row]:
         """Return the rows without the values that were accepted before. The others are remembered."""
         fresh = []
         accept = self._recent.accept
@@ -455,23 +405,8 @@ class Inbound:
                 fresh.append(row)
         return fresh
 
-    def _submit_rows(self, source: LocalSource, rows: Sequence[PendingRow], error: WireError | None) -> None:
-        if error is None:
-            # Readings that a hub relays have their own epoch, by which publishing bridges recognize them.
-            source.epoch = self._epochs.relayed if rows[0].relayed else self._epochs.own
-            try:
-                self.counts.accepted += source.submit(batch_of(rows))
-                return
-            except WireError as refusal:
-                error = refusal
-        if len(rows) > 1 and not source.is_taken:
-            # One row is invalid. Find it by halving, so that the others are stored.
-            half = len(rows) // 2
-            self._submit_rows(source, rows[:half], None)
-            self._submit_rows(source, rows[half:], None)
-            return
-        for row in rows:
-            self._quarantine(source, RejectedMessage(row.message, error.code.value, error.message))
+    def _refuse(self, source: LocalSource, row: Row, error: WireError) -> None:
+        self._quarantine(source, RejectedMessage(row.message, error.code.value, error.message))
 
     def _owner(self, rejected: RejectedMessage) -> LocalSource:
         """Return the source of the device whose values are refused, or else of the one that the topic names.
@@ -480,7 +415,7 @@ class Inbound:
         """
         devices = {refusal.device for refusal in rejected.refusals if refusal.device} or {rejected.device}
         device = devices.pop() if len(devices) == 1 else ""
-        return self._source(device if self._devices.get(device) is not None else self._own_device)
+        return self._writer.source(device if self._devices.get(device) is not None else self._own_device)
 
     def _quarantine(self, source: LocalSource, rejected: RejectedMessage) -> None:
         if rejected.is_partial:
@@ -488,45 +423,13 @@ class Inbound:
         else:
             self.counts.undecodable += 1
         if source.is_taken:
-            source = self._source(self._own_device)
+            source = self._writer.source(self._own_device)
         source.epoch = self._epochs.own
         readings = sum(bool(refusal.metric) for refusal in rejected.refusals)
         source.quarantine(rejected.content(), (rejected.code, rejected.sentence), readings)
 
 
-def _is_news(known: Series | WireError | None, metric: Metric) -> bool:
-    """Return whether a declaration changes the hub: the metric is new, its unit changed, or it widens to a float."""
-    if not isinstance(known, Series):
-        return True
-    return widens(known.type, metric.type) or (metric.unit not in ("", known.unit) and metric.type == known.type)
-
-
-def group_rows(rows: Sequence[PendingRow], limit: int = ROWS_PER_BATCH) -> list[list[PendingRow]]:
-    """Group rows with the same metrics and origin into as few batches as the order of each metric allows."""
-    made: list[list[PendingRow]] = []
-    open_batches: dict[tuple[object, ...], list[PendingRow]] = {}
-    last: dict[str, tuple[object, ...]] = {}
-    key: tuple[object, ...] = ()
-    batch: list[PendingRow] | None = None
-    for row in rows:
-        names = tuple(row.values)
-        # Most rows are like the one before: comparing is cheaper than the hash of forty names.
-        if batch is None or (names, row.historical, row.relayed) != key:
-            key = (names, row.historical, row.relayed)
-            batch = open_batches.get(key)
-        if batch is None or len(batch) >= limit:
-            for name in names:
-                # An earlier batch with this metric is closed, so that its rows stay before this one.
-                if last.get(name) is not None:
-                    open_batches.pop(last[name], None)
-                last[name] = key
-            batch = open_batches[key] = []
-            made.append(batch)
-        batch.append(row)
-    return made
-
-
-def _refused_before(kept: QuarantinedMessage, device: str, rows: Iterable[PendingRow]) -> Iterator[PendingRow]:
+def _refused_before(kept: QuarantinedMessage, device: str, rows: Iterable[Row]) -> Iterator[Row]:
     """Yield the rows of a device with the values that are in quarantine, as history."""
     for row in rows:
         values = {name: value for name, value in row.values.items() if kept.was_refused(device, name)}
@@ -545,21 +448,3 @@ def _rest_of(
         refusal for part in rejected for refusal in part.refusals if kept.was_refused(refusal.device, refusal.metric)
     ]
     return RejectedMessage.of(message, refusals, is_partial=is_partial or kept.partial) if refusals else None
-
-
-def _has_float(rows: Sequence[PendingRow], name: str) -> bool:
-    return any(type(row.values[name]) is float for row in rows)
-
-
-def batch_of(rows: Sequence[PendingRow]) -> messages.Data:
-    """Return the batch of rows that `group_rows` grouped, without a sequence number."""
-    first = rows[0]
-    times: Any = [row.time_ns for row in rows]
-    # One list of all values, cut into columns: a third of the time of a list for each column.
-    flat = [*chain.from_iterable(row.values.values() for row in rows)]
-    width = len(first.values)
-    values: dict[str, Any] = {name: flat[place::width] for place, name in enumerate(first.values)}
-    if len(rows) >= PACKED_FROM and set(map(type, flat)) == _FLOATS:
-        times = pack_times(times)
-        values = {name: pack_floats(column) for name, column in values.items()}
-    return messages.Data(1, times, values, first.historical)

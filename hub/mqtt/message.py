@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from formats.message import DecodedRow
-from formats.record import MAX_RAW_BYTES, Note, RefusedInput, setting_text
+from formats.record import Note, RefusedInput
+from hub.ingest.rejected_input import reason_of, rejected_content
 from wire.model import Metric, MetricType
-from wire.text import plural
-
-MAX_QUARANTINED_BYTES = 1024 * 1024
-"""Stored bytes of a quarantined payload: four times the size of a batch. Longer payloads are cut."""
-
-MAX_LISTED_REFUSALS = 100
-"""Refused values of a message that its quarantine entry lists; the payload has all of them."""
-
-_SHOWN = ("line", "device", "metric", "value", "code", "reason", "setting")
 
 
 class Message(NamedTuple):
@@ -83,30 +72,12 @@ class RejectedMessage(NamedTuple):
         cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool, device: str = ""
     ) -> RejectedMessage:
         """Return a message with refused values. Its reason is that of the first one, with its setting."""
-        first = refusals[0]
-        sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
-        if first.setting:
-            sentence += f"; {setting_text(first.setting)}"
-        if len(refusals) > 1:
-            sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
-        return cls(message, first.code, sentence, refusals, is_partial, device)
+        return cls(message, *reason_of(refusals), refusals, is_partial, device)
 
     def content(self) -> bytes:
         """Return the content of its quarantine entry: the topic, the payload, each value with its reason."""
-        message = self.message
-        stored = message.payload[:MAX_QUARANTINED_BYTES]
-        content: dict[str, object] = {"topic": message.topic, "payload_base64": base64.b64encode(stored).decode()}
-        if len(stored) < len(message.payload):
-            content["payload_bytes"] = len(message.payload)
-        with contextlib.suppress(UnicodeDecodeError):
-            content["text"] = message.payload[:MAX_RAW_BYTES].decode()
-        if self.refusals:
-            content["partial"] = self.is_partial
-            content["refused"] = [
-                {name: getattr(refusal, name) for name in _SHOWN if getattr(refusal, name)}
-                for refusal in self.refusals[:MAX_LISTED_REFUSALS]
-            ]
-        return json.dumps(content).encode()
+        origin = {"topic": self.message.topic}
+        return rejected_content(origin, self.message.payload, self.refusals, is_partial=self.is_partial)
 
 
 Decoded = DecodedRow | RefusedInput | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
@@ -171,10 +142,3 @@ class Decoder(Protocol):
 
 
 PYTHON_TYPES: dict[MetricType, type] = {"float": float, "integer": int, "boolean": bool, "string": str}
-
-
-def value_type(value: float | int | bool | str) -> MetricType:
-    """Return the type of a metric whose first value this is. Every number is a float."""
-    if isinstance(value, bool):
-        return "boolean"
-    return "string" if isinstance(value, str) else "float"

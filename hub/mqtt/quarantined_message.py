@@ -9,7 +9,8 @@ from collections import Counter
 import msgspec
 from msgspec import Struct
 
-from hub.mqtt.message import MAX_LISTED_REFUSALS, Message
+from hub.ingest.rejected_input import MAX_LISTED_REFUSALS
+from hub.mqtt.message import Message
 
 
 class QuarantinedValue(Struct, frozen=True):

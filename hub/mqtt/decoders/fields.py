@@ -15,8 +15,8 @@ from formats.message import DecodedRow
 from formats.names import legal_metric
 from formats.record import FrameRefused, InputRecord, Note, Origin, Row, Schema
 from formats.rules import DEFAULT_RULES, Rules
+from hub.ingest.input_reader import new_metrics
 from hub.mqtt.message import Decoded, DeviceDeclaration, DevicePresence, Message, Undecodable
-from wire.limits import MAX_DESCRIPTION
 from wire.model import Metric, MetricType
 
 MAX_DEVICES = 10_000
@@ -74,21 +74,9 @@ class DeclaredTags:
 
 
 def declarations(interpreter: Interpreter, rows: Iterable[Row]) -> list[Decoded]:
-    """Return the declarations of metrics in these rows that are new or have changed, if their values do not say it all.
-
-    A metric without a value is declared with its first one.
-    """
-    news = interpreter.series.news
-    metrics: dict[str, list[Metric]] = {}
-    for row in rows if news else ():
-        known = interpreter.metrics[row.device]
-        for series in [known[name] for name in row.values]:
-            if series in news:
-                del news[series]
-                if row.device and series.type is not None and (series.unit or series.label or series.type == "integer"):
-                    metric = Metric(series.metric, series.type, series.unit, series.label[:MAX_DESCRIPTION])
-                    metrics.setdefault(row.device, []).append(metric)
-    return [DeviceDeclaration(device, found) for device, found in metrics.items()]
+    """Return the declarations of metrics in these rows that are new or have changed."""
+    found = new_metrics(interpreter, rows)
+    return [DeviceDeclaration(device, list(metrics.values())) for device, metrics in found.items()]
 
 
 class PresetFields:

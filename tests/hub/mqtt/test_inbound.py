@@ -14,26 +14,23 @@ from typing import Any, cast
 from unittest.mock import ANY
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from hub.ingest import rejected_input
 from hub.ingest.device import Devices
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.bridge import DecodedMessage
 from hub.mqtt import inbound as module
-from hub.mqtt import message as message_module
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
-from hub.mqtt.inbound import Inbound, PendingRow, batch_of, group_rows
+from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Decoded, Decoder, Message, RejectedMessage, TopicDecoder
 from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscriptions
 from tests.hub.mqtt.directory import Directory
 from tests.tasks import running_task
-from wire.columns import unpack_floats, unpack_times
 
 KEEPALIVE_S = 30
 
@@ -227,7 +224,7 @@ async def test_a_connection_is_not_read_while_too_much_waits(
 
 async def test_long_messages_are_recognized_by_their_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as a broker may redeliver would not fit into memory."""
-    monkeypatch.setattr(message_module, "MAX_QUARANTINED_BYTES", 4)
+    monkeypatch.setattr(rejected_input, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
         connection = FakeConnection()
         tracemalloc.start()
@@ -245,7 +242,7 @@ async def test_long_messages_are_recognized_by_their_digest(tmp_path: Path, monk
 
 async def test_a_long_message_is_cut_in_the_quarantine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its beginning and its length are stored, and the other messages of the commit are accepted."""
-    monkeypatch.setattr(message_module, "MAX_QUARANTINED_BYTES", 4)
+    monkeypatch.setattr(rejected_input, "MAX_QUARANTINED_BYTES", 4)
     async with running(tmp_path) as bench:
         connection = FakeConnection()
         bench.arrive(connection, 1, b"1")
@@ -349,41 +346,3 @@ async def test_a_float_of_an_integer_metric_widens_it(tmp_path: Path) -> None:
         assert (bench.readings, len(bench.journal.quarantine.index)) == ([1, 2, 2.5, 3], 0)
         widened = bench.directory.series["d", "level"]
         assert (widened.type, widened.unit) == ("float", "cm")
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(["a", "b", "ab", "ba", "c"]), st.booleans(), st.booleans()), max_size=40),
-    st.integers(1, 4),
-)
-def test_grouped_rows_keep_the_order_of_each_metric(shapes: list[tuple[str, bool, bool]], limit: int) -> None:
-    """The rows of a batch have the same metrics and origin, and a batch has at most `limit` of them."""
-    message = Message("t", b"")
-    rows = [
-        PendingRow(message, place, dict.fromkeys(names, float(place)), True, historical, relayed)
-        for place, (names, historical, relayed) in enumerate(shapes)
-    ]
-    batches = group_rows(rows, limit)
-    for metric in "abc":
-        expected = [row.time_ns for row in rows if metric in row.values]
-        assert [row.time_ns for batch in batches for row in batch if metric in row.values] == expected
-    for batch in batches:
-        assert len(batch) <= limit
-        assert len({(tuple(row.values), row.historical, row.relayed) for row in batch}) == 1
-
-
-@pytest.mark.parametrize("count", [1, 15, 16, 40])
-def test_a_batch_has_the_values_of_its_rows(count: int) -> None:
-    """It is packed from a number of rows, if all values are floats."""
-    message = Message("t", b"")
-    rows = [PendingRow(message, place, {"b": place / 2, "a": 1.5}, True, False, False) for place in range(count)]
-    batch = batch_of(rows)
-    if count >= 16:
-        assert isinstance(batch.time, bytes)
-        assert unpack_times(batch.time) == [row.time_ns for row in rows]
-        assert unpack_floats(cast("bytes", batch.values["b"])) == [place / 2 for place in range(count)]
-    else:
-        assert (batch.time, batch.values["b"]) == ([*range(count)], [place / 2 for place in range(count)])
-    assert list(batch.values) == ["b", "a"]
-    assert batch_of([*rows, rows[0]._replace(values={"b": True, "a": 1.5})]).values["b"] == [
-        *(place / 2 for place in range(count)), True
-    ]  # fmt: skip

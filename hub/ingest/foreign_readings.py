@@ -1,0 +1,410 @@
+"""Readings from clients that do not speak the device protocol: plain WebSockets, HTTP requests, line protocol.
+
+How an endpoint uses it:
+
+    reader = readings.reader(identity, rules, "plain")     # by credential and rules; kept and shared
+    frame = reader.source().read(payload, now_ns)          # bytes -> rows and refusals; raises nothing
+    result = await readings.store(frame, presence)         # returns when it is durable
+
+An endpoint that parses by itself makes the frame by `reader.frame(payload, rows, refusals, now_ns)`, with the rows of
+`reader.interpreter`. A connection uses `submit` and `room` in place of `store`, to have several frames under way, and a
+`Presence`: the devices that it writes as are connected until it is closed.
+
+Frames that arrive during a commit are collected and share the next one, in the order of their arrival. All of a frame
+is in one commit: its batches, and the values that are refused, in quarantine with their raw text. Errors that end by
+themselves (the device's own agent is connected, the disk is full) refuse the frame as a whole, before anything of it is
+stored; the client sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+from weakref import WeakSet
+from zoneinfo import ZoneInfo
+
+import msgspec
+import structlog
+
+from formats.interpretation import KnownType
+from formats.record import RefusedInput, shown
+from formats.rules import Rules
+from hub.ingest.agent_session import MetricDirectory
+from hub.ingest.device import Devices
+from hub.ingest.input_reader import InputFrame, InputReader
+from hub.ingest.local_source import LocalSource, epoch_of
+from hub.ingest.rejected_input import reason_of, rejected_content
+from hub.ingest.row_writer import (
+    NO_DETAILS,
+    STORAGE_CODES,
+    DeviceDetails,
+    PendingRow,
+    RowWriter,
+    batch_of,
+    group_rows,
+)
+from hub.model.identity import Identity
+from hub.model.journal import JournalError, JournalFull, settle
+from wire.errors import Code, WireError
+from wire.limits import MAX_MESSAGE
+
+EPOCH = epoch_of("foreign readings")
+"""Epoch of all readings that the hub numbers for these clients, one for all inputs: a device may use several."""
+
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+"""Payload bytes of frames that wait to be stored. At this bound connections are not read, and requests wait."""
+
+MAX_ROUND_READINGS = 50_000
+"""Readings that one commit takes from the waiting frames, at least one frame: 20 ms of the event loop."""
+
+MAX_READERS = 4_096
+"""Readers that are kept with what they have learned, by credential and rules: about 5 kB each for a device of ten
+metrics. At the bound the one that was not used for longest is dropped, and the next frame teaches a new one."""
+
+MAX_REFUSED = 100
+"""Refused values that a result lists. The quarantine has the whole payload."""
+
+
+log = structlog.get_logger(__name__)
+
+
+class RefusedReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A value, or a line without values, that is in quarantine: where it was, why, and what changes the decision."""
+
+    code: str
+    reason: str
+    line: int = 0
+    device: str = ""
+    metric: str = ""
+    value: str = ""
+    setting: str = ""
+
+    @classmethod
+    def of(cls, refusal: RefusedInput) -> RefusedReading:
+        """Return the refusal without its raw bytes."""
+        return cls(
+            refusal.code,
+            refusal.reason,
+            refusal.line,
+            refusal.device,
+            refusal.metric,
+            refusal.value,
+            refusal.setting,
+        )
+
+
+class StoredFrame(NamedTuple):
+    """Result for a frame that is durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
+
+    `refused` are the first MAX_REFUSED of them.
+    """
+
+    readings: int
+    refused_count: int = 0
+    refused: Sequence[RefusedReading] = ()
+
+
+@dataclass(eq=False, slots=True)
+class Presence:
+    """Devices that are present while a connection is open. `agent` is its name where the fleet shows one."""
+
+    agent: str
+    devices: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A frame that waits to be stored, and its result."""
+
+    frame: InputFrame
+    presence: Presence | None
+    done: asyncio.Future[StoredFrame]
+    refused: list[RefusedReading]
+    refused_count: int
+    lost: int = 0
+    """Readings of its rows that were not accepted."""
+
+    @property
+    def devices(self) -> set[str]:
+        """The devices of its rows."""
+        return {row.device for row in self.frame.rows}
+
+    def refuse(self, refusal: RefusedReading) -> None:
+        """Count a refusal, and list it within the bound."""
+        self.refused_count += 1
+        if len(self.refused) < MAX_REFUSED:
+            self.refused.append(refusal)
+
+
+class ForeignReadings:
+    """Stores the frames of all clients that do not speak the device protocol; see the module."""
+
+    def __init__(
+        self, devices: Devices, directory: MetricDirectory, *, zone: str = "UTC", known_type: KnownType | None = None
+    ) -> None:
+        """`zone` is that of times without an offset, `known_type` returns the types that the hub has."""
+        self._devices = devices
+        self._journal = devices.journal
+        self._zone = zone
+        self._known_type = known_type
+        self._writer: RowWriter[_Waiting] = RowWriter(
+            devices, directory, epoch=EPOCH, agent="plain", has_presence=False
+        )
+        self._readers: OrderedDict[tuple[str, str, bytes], InputReader] = OrderedDict()
+        self._all_readers: WeakSet[InputReader] = WeakSet()
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._present: Counter[str] = Counter()
+        self._closed: WireError | None = None
+
+    def reader(self, identity: Identity, rules: Rules, name: str) -> InputReader:
+        """Return the reader of a credential for these rules, with what it has learned before."""
+        key = (identity.token_id, name, msgspec.json.encode(rules))
+        reader = self._readers.get(key)
+        if reader is None or reader.identity != identity:
+            zone = ZoneInfo(rules.zone or self._zone)
+            reader = InputReader(identity, rules, name, zone=zone, known_type=self._known_type)
+            self._readers[key] = reader
+            self._all_readers.add(reader)
+            if len(self._readers) > MAX_READERS:
+                self._readers.popitem(last=False)
+        self._readers.move_to_end(key)
+        return reader
+
+    def metric_changed(self, device: str, names: Iterable[str]) -> None:
+        """Let all readers learn a metric anew: a person has changed its type or name."""
+        names = [*names]
+        for reader in self._all_readers:
+            reader.forget(device, names)
+
+    async def store(self, frame: InputFrame, presence: Presence | None = None) -> StoredFrame:
+        """Store a frame; return when it is durable. Raises WireError, and then nothing of the frame is stored."""
+        await self.room()
+        return await self.submit(frame, presence)
+
+    def submit(self, frame: InputFrame, presence: Presence | None = None) -> asyncio.Future[StoredFrame]:
+        """Queue a frame. The future has its result when it is durable, or a WireError: nothing of it is stored."""
+        done: asyncio.Future[StoredFrame] = asyncio.get_running_loop().create_future()
+        if self._closed is not None:
+            done.set_exception(self._closed)
+        elif frame.denied and not frame.rows:
+            done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
+        else:
+            refused = [*map(RefusedReading.of, frame.refusals[:MAX_REFUSED])]
+            self._waiting.append(_Waiting(frame, presence, done, refused, len(frame.refusals)))
+            self._waiting_bytes += len(frame.payload)
+            if self._waiting_bytes >= MAX_WAITING_BYTES:
+                self._has_room.clear()
+            self._wake.set()
+        return done
+
+    @property
+    def congested(self) -> bool:
+        """Return whether more than MAX_WAITING_BYTES wait: connections have to wait for `room`."""
+        return not self._has_room.is_set()
+
+    async def room(self) -> None:
+        """Wait until fewer than MAX_WAITING_BYTES wait."""
+        await self._has_room.wait()
+
+    async def attach(self, presence: Presence, device: str) -> None:
+        """Mark a device as connected until `detach`, unless its own agent is. Raises WireError of the storage."""
+        source = self._writer.source(device)
+        if not source.declared and not source.is_taken:
+            await source.declare([])
+        self._connect(presence, source)
+
+    def detach(self, presence: Presence, reason: str) -> None:
+        """Mark the devices of a closed connection as disconnected, unless they have another one."""
+        devices, presence.devices = presence.devices, set()
+        for device in devices:
+            self._present[device] -= 1
+            if self._present[device] <= 0:
+                del self._present[device]
+                self._writer.source(device).disconnect(reason)
+
+    async def run(self) -> None:
+        """Store what arrives until cancelled."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                # What else arrives in this turn of the event loop belongs to the same commit.
+                await asyncio.sleep(0)
+                while self._waiting:
+                    await self._store(self._next_round())
+        finally:
+            self._closed = WireError(Code.SHUTTING_DOWN, "the hub is shutting down")
+            self._fail(self._waiting, self._closed)
+            self._has_room.set()
+
+    def _next_round(self) -> list[_Waiting]:
+        """Take the frames of the next commit."""
+        readings = count = 0
+        for waiting in self._waiting:
+            readings += waiting.frame.readings
+            if count and readings > MAX_ROUND_READINGS:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes -= sum(len(waiting.frame.payload) for waiting in taken)
+        if self._waiting_bytes < MAX_WAITING_BYTES:
+            self._has_room.set()
+        return taken
+
+    async def _store(self, frames: Sequence[_Waiting]) -> None:
+        """Store frames in one commit, and set their results."""
+        try:
+            await self._journal.room()
+            self._devices.check_open()
+            frames = self._free(frames)
+            details = self._collect_details(frames)
+            batches = {device: group_rows(rows) for device, rows in _rows_by_device(frames).items()}
+            errors: dict[str, WireError] = {}
+            for device in dict.fromkeys([*batches, *details]):
+                error = await self._writer.declare(device, batches.get(device, ()), details.get(device, NO_DETAILS))
+                if error is not None:
+                    errors[device] = error
+            # An agent may have connected meanwhile. No await from here to the end of the submission.
+            free = self._free(frames)
+            if len(free) < len(frames):
+                batches = {device: group_rows(rows) for device, rows in _rows_by_device(free).items()}
+            self._submit(free, batches, errors)
+            await self._durable()
+        except (WireError, JournalError) as error:
+            self._fail(frames, error)
+            return
+        except asyncio.CancelledError:
+            self._fail(frames, WireError(Code.SHUTTING_DOWN, "the hub stopped before the frame was stored"))
+            raise
+        except Exception:
+            # A defect of the hub costs these frames, and not the inputs of all clients.
+            log.exception("frames could not be stored")
+            self._fail(frames, WireError(Code.STORAGE_FAILED, "the hub failed at this frame; its log says where"))
+            return
+        for waiting in free:
+            if not waiting.done.done():
+                stored = waiting.frame.readings - waiting.lost
+                waiting.done.set_result(StoredFrame(stored, waiting.refused_count, tuple(waiting.refused)))
+
+    async def _durable(self) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._journal.when_durable(partial(settle, done))
+        await done
+
+    def _free(self, frames: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return the frames whose devices have no agent of their own now; refuse the others."""
+        free = []
+        for waiting in frames:
+            try:
+                for device in waiting.devices:
+                    self._writer.source(device).check_free()
+            except WireError as error:
+                self._fail((waiting,), error)
+            else:
+                free.append(waiting)
+        return free
+
+    def _collect_details(self, frames: Sequence[_Waiting]) -> dict[str, DeviceDetails]:
+        """Return the descriptions of the devices, also of those that only have refused values."""
+        details: dict[str, DeviceDetails] = {}
+        for waiting in frames:
+            frame = waiting.frame
+            for device, given in frame.details.items():
+                known = details.get(device, NO_DETAILS)
+                tags = given.tags if known.tags is None else {**known.tags, **(given.tags or {})}
+                details[device] = DeviceDetails({**known.metrics, **given.metrics}, tags)
+            if frame.owner and frame.refusals and not self._writer.source(frame.owner).is_taken:
+                details.setdefault(frame.owner, NO_DETAILS)
+        return details
+
+    def _submit(
+        self,
+        frames: Sequence[_Waiting],
+        batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]],
+        errors: Mapping[str, WireError],
+    ) -> None:
+        for waiting in frames:
+            if waiting.presence is not None:
+                for device in waiting.devices:
+                    self._connect(waiting.presence, self._writer.source(device))
+        for device, grouped in batches.items():
+            source = self._writer.source(device)
+            for rows in grouped:
+                self._writer.submit(source, rows, self._refuse, error=errors.get(device))
+        for waiting in frames:
+            if waiting.frame.refusals:
+                self._quarantine(waiting, waiting.frame.refusals, is_partial=bool(waiting.frame.rows))
+
+    def _refuse(self, source: LocalSource, row: PendingRow[_Waiting], error: WireError) -> None:
+        """Store the valid values of a row; the others go to quarantine, each with its reason."""
+        waiting = row.message
+        try:
+            accepted, parts = source.submit_values(batch_of([row]), error)
+        except WireError as whole:
+            accepted, parts = 0, ()
+            content = rejected_content(waiting.frame.reader.origin, waiting.frame.payload, (), is_partial=False)
+            source.quarantine(content, (whole.code.value, whole.message), len(row.values))
+            waiting.refuse(RefusedReading(whole.code.value, whole.message, device=source.device.id))
+        waiting.lost += len(row.values) - accepted
+        for part in parts:
+            reason = error.message if part.code is Code.UNKNOWN_METRIC else part.message
+            for column in part.columns:
+                value = shown(row.values.get(column.metric, ""))
+                waiting.refuse(
+                    RefusedReading(part.code.value, reason, device=source.device.id, metric=column.metric, value=value)
+                )
+
+    def _quarantine(self, waiting: _Waiting, refusals: Sequence[RefusedInput], *, is_partial: bool) -> None:
+        frame = waiting.frame
+        source = self._writer.source(frame.owner or waiting.frame.reader.name)
+        if source.is_taken:
+            source = self._writer.source(waiting.frame.reader.name)
+        source.epoch = EPOCH
+        content = rejected_content(frame.reader.origin, frame.payload, refusals, is_partial=is_partial)
+        readings = sum(bool(refusal.metric) for refusal in refusals)
+        source.quarantine(content, reason_of(refusals), readings)
+
+    def _connect(self, presence: Presence, source: LocalSource) -> None:
+        device = source.device
+        if device.id not in presence.devices:
+            presence.devices.add(device.id)
+            self._present[device.id] += 1
+        if device.session is None:
+            source.agent = presence.agent
+            source.connect()
+
+    def _fail(self, frames: Iterable[_Waiting], error: WireError | JournalError) -> None:
+        """Refuse frames as a whole: nothing of them is stored."""
+        if isinstance(error, JournalError):
+            code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
+            error = WireError(code, str(error)[:MAX_MESSAGE])
+        for waiting in frames:
+            if not waiting.done.done():
+                waiting.frame.reader.put_back(waiting.frame.details)
+                waiting.done.set_exception(error)
+
+
+def is_temporary(error: WireError) -> bool:
+    """Return whether the same frame can be accepted later."""
+    return error.code in STORAGE_CODES
+
+
+def _rows_by_device(frames: Iterable[_Waiting]) -> dict[str, list[PendingRow[_Waiting]]]:
+    rows: dict[str, list[PendingRow[_Waiting]]] = {}
+    for waiting in frames:
+        received_ns = waiting.frame.received_ns
+        for row in waiting.frame.rows:
+            has_time = row.time_ns is not None
+            time_ns = row.time_ns if row.time_ns is not None else received_ns
+            rows.setdefault(row.device, []).append(
+                PendingRow(waiting, time_ns, row.values, has_time, row.historical, False)
+            )
+    return rows

@@ -1,0 +1,196 @@
+"""Reading of what clients without the device protocol send: bytes become rows that their credential may write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import tzinfo
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from formats.interpretation import Interpreter, KnownType
+from formats.message import DecodedRow, MessageReader, MessageSource
+from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
+from formats.rules import Rules
+from hub.ingest.row_writer import NO_DETAILS, DeviceDetails
+from hub.model.identity import Identity, Role
+from wire.limits import MAX_DESCRIPTION, MAX_TAG_VALUE
+from wire.model import Metric
+
+MAX_CONTENT_BYTES = 4 * 1024 * 1024
+"""Content of a compressed frame."""
+
+LABEL = "name"
+"""Tag with the name of a device whose id is a repaired one."""
+
+log = structlog.get_logger(__name__)
+
+
+class InputFrame(NamedTuple):
+    """Content of one frame or request, as far as its credential may write it.
+
+    `details` describe its devices. `owner` is the device that is charged with refusals that name none; "" if there is
+    none. `denied`: the reason why rows of other devices were refused.
+    """
+
+    reader: InputReader
+    payload: bytes
+    rows: Sequence[DecodedRow]
+    refusals: Sequence[RefusedInput]
+    details: Mapping[str, DeviceDetails]
+    owner: str
+    received_ns: int
+    denied: str = ""
+
+    @property
+    def readings(self) -> int:
+        """The number of values in the rows."""
+        return sum(len(row.values) for row in self.rows)
+
+
+class InputReader:
+    """Reader of everything that one credential sends by one set of rules. It remembers what it has learned.
+
+    `name` is the input's: plain, http, influxdb. `interpreter` reads records that a caller has parsed itself. `origin`
+    is how payloads are read, for the quarantine.
+    """
+
+    def __init__(
+        self, identity: Identity, rules: Rules, name: str, *, zone: tzinfo, known_type: KnownType | None = None
+    ) -> None:
+        self.identity = identity
+        self.name = name
+        self.rules = rules
+        # A device token names its device; a field of the payload may repeat it.
+        self._device = identity.pattern if identity.role is Role.DEVICE else ""
+        self._messages = MessageReader(
+            rules, zone, known_type=known_type, device=self._device, max_content_bytes=MAX_CONTENT_BYTES
+        )
+        self.interpreter: Interpreter = self._messages.interpreter
+        self.origin: dict[str, object] = {"input": name, "rules": msgspec.to_builtins(rules)}
+        if self._device:
+            self.origin["device"] = self._device
+        self._source = FrameSource(self, self._messages.source(Origin()))
+        # Descriptions that came with frames which were not stored: the next frame declares them.
+        self._undeclared: dict[str, DeviceDetails] = {}
+
+    def source(self) -> FrameSource:
+        """Return the source of one connection or request: with the format "auto" it detects its format anew."""
+        return FrameSource(self, self._messages.source(Origin())) if self.rules.format == "auto" else self._source
+
+    def frame(
+        self, payload: bytes, rows: Iterable[Row], refusals: Iterable[RefusedInput], received_ns: int
+    ) -> InputFrame:
+        """Return the frame of rows and refusals that the `interpreter` has read in a payload."""
+        kept: list[DecodedRow] = []
+        refused = [*refusals]
+        denied = ""
+        may: dict[str, str] = {}
+        found = list(rows)
+        for row in found:
+            problem = may.get(row.device)
+            if problem is None:
+                problem = may[row.device] = self._device_problem(row.device)
+            if problem:
+                denied = denied or (problem if row.device else "")
+                refused.append(_denied(row, problem))
+            else:
+                kept.append(DecodedRow(row.device, row.values, row.time_ns))
+        details = self._details(found, may)
+        return InputFrame(self, payload, kept, refused, details, self._owner(refused), received_ns, denied)
+
+    def plain_frame(self, payload: bytes, row: DecodedRow, received_ns: int) -> InputFrame:
+        """Return the frame of one row of known metrics."""
+        problem = self._device_problem(row.device)
+        if problem:
+            return self.frame(payload, [Row(1, payload, row.device, row.time_ns, row.values)], [], received_ns)
+        details: Mapping[str, DeviceDetails] = {}
+        if self._undeclared:
+            details, self._undeclared = self._undeclared, {}
+        return InputFrame(self, payload, (row,), (), details, row.device, received_ns)
+
+    def put_back(self, details: Mapping[str, DeviceDetails]) -> None:
+        """Keep the descriptions of a frame that was not stored for the next one."""
+        self._undeclared = {**details, **self._undeclared}
+
+    def forget(self, device: str, names: Iterable[str]) -> None:
+        """Discard what was learned about a metric: a person has changed its type or name."""
+        for name in names:
+            self.interpreter.forget(device, name)
+
+    def _device_problem(self, device: str) -> str:
+        """Return why the credential may not write as this device; "" if it may."""
+        if not device:
+            return "nothing names the device: send a field `device`, or set device"
+        identity = self.identity
+        if identity.may_write(device):
+            return ""
+        scope = f" is for {identity.pattern!r}" if identity.pattern else ""
+        return f"the token (role {identity.role}){scope} and may not write as {device!r}"
+
+    def _details(self, rows: Iterable[Row], may: Mapping[str, str]) -> Mapping[str, DeviceDetails]:
+        details, self._undeclared = self._undeclared, {}
+        metrics = new_metrics(self.interpreter, rows)
+        labels = self.interpreter.labels
+        for device in may if metrics or labels else ():
+            if may[device]:
+                continue
+            label = labels.get(device)
+            if device in metrics or label:
+                known = details.get(device, NO_DETAILS)
+                tags = {LABEL: label[:MAX_TAG_VALUE]} if label else known.tags
+                details[device] = DeviceDetails({**known.metrics, **metrics.get(device, {})}, tags)
+        return details
+
+    def _owner(self, refusals: Iterable[RefusedInput]) -> str:
+        devices = {refusal.device for refusal in refusals if refusal.device}
+        device = devices.pop() if len(devices) == 1 else self._device
+        return device if device and self.identity.may_write(device) else self._device
+
+
+class FrameSource:
+    """Reader of the frames of one connection or request."""
+
+    def __init__(self, reader: InputReader, source: MessageSource) -> None:
+        self.reader = reader
+        self._source = source
+
+    def read(self, payload: bytes, now_ns: int) -> InputFrame:
+        """Return the content of a frame that arrives now."""
+        reader = self.reader
+        row = self._source.read_plain(payload, now_ns)
+        if row is not None:
+            return reader.plain_frame(payload, row, now_ns)
+        try:
+            rows, refusals = self._source.read(payload, now_ns)
+        except Exception:
+            # A defect of the hub costs this frame, and not the connection.
+            log.exception("frame could not be read", input=reader.name)
+            reason = "the hub could not read the frame; its log contains the reason"
+            rows, refusals = [], [RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)]
+        return reader.frame(payload, rows, refusals, now_ns)
+
+
+def new_metrics(interpreter: Interpreter, rows: Iterable[Row]) -> dict[str, dict[str, Metric]]:
+    """Return the metrics in these rows that are new or have changed, by device, if their values do not say it all.
+
+    A metric without a value is declared with its first one.
+    """
+    news = interpreter.series.news
+    metrics: dict[str, dict[str, Metric]] = {}
+    for row in rows if news else ():
+        known = interpreter.metrics[row.device]
+        for series in [known[name] for name in row.values]:
+            if series in news:
+                del news[series]
+                if row.device and series.type is not None and (series.unit or series.label or series.type == "integer"):
+                    metric = Metric(series.metric, series.type, series.unit, series.label[:MAX_DESCRIPTION])
+                    metrics.setdefault(row.device, {})[metric.name] = metric
+    return metrics
+
+
+def _denied(row: Row, problem: str) -> RefusedInput:
+    """Return the refusal of a row whose device is unknown, or may not be written by the credential."""
+    setting = f"run hub token create --role gateway --devices {row.device}" if row.device else 'device = "ID"'
+    return RefusedInput(row.line, row.raw[:MAX_RAW_BYTES], "device", problem, setting=setting)

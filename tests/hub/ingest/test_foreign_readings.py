@@ -1,0 +1,311 @@
+"""Frames of clients without the device protocol, with a real journal: durable, in order, and refused value by value."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from formats.rules import Rules
+from hub.ingest import foreign_readings as module
+from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, StoredFrame, is_temporary
+from hub.ingest.input_reader import InputReader
+from hub.model.batch import Entry, EntryKind, Series
+from hub.model.identity import Identity, Role
+from hub.model.journal import JournalFull
+from tests.conditions import until
+from tests.hub.ingest.open_hub import Hub, connect_agent, running
+from tests.tasks import running_task
+from wire.errors import Code, WireError
+from wire.model import Metric
+
+DEVICE = Identity("t1", Role.DEVICE, "pump")
+GATEWAY = Identity("t2", Role.GATEWAY, "p*")
+JSON = Rules(format="json")
+
+
+class Bench(NamedTuple):
+    """A hub and its foreign readings."""
+
+    hub: Hub
+    readings: ForeignReadings
+
+    def reader(self, identity: Identity = DEVICE, rules: Rules = JSON) -> InputReader:
+        return self.readings.reader(identity, rules, "plain")
+
+    async def store(
+        self, payload: bytes, identity: Identity = DEVICE, rules: Rules = JSON, presence: Presence | None = None
+    ) -> StoredFrame:
+        return await self.readings.store(self.reader(identity, rules).source().read(payload, 9), presence)
+
+    @property
+    def values(self) -> list[Any]:
+        """The stored values in the order of the journal."""
+        return [v for entry in self.hub.durable if entry.batch for _, values in entry.batch.columns for v in values]
+
+    @property
+    def quarantined(self) -> list[Entry]:
+        return [entry for entry in self.hub.durable if entry.kind is EntryKind.QUARANTINE]
+
+
+@asynccontextmanager
+async def bench(path: Path) -> AsyncIterator[Bench]:
+    async with running(path) as hub:
+        readings = ForeignReadings(hub.devices, hub.directory, known_type=partial(known_type, hub))
+        async with running_task(readings.run()):
+            yield Bench(hub, readings)
+
+
+def known_type(hub: Hub, device: str, metric: str) -> Any:
+    series = hub.devices.device(device).metrics.get(metric)
+    return series.type if isinstance(series, Series) else None
+
+
+async def test_a_frame_is_durable_when_it_is_answered(tmp_path: Path) -> None:
+    """Objects flatten, a list is a batch, times are kept, and the numbers of the device continue."""
+    async with bench(tmp_path) as b:
+        assert await b.store(b'{"air": {"temperature": 21.5, "on": true}, "time": 1700000000}') == StoredFrame(2)
+        assert await b.store(b'[{"n": 1}, {"n": 2, "x": "a"}]') == StoredFrame(3)
+        assert b.values == [21.5, True, 1, 2, "a"]
+        assert [(entry.epoch, entry.seq) for entry in b.hub.durable] == [(EPOCH, 1), (EPOCH, 2), (EPOCH, 3)]
+        first = b.hub.durable[0].batch
+        assert first is not None
+        assert [*first.times] == [1_700_000_000 * 10**9]
+        assert b.hub.devices.device("pump").durable.readings == 5
+
+
+async def test_refused_values_are_kept_and_their_neighbours_stored(tmp_path: Path) -> None:
+    """The quarantine has the raw text with each reason, and the result names them."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"t": 1.5}')
+        stored = await b.store(b'{"t": "warm", "h": 40}')
+        assert (stored.readings, stored.refused_count) == (1, 1)
+        [refused] = stored.refused
+        assert (refused.metric, refused.value, refused.device) == ("t", "warm", "pump")
+        [entry] = b.quarantined
+        content = json.loads(entry.payload)
+        assert base64.b64decode(content["payload_base64"]) == b'{"t": "warm", "h": 40}'
+        assert (content["input"], content["partial"], content["device"]) == ("plain", True, "pump")
+        assert content["refused"][0]["metric"] == "t"
+        device = b.hub.devices.device("pump")
+        assert (device.readings, device.quarantined_readings) == (2, 1)
+        broken = await b.store(b'{"t": ')
+        assert (broken.readings, broken.refused[0].code) == (0, "syntax")
+
+
+async def test_a_value_that_validation_rejects_costs_itself(tmp_path: Path) -> None:
+    """For example because the metric got another type meanwhile; the values beside it are stored."""
+    async with running(tmp_path) as hub:
+        readings = ForeignReadings(hub.devices, hub.directory)
+        async with running_task(readings.run()):
+            b = Bench(hub, readings)
+            await hub.directory.declare("pump", [Metric("level", "string")])
+            stored = await b.store(b'[{"level": 1, "flow": 1}, {"flow": 2}]')
+            assert (stored.readings, stored.refused_count) == (2, 1)
+            [refused] = stored.refused
+            assert (refused.code, refused.metric, refused.value) == ("type_conflict", "level", "1.0")
+            device = hub.devices.device("pump")
+            assert (device.readings, device.quarantined_readings) == (2, 1)
+            assert [entry.reason[0] for entry in b.quarantined if entry.reason] == ["type_conflict"]
+
+
+async def test_frames_at_the_same_time_keep_their_order(tmp_path: Path) -> None:
+    """Also those of several readers; they share commits, and each gets its own result."""
+    async with bench(tmp_path) as b:
+        results = await asyncio.gather(*(b.store(b'{"n": %d}' % number) for number in range(300)))
+        assert results == [StoredFrame(1)] * 300
+        assert b.values == [*range(300)]
+        assert len(b.hub.durable) < 150
+        assert [entry.seq for entry in b.hub.durable] == [*range(1, len(b.hub.durable) + 1)]
+        assert {entry.epoch for entry in b.hub.durable} == {EPOCH}
+
+
+async def test_a_frame_is_refused_as_a_whole_while_the_own_agent_is_connected(tmp_path: Path) -> None:
+    """Nothing of it is stored for any of its devices, so that the client can send it again."""
+    async with bench(tmp_path) as b:
+        session = await connect_agent(b.hub)
+        with pytest.raises(WireError, match="pump is connected already, through pump agent") as caught:
+            await b.store(b'[{"device": "p2", "n": 1}, {"device": "pump", "n": 1}]', GATEWAY)
+        assert (caught.value.code, is_temporary(caught.value)) == (Code.BUSY, True)
+        assert b.hub.durable == []
+        assert b.hub.devices.device("pump").agent == "pump agent"
+        session.close("gone")
+        assert (await b.store(b'[{"device": "p2", "n": 1}, {"device": "pump", "n": 1}]', GATEWAY)).readings == 2
+
+
+async def test_a_description_that_was_not_stored_comes_with_the_next_frame(tmp_path: Path) -> None:
+    """The unit of a metric is declared once, and must not be lost with the frame that had it."""
+    async with bench(tmp_path) as b:
+        session = await connect_agent(b.hub)
+        with pytest.raises(WireError):
+            await b.store(b'{"heat": "21.5 \xc2\xb0C"}')
+        session.close("gone")
+        await b.store(b'{"heat": "22.5 \xc2\xb0C"}')
+        series = b.hub.registry.devices["pump"].series["heat"]
+        assert series.unit == "°C"
+
+
+async def test_a_credential_writes_as_its_devices_only(tmp_path: Path) -> None:
+    """The device is that of the token, or of a field. Rows of other devices are refused one by one."""
+    async with bench(tmp_path) as b:
+        assert (await b.store(b'{"device": "pump", "n": 1}')).readings == 1
+        mixed = await b.store(b'[{"device": "p1", "n": 1}, {"device": "q1", "n": 2}, {"n": 3}]', GATEWAY)
+        assert (mixed.readings, mixed.refused_count) == (1, 2)
+        assert "may not write as 'q1'" in mixed.refused[0].reason
+        assert "nothing names the device" in mixed.refused[1].reason
+        assert [entry.device for entry in b.quarantined] == ["plain"]
+        before = len(b.hub.durable)
+        for identity, payload in ((DEVICE, b'{"device": "p1", "n": 1}'), (GATEWAY, b'{"device": "q1", "n": 1}')):
+            with pytest.raises(WireError) as caught:
+                await b.store(payload, identity)
+            assert caught.value.code is Code.NOT_ALLOWED
+        assert len(b.hub.durable) == before
+        templated = Rules(format="json", device="{site}-{id}")
+        await b.store(b'{"site": "p", "id": 7, "n": 4}', GATEWAY, templated)
+        assert b.hub.devices.device("p-7").readings == 1
+
+
+async def test_what_one_credential_sends_teaches_no_other(tmp_path: Path) -> None:
+    """A refused row of another token's device does not decide the types of that device."""
+    async with bench(tmp_path) as b:
+        with pytest.raises(WireError):
+            await b.store(b'{"device": "q1", "n": "text"}', GATEWAY)
+        assert (await b.store(b'{"n": 1}', Identity("t3", Role.DEVICE, "q1"))).readings == 1
+
+
+async def test_every_format_with_its_rules(tmp_path: Path) -> None:
+    """Rules are settings under their usual names; with "auto" each source detects its own format."""
+    async with bench(tmp_path) as b:
+        await b.store(b"a,b\n1,2\n3,4\n", rules=Rules(format="csv"))
+        await b.store(b"weather,site=x t=1.5 1700000000000000000", rules=Rules(format="line"))
+        auto = Rules()
+        assert (await b.store(b'{"n": 5}', rules=auto)).readings == 1
+        assert (await b.store(b"t=6 h=7", rules=auto)).readings == 2
+        assert sorted(b.values) == [1, 1.5, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_commit_that_fails_stores_nothing_and_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All frames of the commit get the error, and the next frame is stored."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"n": 1}')
+        fail = partial(b.hub.devices.commit_failed, set(), JournalFull("there is no room"))
+        monkeypatch.setattr(b.hub.devices.journal, "when_durable", lambda done: (fail(), done(JournalFull("no room"))))
+        with pytest.raises(WireError) as caught:
+            await b.store(b'{"n": 2}')
+        assert (caught.value.code, is_temporary(caught.value)) == (Code.STORAGE_FULL, True)
+        monkeypatch.undo()
+        with pytest.raises(WireError):
+            await b.store(b'{"n": 3}')  # the hub asks the disk again after a second
+        b.hub.devices.refusal = None
+        assert (await b.store(b'{"n": 4}')).readings == 1
+
+
+async def test_a_device_is_connected_while_one_of_its_connections_is_open(tmp_path: Path) -> None:
+    """A request alone connects nobody, and a second connection of the device changes nothing."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"n": 1}')
+        device = b.hub.devices.device("pump")
+        assert (device.session, device.agent) == (None, "")
+        first, second = Presence("plain"), Presence("plain")
+        await b.readings.attach(first, "pump")
+        assert (device.state().connected, device.agent) == (True, "plain")
+        await b.store(b'{"n": 2}', presence=second)
+        b.readings.detach(first, "closed")
+        assert device.state().connected
+        b.readings.detach(second, "closed")
+        b.readings.detach(second, "closed")
+        assert not device.state().connected
+        session = await connect_agent(b.hub)
+        await b.readings.attach(first, "pump")
+        b.readings.detach(first, "closed")
+        assert device.session is session
+
+
+async def test_waiting_bytes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller waits for room, and gets it with the next commit."""
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 20)
+    async with bench(tmp_path) as b:
+        reader = b.reader()
+        first = b.readings.submit(reader.source().read(b'{"long name": 12345}', 9))
+        was_congested = b.readings.congested
+        second = asyncio.ensure_future(b.store(b'{"n": 2}'))
+        await asyncio.gather(first, second)
+        assert (was_congested, b.readings.congested) == (True, False)
+        assert b.values == [12345, 2]
+
+
+async def test_a_round_has_a_bounded_number_of_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the waiting frames has the next commit."""
+    monkeypatch.setattr(module, "MAX_ROUND_READINGS", 2)
+    async with bench(tmp_path) as b:
+        await asyncio.gather(*(b.store(b'{"n": %d}' % number) for number in range(6)))
+        assert [entry.batch.readings for entry in b.hub.durable if entry.batch] == [2, 2, 2]
+
+
+async def test_frames_are_refused_when_the_hub_stops(tmp_path: Path) -> None:
+    """Both a frame that waits, and a later one."""
+    async with running(tmp_path) as hub:
+        readings = ForeignReadings(hub.devices, hub.directory)
+        reader = readings.reader(DEVICE, JSON, "plain")
+        task = asyncio.create_task(readings.run())
+        await asyncio.sleep(0)
+        waiting = readings.submit(reader.source().read(b'{"n": 1}', 9))
+        task.cancel()
+        await asyncio.wait([task])
+        later = readings.submit(reader.source().read(b'{"n": 1}', 9))
+        for done in (waiting, later):
+            assert isinstance(done.exception(), WireError)
+        assert hub.durable == []
+
+
+async def test_the_oldest_reader_is_dropped_at_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are kept; a changed token has a new one."""
+    monkeypatch.setattr(module, "MAX_READERS", 2)
+    async with bench(tmp_path) as b:
+        first, second = b.reader(), b.reader(GATEWAY)
+        assert b.reader() is first
+        b.reader(rules=Rules(format="csv"))
+        assert b.reader() is first
+        assert b.reader(GATEWAY) is not second
+        assert b.reader(DEVICE._replace(pattern="p2")) is not first
+
+
+async def test_a_changed_metric_is_learned_anew(tmp_path: Path) -> None:
+    """A person has retyped it: values of the new type are accepted."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"n": "a"}')
+        assert (await b.store(b'{"n": 1}')).readings == 0
+        series = Series(9, "pump", "n", "float")
+        b.hub.devices.replace_series(series)
+        b.readings.metric_changed("pump", {"n"})
+        assert (await b.store(b'{"n": 1}')).readings == 1
+
+
+async def test_frames_of_one_turn_share_a_commit(tmp_path: Path) -> None:
+    """They become one batch where their metrics are the same."""
+    async with bench(tmp_path) as b:
+        reader = b.reader()
+        source = reader.source()
+        await b.hub.directory.declare("pump", [Metric("n")])
+        done = [b.readings.submit(source.read(b'{"n": %d}' % number, 9)) for number in range(5)]
+        await until(lambda: all(future.done() for future in done))
+        assert len(b.hub.durable) == 1
+
+
+async def test_a_defect_costs_the_frames_that_met_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gets an error, and the next frame is stored."""
+    async with bench(tmp_path) as b:
+        with monkeypatch.context() as defect:
+            defect.setattr(module, "group_rows", lambda rows: 1 / 0)
+            with pytest.raises(WireError, match="its log says where"):
+                await b.store(b'{"n": 1}')
+        assert (await b.store(b'{"n": 2}')).readings == 1
