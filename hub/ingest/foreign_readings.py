@@ -39,9 +39,9 @@ from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.rejected_input import reason_of, rejected_content
 from hub.ingest.row_writer import (
-    NO_DETAILS,
+    NO_DESCRIPTION,
     STORAGE_CODES,
-    DeviceDetails,
+    DeviceDescription,
     PendingRow,
     RowWriter,
     batch_of,
@@ -269,7 +269,7 @@ class ForeignReadings:
             batches = {device: group_rows(rows) for device, rows in _rows_by_device(frames).items()}
             errors: dict[str, WireError] = {}
             for device in dict.fromkeys([*batches, *details]):
-                error = await self._writer.declare(device, batches.get(device, ()), details.get(device, NO_DETAILS))
+                error = await self._writer.declare(device, batches.get(device, ()), details.get(device, NO_DESCRIPTION))
                 if error is not None:
                     errors[device] = error
             # An agent may have connected meanwhile. No await from here to the end of the submission.
@@ -312,17 +312,17 @@ class ForeignReadings:
                 free.append(waiting)
         return free
 
-    def _collect_details(self, frames: Sequence[_Waiting]) -> dict[str, DeviceDetails]:
+    def _collect_details(self, frames: Sequence[_Waiting]) -> dict[str, DeviceDescription]:
         """Return the descriptions of the devices, also of those that only have refused values."""
-        details: dict[str, DeviceDetails] = {}
+        details: dict[str, DeviceDescription] = {}
         for waiting in frames:
             frame = waiting.frame
             for device, given in frame.details.items():
-                known = details.get(device, NO_DETAILS)
+                known = details.get(device, NO_DESCRIPTION)
                 tags = given.tags if known.tags is None else {**known.tags, **(given.tags or {})}
-                details[device] = DeviceDetails({**known.metrics, **given.metrics}, tags)
+                details[device] = DeviceDescription({**known.metrics, **given.metrics}, tags)
             if frame.owner and frame.refusals and not self._writer.source(frame.owner).is_taken:
-                details.setdefault(frame.owner, NO_DETAILS)
+                details.setdefault(frame.owner, NO_DESCRIPTION)
         return details
 
     def _submit(

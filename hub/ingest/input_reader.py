@@ -13,7 +13,7 @@ from formats.interpretation import Interpreter, KnownType
 from formats.message import DecodedRow, MessageReader, MessageSource
 from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
 from formats.rules import Rules
-from hub.ingest.row_writer import NO_DETAILS, DeviceDetails
+from hub.ingest.row_writer import NO_DESCRIPTION, DeviceDescription
 from hub.model.identity import Identity, Role
 from wire.limits import MAX_DESCRIPTION, MAX_TAG_VALUE
 from wire.model import Metric
@@ -38,7 +38,7 @@ class InputFrame(NamedTuple):
     payload: bytes
     rows: Sequence[DecodedRow]
     refusals: Sequence[RefusedInput]
-    details: Mapping[str, DeviceDetails]
+    details: Mapping[str, DeviceDescription]
     owner: str
     received_ns: int
     denied: str = ""
@@ -73,7 +73,7 @@ class InputReader:
             self.origin["device"] = self._device
         self._source = FrameSource(self, self._messages.source(Origin()))
         # Descriptions that came with frames which were not stored: the next frame declares them.
-        self._undeclared: dict[str, DeviceDetails] = {}
+        self._undeclared: dict[str, DeviceDescription] = {}
 
     def source(self) -> FrameSource:
         """Return the source of one connection or request: with the format "auto" it detects its format anew."""
@@ -105,12 +105,12 @@ class InputReader:
         problem = self._device_problem(row.device)
         if problem:
             return self.frame(payload, [Row(1, payload, row.device, row.time_ns, row.values)], [], received_ns)
-        details: Mapping[str, DeviceDetails] = {}
+        details: Mapping[str, DeviceDescription] = {}
         if self._undeclared:
             details, self._undeclared = self._undeclared, {}
         return InputFrame(self, payload, (row,), (), details, row.device, received_ns)
 
-    def put_back(self, details: Mapping[str, DeviceDetails]) -> None:
+    def put_back(self, details: Mapping[str, DeviceDescription]) -> None:
         """Keep the descriptions of a frame that was not stored for the next one."""
         self._undeclared = {**details, **self._undeclared}
 
@@ -129,7 +129,7 @@ class InputReader:
         scope = f" is for {identity.pattern!r}" if identity.pattern else ""
         return f"the token (role {identity.role}){scope} and may not write as {device!r}"
 
-    def _details(self, rows: Iterable[Row], may: Mapping[str, str]) -> Mapping[str, DeviceDetails]:
+    def _details(self, rows: Iterable[Row], may: Mapping[str, str]) -> Mapping[str, DeviceDescription]:
         details, self._undeclared = self._undeclared, {}
         metrics = new_metrics(self.interpreter, rows)
         labels = self.interpreter.labels
@@ -138,9 +138,9 @@ class InputReader:
                 continue
             label = labels.get(device)
             if device in metrics or label:
-                known = details.get(device, NO_DETAILS)
+                known = details.get(device, NO_DESCRIPTION)
                 tags = {LABEL: label[:MAX_TAG_VALUE]} if label else known.tags
-                details[device] = DeviceDetails({**known.metrics, **metrics.get(device, {})}, tags)
+                details[device] = DeviceDescription({**known.metrics, **metrics.get(device, {})}, tags)
         return details
 
     def _owner(self, refusals: Iterable[RefusedInput]) -> str:

@@ -43,14 +43,14 @@ class PendingRow(NamedTuple, Generic[M]):
     relayed: bool
 
 
-class DeviceDetails(NamedTuple):
+class DeviceDescription(NamedTuple):
     """Description of a device that came with its rows: metrics with units and types, and tags; None for no tags."""
 
     metrics: Mapping[str, Metric] = {}
     tags: Mapping[str, str] | None = None
 
 
-NO_DETAILS = DeviceDetails()
+NO_DESCRIPTION = DeviceDescription()
 
 RefuseRow = Callable[[LocalSource, PendingRow[M], WireError], None]
 """Receives a row that cannot be accepted as it is, and the reason."""
@@ -90,7 +90,7 @@ class RowWriter(Generic[M]):
         return source
 
     async def declare(
-        self, device: str, batches: Sequence[Sequence[PendingRow[M]]], details: DeviceDetails = NO_DETAILS
+        self, device: str, batches: Sequence[Sequence[PendingRow[M]]], details: DeviceDescription = NO_DESCRIPTION
     ) -> WireError | None:
         """Register a device with the metrics of its batches. Return why some cannot be; raise a WireError of the
         storage."""

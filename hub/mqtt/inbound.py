@@ -20,7 +20,7 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.ingest.row_writer import DeviceDetails, PendingRow, RowWriter, batch_of, group_rows
+from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
 from hub.model.journal import JournalError, settle
@@ -367,7 +367,7 @@ class Inbound:
         """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
         errors: dict[str, WireError] = {}
         for device in dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence]):
-            details = DeviceDetails(pending.metrics.get(device, {}), pending.tags.get(device))
+            details = DeviceDescription(pending.metrics.get(device, {}), pending.tags.get(device))
             error = await self._writer.declare(device, batches.get(device, ()), details)
             if error is not None:
                 errors[device] = error
