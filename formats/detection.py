@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from formats.columns import cells_of, delimiter_of, is_one_column, kind_of
 from formats.export import is_export
 from formats.framing import decode_text
+from formats.gpsd import is_gpsd
 from formats.json_text import documents, is_senml
 from formats.line_protocol import looks_like_line
 from formats.nmea import looks_like_nmea
@@ -93,6 +94,8 @@ def _json_kind(contents: list[Any]) -> tuple[Format, str]:
         return "signalk", "deltas of Signal K"
     if all(map(is_rtl_433, contents)):
         return "rtl_433", "messages of rtl_433"
+    if all(map(is_gpsd, contents)):
+        return "gpsd", "reports of gpsd"
     return "json", "JSON"
 
 

@@ -17,6 +17,7 @@ from formats.custom import UserFunction, function_reader, regex_reader
 from formats.detection import Detection, detect
 from formats.export import ExportReader, is_export
 from formats.framing import MAX_LINE_BYTES, LineFraming, Transcoder
+from formats.gpsd import GpsdReader
 from formats.interpretation import Interpreter, KnownType
 from formats.json_text import read_json, read_senml
 from formats.line_protocol import LineProtocolReader
@@ -41,7 +42,7 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Bytes of one JSON value that spans the lines of a file; it is parsed at once."""
 
 
-JSON_FORMATS = ("json", "senml", "signalk", "rtl_433")
+JSON_FORMATS = ("json", "senml", "signalk", "rtl_433", "gpsd")
 """Formats whose frames are JSON, so that one value can span the lines of a file."""
 
 
@@ -318,6 +319,8 @@ def reader_of(
             return SignalkReader()
         case "rtl_433":
             return FrameReader(read_rtl_433)
+        case "gpsd":
+            return GpsdReader()
         case "line":
             return LineProtocolReader(rules.time_format if rules.time_format in NS_PER_UNIT else "", rules.measurements)
         case "csv":

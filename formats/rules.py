@@ -17,8 +17,8 @@ from wire.limits import MAX_METRICS, MAX_UNIT
 from wire.model import MetricType
 
 Format = Literal[
-    "auto", "json", "senml", "signalk", "rtl_433", "line", "csv", "pairs", "plotter", "nmea", "value", "regex",
-    "modbus", "function",
+    "auto", "json", "senml", "signalk", "rtl_433", "gpsd", "line", "csv", "pairs", "plotter", "nmea", "value",
+    "regex", "modbus", "function",
 ]  # fmt: skip
 
 TIME_WORDS = (

@@ -26,8 +26,8 @@ PRESETS = ("zigbee2mqtt", "tasmota", "esphome", "shelly", "home_assistant", "the
 """Names of the ready-made subscriptions. A test compares them with the decoders."""
 
 Payload = Literal[
-    "json", "value", "senml", "line", "csv", "pairs", "plotter", "nmea", "regex", "signalk", "rtl_433", "modbus",
-    "function", "sparkplug", "auto",
+    "json", "value", "senml", "line", "csv", "pairs", "plotter", "nmea", "regex", "signalk", "rtl_433", "gpsd",
+    "modbus", "function", "sparkplug", "auto",
 ]  # fmt: skip
 """Format of messages: one of formats.rules.Format, or Sparkplug, whose messages depend on each other."""
 

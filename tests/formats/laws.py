@@ -28,7 +28,7 @@ PIECES = (
 )  # fmt: skip
 """Pieces of all formats: their mixtures reach more of the code than random bytes."""
 
-_FORMATS = ("json", "senml", "signalk", "rtl_433", "line", "csv", "pairs", "plotter", "nmea", "value")
+_FORMATS = ("json", "senml", "signalk", "rtl_433", "gpsd", "line", "csv", "pairs", "plotter", "nmea", "value")
 _REGISTERS: dict[str, Any] = {"a": {"address": 0, "scale": 0.1}, "b": {"address": 1, "type": "f32"}}
 _TEXT: dict[str, Any] = {"frames": "bytes", "word_order": "little", "fields": {"s": {"address": 0, "type": "string"}}}
 _SETTINGS: tuple[dict[str, Any], ...] = (

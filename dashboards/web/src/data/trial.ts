@@ -13,6 +13,7 @@ export const FORMATS: [string, string][] = [
   ["senml", "SenML"],
   ["signalk", "Signal K"],
   ["rtl_433", "rtl_433, OpenMQTTGateway"],
+  ["gpsd", "gpsd"],
   ["line", "InfluxDB line protocol"],
   ["csv", "CSV and tables"],
   ["pairs", "Pairs: temp=21.5"],

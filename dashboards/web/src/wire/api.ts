@@ -654,7 +654,7 @@ export interface components {
         /** @description Settings of one input. An empty setting is decided by evidence in the data. `time` are the fields or columns with the time, joined by a space. `time_format` is one of TIME_WORDS, or a pattern of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them that exists. With `measurements`, lines of others in line protocol are refused. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the format modbus. */
         Rules: {
             /** @enum {unknown} */
-            format: "auto" | "csv" | "function" | "json" | "line" | "modbus" | "nmea" | "pairs" | "plotter" | "regex" | "rtl_433" | "senml" | "signalk" | "value";
+            format: "auto" | "csv" | "function" | "gpsd" | "json" | "line" | "modbus" | "nmea" | "pairs" | "plotter" | "regex" | "rtl_433" | "senml" | "signalk" | "value";
             encoding: string;
             delimiter: string;
             header: boolean | null;
