@@ -34,6 +34,7 @@ from agent_client.trial import InputUnreadable, try_file
 from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import types_conflict
 from device_agent.errors import AgentError, SpoolError
+from device_agent.port_commands import PORT_HELP, PortOptions, is_port_name, list_ports
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ForeignInput, ReplaySource
@@ -161,10 +162,9 @@ def run(
 @app.command()
 @with_option_groups
 def serial(
-    port: Annotated[str, typer.Argument(help="Port; prefer the permanent name under /dev/serial/by-id.")],
-    baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = 115_200,
-    dtr: Annotated[bool, typer.Option("--dtr/--no-dtr", help="--no-dtr does not reset an Arduino.")] = True,
+    port: Annotated[str, typer.Argument(help=PORT_HELP)],
     *,
+    line: PortOptions,
     uplink: UplinkOptions,
     options: RuleOptions,
 ) -> None:
@@ -176,8 +176,11 @@ def serial(
     """
     uplink, options = _with_earlier_format(uplink, options)
     uplink = _completed(uplink, default_device=_default_device(Path(port)))
-    source = SerialSource(port, _input(options, uplink.device), baud=baud, dtr=dtr)
+    source = SerialSource(line.settings(port), _input(options, uplink.device))
     _stream(uplink, source, lambda agent: agent.collect)
+
+
+app.command("ports")(list_ports)
 
 
 @app.command("try")
@@ -187,12 +190,11 @@ def try_input(
         str, typer.Argument(metavar="PORT|FILE|-", help="Port, file (also compressed), or - for standard input.")
     ],
     seconds: Annotated[float, typer.Option(min=0.1, help="How long a port is read. Ctrl-C ends it earlier.")] = 10.0,
-    baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = 115_200,
-    dtr: Annotated[bool, typer.Option("--dtr/--no-dtr", help="--no-dtr does not reset an Arduino.")] = True,
     device: Device = "",
     spool: Spool = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     *,
+    line: PortOptions,
     options: RuleOptions,
 ) -> None:
     """Read a port, a file or standard input as the agent would, and store nothing. No hub is needed.
@@ -202,7 +204,7 @@ def try_input(
     it, unless --type names another one. Exit code 1 if something was refused.
     Example: device-agent try /dev/ttyUSB0 --baud 9600
     """
-    is_port = target != "-" and Path(target).is_char_device()
+    is_port = is_port_name(target)
     device = device or _default_device(Path(target) if is_port else None)
     foreign = _input(options, device)
     earlier = _earlier_metrics(spool or _default_spool(device))
@@ -214,7 +216,7 @@ def try_input(
             from device_agent.trial import try_port
 
             typer.echo(f"reading {target} for {seconds:g} s …", err=True)
-            trial = run_until_stopped(try_port(foreign, target, seconds=seconds, baud=baud, dtr=dtr))
+            trial = run_until_stopped(try_port(foreign, line.settings(target), seconds=seconds))
             assert trial is not None
         else:
             trial = try_file(

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from agent_client.trial import InputUnreadable
 from device_agent.source_state import SourceHealth
 from device_agent.sources.lines import ForeignInput
+from device_agent.sources.ports import PortSettings
 from device_agent.sources.serial import SerialSource
 from formats.reading import Reading, Result
 from formats.report import Trial
@@ -31,10 +32,10 @@ class PortTrial:
         self.trial.add(result)
 
 
-async def try_port(input: ForeignInput, path: str, *, seconds: float, baud: int, dtr: bool) -> Trial:
+async def try_port(input: ForeignInput, settings: PortSettings, *, seconds: float) -> Trial:
     """Read a port for some seconds, or until this is cancelled. Raises InputUnreadable if it cannot be opened."""
     report = PortTrial(input)
-    source = SerialSource(path, input, baud=baud, dtr=dtr)
+    source = SerialSource(settings, input)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def record(health: SourceHealth) -> None:
@@ -56,5 +57,5 @@ async def try_port(input: ForeignInput, path: str, *, seconds: float, baud: int,
         await reading
     source.finish()
     if failed.done() and not input.counts.lines:
-        raise InputUnreadable(f"{path}: {failed.result()}")
+        raise InputUnreadable(f"{settings.port}: {failed.result()}")
     return report.trial

@@ -1,7 +1,6 @@
 """A sensor on a serial port that writes lines, in any format of `formats`.
 
-The port may be absent, and may be unplugged and plugged in again: the source waits for its path. Prefer the path under
-/dev/serial/by-id, which does not change. Linux and macOS only: the source waits for a file descriptor.
+The port may be absent, and may be unplugged and plugged in again, also under another name: the source waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import errno
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +21,10 @@ from msgspec import Meta
 from device_agent.sources import SensorReading
 from device_agent.sources.line_report import LineReport
 from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput
+from device_agent.sources.ports import DEFAULT_BAUD, MAX_BAUD, Port, PortError, PortSettings
+from device_agent.sources.ports.hold import PortHold
+from device_agent.sources.ports.opening import PortFinder, open_port
+from device_agent.sources.ports.selection import NOT_FOUND
 from device_agent.sources.settings import SourceContext
 from wire.backoff import full_jitter
 
@@ -30,13 +34,10 @@ RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 5.0
 """Bound of every delay. The bound doubles from attempt to attempt up to this."""
 
-READ_BYTES = 4096
-"""Bytes of one read: the buffer of a Linux tty."""
-
 REASONS = {
-    errno.ENOENT: "the port does not exist; is the device plugged in?",
-    errno.ENXIO: "the port does not exist; is the device plugged in?",
-    errno.ENODEV: "the port does not exist; is the device plugged in?",
+    errno.ENOENT: NOT_FOUND,
+    errno.ENXIO: NOT_FOUND,
+    errno.ENODEV: NOT_FOUND,
     errno.EACCES: "no permission to open the port; add the agent's user to the group that owns it, often dialout",
     errno.EBUSY: "another program uses the port",
     errno.EAGAIN: "another program uses the port",
@@ -48,66 +49,79 @@ _log = logging.getLogger(__name__)
 
 
 class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
-    """Settings of a serial port. `dtr` false does not set the line that resets an Arduino."""
+    """Settings of a serial port that writes lines; those of the port are explained at PortSettings."""
 
     port: str
-    baud: Annotated[int, Meta(ge=1)] = 115_200
+    baud: Annotated[int, Meta(ge=1, le=MAX_BAUD)] = DEFAULT_BAUD
+    frame: str = "8N1"
     dtr: bool = True
+    reset: bool = False
+
+    def __post_init__(self) -> None:
+        self.line  # noqa: B018 - raises ValueError for wrong settings
+
+    @property
+    def line(self) -> PortSettings:
+        """The settings of the port."""
+        return PortSettings(port=self.port, baud=self.baud, frame=self.frame, dtr=self.dtr, reset=self.reset)
 
     @property
     def default_name(self) -> str:
         return self.port
 
     def source(self, context: SourceContext) -> SerialSource:
-        return SerialSource(self.port, self.input(context), baud=self.baud, dtr=self.dtr)
+        return SerialSource(self.line, self.input(context))
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if not Path(self.port).exists():
-            yield "port", REASONS[errno.ENOENT]
+        try:
+            PortFinder(self.port).find()
+        except PortError as error:
+            yield "port", str(error)
 
 
 class SerialSource:
     """The readings that arrive at a port.
 
-    `dtr` False does not set the line that resets an Arduino; some devices send nothing then. Lines that wait, so that
-    the format can be detected, wait for another one for `head_seconds` at most.
+    Lines that wait, so that the format can be detected, wait for another one for `head_seconds` at most. `root` is
+    where Linux has /sys and /dev.
     """
 
     def __init__(
         self,
-        path: str,
+        settings: PortSettings,
         input: ForeignInput,
         *,
-        baud: int = 115_200,
-        dtr: bool = True,
         retry_seconds: float = RETRY_SECONDS,
         head_seconds: float = HEAD_SECONDS,
+        root: Path = Path("/"),
     ) -> None:
-        self.path = path
+        self.settings = settings
         self.input = input
-        self._baud = baud
-        self._dtr = dtr
         self._retry_seconds = retry_seconds
         self._head_seconds = head_seconds
+        self._finder = PortFinder(settings.port, root=root)
+        self._hold = PortHold()
         self._lines = LineInput(input)
-        self._report = LineReport(path, input, _log, aspect="port")
+        self._report = LineReport(settings.port, input, _log, aspect="port")
         self.health = self._report.health
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
-        """Yield readings without end, none while the port is absent."""
+        """Yield readings without end, none while the port is absent or held."""
         attempt = 0
         while True:
+            await self._hold.wait_free()
             try:
-                port = await asyncio.to_thread(self._open)
+                port = await self._hold.opened(self._open())
             except (serial.SerialException, OSError, ValueError) as error:
-                self._record_absence(error)
-                await asyncio.sleep(
+                self._report.record_absence(_reason_of(error))
+                await self._hold.wait_request(
                     full_jitter(attempt, first=self._retry_seconds, maximum=MAX_RETRY_SECONDS, random=random.random)
                 )
                 attempt += 1
                 continue
             attempt = 0
-            self._report.record_connection(f" at {self._baud} baud")
+            where = "" if port.name == self.settings.port else f", now {port.name},"
+            self._report.record_connection(f"{where} at {self.settings.baud} baud")
             self._lines.open()
             try:
                 while True:
@@ -120,7 +134,8 @@ class SerialSource:
                         for reading in result.readings:
                             yield reading
             except (serial.SerialException, OSError) as error:
-                self._record_absence(error)
+                if not self._hold.was_requested:
+                    self._report.record_absence(_reason_of(error))
             finally:
                 port.close()
 
@@ -129,38 +144,38 @@ class SerialSource:
         for result in self._lines.begin(time.time_ns()):
             self._report.record_result(result)
 
-    def _open(self) -> serial.Serial:
-        port = serial.Serial(port=None, baudrate=self._baud, timeout=0, exclusive=True)
-        port.port = self.path
-        port.dtr = self._dtr
-        port.open()
-        return port
+    def uses(self, port: str) -> bool:
+        """Return whether this is the setting, the path, or another name of the port of this source."""
+        return self._finder.is_port(port)
 
-    async def _read(self, port: serial.Serial) -> bytes | None:
+    @asynccontextmanager
+    async def held(self, reason: str) -> AsyncIterator[str]:
+        """Release the port to another program meanwhile; yield its path. The source reports the reason."""
+        self.health.fail("hold", reason)
+        try:
+            async with self._hold.request():
+                _log.info("released %s: %s", self._finder.last_path, reason)
+                yield self._finder.last_path
+        finally:
+            if not self._hold.is_requested:
+                self._finder.forget()
+                self.health.recover("hold")
+
+    async def _open(self) -> Port:
+        return await open_port(await asyncio.to_thread(self._finder.find), self.settings)
+
+    async def _read(self, port: Port) -> bytes | None:
         """Return the next bytes; None when the lines that wait for others have waited long enough."""
         try:
             async with asyncio.timeout(self._head_seconds if self._lines.is_waiting else None):
-                await _readable(port.fileno())
+                return await port.read()
         except TimeoutError:
             return None
-        data: bytes = port.read(READ_BYTES)
-        return data
-
-    def _record_absence(self, error: Exception) -> None:
-        # pyserial reports a port that disappears while it is read without an error number.
-        number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
-        self._report.record_absence(REASONS.get(number, str(error)))
 
 
-async def _readable(descriptor: int) -> None:
-    """Wait until there is something to read, or the device is gone.
-
-    The descriptor is watched only meanwhile: unread bytes would wake the event loop without end.
-    """
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
+def _reason_of(error: Exception) -> str:
+    if isinstance(error, PortError):
+        return error.strerror or str(error)
+    # pyserial reports a port that disappears while it is read without an error number.
+    number = getattr(error, "errno", None) or (errno.EIO if "disconnected" in str(error) else 0)
+    return REASONS.get(number, str(error))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import termios
 import tty
 from pathlib import Path
+from typing import Any
 
 
 class PtyPort:
@@ -29,6 +31,11 @@ class PtyPort:
             os.close(self._end)
             os.close(self._port)
             self._end = self._port = None
+
+    def line(self) -> list[Any]:
+        """Return the attributes that the reader of the port has set."""
+        assert self._end is not None
+        return termios.tcgetattr(self._end)
 
     async def write(self, data: bytes) -> None:
         """Write to the port as its device."""

@@ -9,6 +9,7 @@ import pytest
 
 from agent_client.trial import InputUnreadable
 from device_agent.sources.lines import LOST_LINES
+from device_agent.sources.ports import PortSettings
 from device_agent.trial import PortTrial, try_port
 from formats.reading import unknown_format
 from formats.record import TextFrame
@@ -22,7 +23,7 @@ async def test_a_port_is_read_and_reported(tmp_path: Path) -> None:
     port = PtyPort(tmp_path / "sensor")
     port.plug_in()
     input = foreign_input()
-    trying = asyncio.create_task(try_port(input, str(port.path), seconds=600, baud=9600, dtr=True))
+    trying = asyncio.create_task(try_port(input, PortSettings(port=str(port.path)), seconds=600))
     # Opening a port discards what was written before.
     while not input.counts.readings:
         await port.write(b"temp=1 hum=2\n")
@@ -42,7 +43,7 @@ async def test_a_port_is_read_and_reported(tmp_path: Path) -> None:
 async def test_a_port_that_cannot_be_opened_ends_the_check(tmp_path: Path) -> None:
     """It does not wait for the port, as the agent does."""
     with pytest.raises(InputUnreadable, match="the port does not exist"):
-        await try_port(foreign_input(), str(tmp_path / "none"), seconds=600, baud=9600, dtr=True)
+        await try_port(foreign_input(), PortSettings(port=str(tmp_path / "none")), seconds=600)
 
 
 def test_a_format_that_is_detected_again_begins_another_report() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from device_agent import Agent
 from device_agent.program import deliver_readings
+from device_agent.sources.ports import PortSettings
 from device_agent.sources.serial import SerialSource
 from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
@@ -61,7 +62,7 @@ async def serial_agent(hub: Hub, directory: Path, device: str, **rules: object) 
     """Run an agent on a new port until the block ends."""
     port = PtyPort(directory / f"port-{device}")
     port.plug_in()
-    source = SerialSource(str(port.path), foreign_input(device, **rules), head_seconds=0.5)
+    source = SerialSource(PortSettings(port=str(port.path)), foreign_input(device, **rules), head_seconds=0.5)
     token = await hub.token("device", "--device", device)
     opened = Opened()
     level = LOGGER.level

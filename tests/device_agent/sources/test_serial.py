@@ -16,9 +16,11 @@ import serial
 from device_agent.sources import SensorReading
 from device_agent.sources.line_report import GOOD_LINES
 from device_agent.sources.lines import MAX_LINE_BYTES
+from device_agent.sources.ports import PortSettings
 from device_agent.sources.serial import SerialSource
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
+from tests.device_agent.usb_ports import UsbPorts
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ class Plugged(NamedTuple):
 @asynccontextmanager
 async def plugged_in(wire: PtyPort, ear: Ear) -> AsyncIterator[Plugged]:
     wire.plug_in()
-    source = SerialSource(str(wire.path), foreign_input())
+    source = SerialSource(PortSettings(port=str(wire.path)), foreign_input())
     async with reading_from(source) as readings:
         first = asyncio.ensure_future(anext(readings))
         await ear.until("reading from")
@@ -106,6 +108,28 @@ async def test_the_rest_of_a_line_at_the_beginning_is_no_trouble(wire: PtyPort, 
     assert [record.levelname for record in ear.heard] == ["INFO"]
 
 
+async def test_a_board_is_read_on_when_it_comes_back_under_another_name(tmp_path: Path, ear: Ear) -> None:
+    """Also by its old name, which another board has then: its lines are not read."""
+    usb = UsbPorts(tmp_path)
+    usb.plug_in("ttyUSB0", serial_number="A1")
+    settings = PortSettings(port=usb.path("ttyUSB0"))
+    source = SerialSource(settings, foreign_input(), retry_seconds=0.001, root=usb.root)
+    async with reading_from(source) as readings:
+        for number, name in enumerate(("ttyUSB0", "ttyUSB1")):
+            coming = asyncio.ensure_future(anext(readings))
+            if number:
+                usb.unplug("ttyUSB0")
+                usb.plug_in("ttyUSB0", serial_number="B2", location="1-2")
+                await ear.until("no connection")
+                while "B2 instead of" not in (source.health.error or ""):  # noqa: ASYNC110 - each look is a thread's
+                    await asyncio.sleep(0)
+                usb.plug_in("ttyUSB1", serial_number="A1", location="1-3")
+            await ear.until("ttyUSB1, at" if number else "ttyUSB0 at")
+            await usb.write(name, b'{"n": %d}\n' % number)
+            assert (await coming).values == {"n": number}
+    usb.close()
+
+
 async def test_noise_is_counted_and_logged_once(wire: PtyPort, ear: Ear) -> None:
     """Lines that are no objects, that never end, or are no text are passed over; one line of log says so."""
     async with plugged_in(wire, ear) as plugged:
@@ -123,7 +147,7 @@ async def test_noise_is_counted_and_logged_once(wire: PtyPort, ear: Ear) -> None
 
 async def test_pulling_and_plugging_in_is_outlived(wire: PtyPort, ear: Ear) -> None:
     """The source waits for a missing port, again after the port was unplugged, and continues with another tty."""
-    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0.001)
+    source = SerialSource(PortSettings(port=str(wire.path)), foreign_input(), retry_seconds=0.001)
     async with reading_from(source) as readings:
         for number in range(4):
             coming = asyncio.ensure_future(anext(readings))
@@ -138,7 +162,7 @@ async def test_pulling_and_plugging_in_is_outlived(wire: PtyPort, ear: Ear) -> N
 
 async def test_an_absent_port_is_logged_once(wire: PtyPort, ear: Ear) -> None:
     """However often the source looks for a port, one line says that it is not there."""
-    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0)
+    source = SerialSource(PortSettings(port=str(wire.path)), foreign_input(), retry_seconds=0)
     async with reading_from(source) as readings:
         coming = asyncio.ensure_future(anext(readings))
         while source._report.absence.total < 5:  # noqa: ASYNC110 - each look is a thread's
@@ -175,7 +199,7 @@ def watched_ttys() -> list[int]:
 
 async def test_a_missing_port_is_a_fault_until_it_returns(wire: PtyPort, ear: Ear) -> None:
     """The error says what to do, also after the port was pulled while it was read."""
-    source = SerialSource(str(wire.path), foreign_input(), retry_seconds=0.001)
+    source = SerialSource(PortSettings(port=str(wire.path)), foreign_input(), retry_seconds=0.001)
     errors: list[str | None] = []
     source.health.on_change = lambda health: errors.append(health.error)
     async with reading_from(source) as readings:
