@@ -34,11 +34,13 @@ from agent_client.trial import InputUnreadable, try_file
 from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import types_conflict
 from device_agent.errors import AgentError, SpoolError
+from device_agent.modbus_options import BusOptions, BusOptionsError
 from device_agent.port_commands import PORT_HELP, PortOptions, is_port_name, list_ports
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ForeignInput, ReplaySource
 from device_agent.sources.serial import SerialSource
+from device_agent.sources.settings import SourceContext
 from device_agent.spool import SqliteSpool
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
 from device_agent.spool.status import read_definitions, read_status
@@ -183,11 +185,44 @@ def serial(
 app.command("ports")(list_ports)
 
 
+@app.command()
+@with_option_groups
+def modbus(
+    port: Annotated[
+        str, typer.Argument(metavar="[PORT|tcp://HOST|socket://HOST:PORT]", help="Bus. Default: that of --map.")
+    ] = "",
+    baud: Annotated[int | None, typer.Option(min=50, help="Bits per second of a serial bus. Default: 9600.")] = None,
+    frame: Annotated[str | None, typer.Option(help="Data bits, parity and stop bits. Default: 8N1.")] = None,
+    *,
+    bus: BusOptions,
+    uplink: UplinkOptions,
+) -> None:
+    """Poll the Modbus devices (slaves) of one bus, until stopped: RTU on a serial port, Modbus TCP, or RTU over TCP.
+
+    The maps say which registers are polled, and what they mean; the manual of a slave has its registers. A slave that
+    does not answer is asked ever more rarely, and `device-agent status` shows it. See first what the registers
+    contain: device-agent try /dev/ttyUSB0 --slave 3 --register 0-9
+    Example: device-agent modbus /dev/ttyUSB0 --slave 3 --register voltage=0:f32:1:V --device meter
+    Example: device-agent modbus tcp://plc.example --map plc.toml --device plant
+    """
+    try:
+        settings = bus.settings(port=port, baud=baud, frame=frame)
+    except BusOptionsError as error:
+        _fail(str(error), MISUSE)
+    name = re.sub(r"^\w+://", "", settings.port)
+    uplink = _completed(uplink, default_device=_default_device(Path(name)))
+    _stream(uplink, settings.source(SourceContext(uplink.device)), lambda agent: agent.collect)
+
+
 @app.command("try")
 @with_option_groups
 def try_input(
+    context: typer.Context,
     target: Annotated[
-        str, typer.Argument(metavar="PORT|FILE|-", help="Port, file (also compressed), or - for standard input.")
+        str,
+        typer.Argument(
+            metavar="PORT|FILE|-|tcp://HOST", help="Port, file (also compressed), - for standard input, bus."
+        ),
     ],
     seconds: Annotated[float, typer.Option(min=0.1, help="How long a port is read. Ctrl-C ends it earlier.")] = 10.0,
     device: Device = "",
@@ -196,14 +231,19 @@ def try_input(
     *,
     line: PortOptions,
     options: RuleOptions,
+    bus: BusOptions,
 ) -> None:
     """Read a port, a file or standard input as the agent would, and store nothing. No hub is needed.
 
     The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
     decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
     it, unless --type names another one. Exit code 1 if something was refused.
+    With --map or --register, the slaves of a Modbus bus are asked once.
     Example: device-agent try /dev/ttyUSB0 --baud 9600
+    Example: device-agent try /dev/ttyUSB0 --baud 9600 --slave 3 --register 0-9
     """
+    if bus.is_given or target.startswith("tcp://"):
+        _try_bus(bus, target, context, as_json=as_json)
     is_port = is_port_name(target)
     device = device or _default_device(Path(target) if is_port else None)
     foreign = _input(options, device)
@@ -303,6 +343,33 @@ def verify(
             if finding.consequence:
                 typer.echo(f"  {finding.consequence}\n  next step: {finding.next_step}")
     raise typer.Exit(exit_code(findings))
+
+
+def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: bool) -> NoReturn:
+    """Ask the slaves of a bus once, and print their registers with their meaning."""
+    from device_agent.program import run_until_stopped
+
+    # A bus has other defaults than a sensor that writes lines.
+    given = {name: context.params[name] for name in ("baud", "frame") if _is_given(context, name)}
+    try:
+        settings = bus.settings(port=port, **given)
+    except BusOptionsError as error:
+        _fail(str(error), MISUSE)
+    from device_agent.sources.modbus.trial import BusTrial
+
+    try:
+        trial = run_until_stopped(BusTrial.of(settings))
+    except OSError as error:
+        _fail(f"{settings.port}: no connection: {error.strerror or error}")
+    if trial is None:
+        raise typer.Exit(FAILED)
+    typer.echo(json.dumps(trial.facts()) if as_json else trial.text())
+    raise typer.Exit(FAILED if trial.has_problems else 0)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def main() -> None:

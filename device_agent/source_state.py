@@ -32,6 +32,7 @@ class SourceHealth:
     on_refused: Callable[[Sequence[RefusedInput]], None] = lambda refusals: None
     input: ForeignInput | None = None
     _errors: dict[str, str] = field(default_factory=dict)
+    _is_announced: bool = False
 
     @property
     def error(self) -> str | None:
@@ -47,6 +48,16 @@ class SourceHealth:
     def recover(self, aspect: str) -> None:
         """Record that an aspect works."""
         if self._errors.pop(aspect, None) is not None:
+            self.on_change(self)
+
+    def part(self, name: str) -> SourceHealth:
+        """Return the health of a part of the source, such as one of several devices; it is reported as its own."""
+        return SourceHealth(name, lambda health: self.on_change(health), lambda refusals: self.on_refused(refusals))
+
+    def announce(self) -> None:
+        """Report the state once, although nothing failed: a part is known when it works or fails first."""
+        if not self._is_announced:
+            self._is_announced = True
             self.on_change(self)
 
 

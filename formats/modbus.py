@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from formats.framing import decode_text
 from formats.record import Entry, FrameRefused, InputRecord, RefusedInput, Schema, TextFrame, refusal_of, shown
 from wire.limits import MAX_METRICS, MAX_UNIT
-from wire.model import MetricType
+from wire.model import MetricType, Value
 
 MAX_REGISTERS = 65_536
 """Registers of a device: addresses have 16 bits."""
@@ -103,6 +103,50 @@ def modbus_reader(layout: RegisterMap) -> Callable[[Iterable[TextFrame]], Iterat
     return read
 
 
+def registers_of(field: Register, value: Value, layout: RegisterMap) -> list[int]:
+    """Return the registers that hold a value, in the orders of the map. Raises FrameRefused.
+
+    A number is divided by the scale and rounded to the nearest whole number. A bit has no registers of its own.
+    """
+    if field.type == "bit":
+        raise FrameRefused("type", "a bit shares its register with other bits, and cannot be written alone")
+    if field.type == "string":
+        raw = _text_bytes(field, value)
+    else:
+        raw = _number_bytes(field, value)
+        if layout.word_order == "little":
+            raw = _swapped_words(raw)
+    if layout.byte_order == "little":
+        raw = _swapped_bytes(raw)
+    return [register for (register,) in struct.iter_unpack(">H", raw)]
+
+
+def _text_bytes(field: Register, value: Value) -> bytes:
+    if not isinstance(value, str):
+        raise FrameRefused("type", f"{shown(value)} is not a text")
+    raw = value.encode("latin-1", errors="replace")
+    if len(raw) > 2 * field.length:
+        raise FrameRefused("size", f"the text has {len(raw)} characters, and the registers hold {2 * field.length}")
+    return raw.ljust(2 * field.length, b"\0")
+
+
+def _number_bytes(field: Register, value: Value) -> bytes:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+        raise FrameRefused("type", f"{shown(value)} is not a number")
+    number: float | int = value
+    if field.scale != 1 or field.offset:
+        if not field.scale:
+            raise FrameRefused("number", "the scale is 0: no register has this value")
+        exact = (Decimal(repr(value)) - Decimal(repr(field.offset))) / Decimal(repr(field.scale))
+        number = float(exact) if field.type[0] == "f" else round(exact)
+    elif field.type[0] != "f":
+        number = round(value)
+    try:
+        return struct.pack(">" + _CODES[field.type], number)
+    except (struct.error, OverflowError):
+        raise FrameRefused("number", f"{shown(value)} does not fit into a register of type {field.type}") from None
+
+
 def _block(frame: TextFrame, layout: RegisterMap) -> bytes:
     """Return the bytes of the registers of a frame. Raises FrameRefused."""
     if layout.frames == "bytes":
@@ -135,17 +179,25 @@ def _value(field: Register, data: bytes, layout: RegisterMap) -> object:
             "first or address in [modbus]",
         )
     if layout.byte_order == "little":
-        raw = b"".join(raw[place + 1 : place + 2] + raw[place : place + 1] for place in range(0, len(raw), 2))
+        raw = _swapped_bytes(raw)
     if field.type == "string":
         # The order of words is that of numbers; texts begin in the first register.
         text = decode_text(raw, "latin-1") or ""
         return text.partition("\0")[0].strip()
     if layout.word_order == "little":
-        raw = b"".join(raw[place : place + 2] for place in range(len(raw) - 2, -2, -2))
+        raw = _swapped_words(raw)
     if field.type == "bit":
         return bool(int.from_bytes(raw) >> field.bit & 1)
     (number,) = struct.unpack(">" + _CODES[field.type], raw)
     return _scaled(field, number)
+
+
+def _swapped_bytes(raw: bytes) -> bytes:
+    return b"".join(raw[place + 1 : place + 2] + raw[place : place + 1] for place in range(0, len(raw), 2))
+
+
+def _swapped_words(raw: bytes) -> bytes:
+    return b"".join(raw[place : place + 2] for place in range(len(raw) - 2, -2, -2))
 
 
 def _scaled(field: Register, number: float | int) -> float | int | None:

@@ -31,6 +31,7 @@ RefusalCode = Literal[
     "metric",
     "number",
     "quote",
+    "register",
     "size",
     "syntax",
     "time",

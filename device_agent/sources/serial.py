@@ -113,7 +113,7 @@ class SerialSource:
             try:
                 port = await self._hold.opened(self._open())
             except (serial.SerialException, OSError, ValueError) as error:
-                self._report.record_absence(_reason_of(error))
+                self._report.record_absence(reason_of(error))
                 await self._hold.wait_request(
                     full_jitter(attempt, first=self._retry_seconds, maximum=MAX_RETRY_SECONDS, random=random.random)
                 )
@@ -135,7 +135,7 @@ class SerialSource:
                             yield reading
             except (serial.SerialException, OSError) as error:
                 if not self._hold.was_requested:
-                    self._report.record_absence(_reason_of(error))
+                    self._report.record_absence(reason_of(error))
             finally:
                 port.close()
 
@@ -173,7 +173,8 @@ class SerialSource:
             return None
 
 
-def _reason_of(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return why a port cannot be used, with the remedy if it is a usual reason."""
     if isinstance(error, PortError):
         return error.strerror or str(error)
     # pyserial reports a port that disappears while it is read without an error number.

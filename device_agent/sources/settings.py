@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KINDS = {
     "host": "device_agent.sources.host:HostSettings",
+    "modbus": "device_agent.sources.modbus.settings:ModbusSettings",
     "serial": "device_agent.sources.serial:SerialSettings",
 }
 """Module and class of the settings of each kind."""

@@ -21,6 +21,7 @@ from websockets.protocol import State
 from device_agent import Metric, SqliteSpool
 from device_agent.commands import _id_of, app
 from tests.device_agent.batches import batch_of
+from tests.device_agent.modbus_bus import pty_bus, slave
 from tests.device_agent.peer import Peer
 from tests.tasks import running_task
 
@@ -289,3 +290,26 @@ def test_any_name_makes_an_id(name: str, device: str) -> None:
     """The name of a computer or a port becomes a device id."""
     assert _id_of(name) == device
     assert _id_of("x" * 99) == "x" * 64
+
+
+async def test_modbus_is_tried_and_polled_until_it_is_stopped(peer: Peer, tmp_path: Path) -> None:
+    """`try` prints the registers; `modbus` delivers them, and the state of each slave as a source."""
+    bus, spool = str(tmp_path / "bus"), str(tmp_path / "s")
+    what = ("--slave", "3", "--register", "voltage=0:f32:1:V", "--timeout", "0.2")
+    maps = tmp_path / "maps.toml"
+    maps.write_text("[[maps]]\nslave = 4\nfields.x.address = 0\n")
+    async with pty_bus(tmp_path / "bus", slave(3, [0x435C, 0x8000])):
+        status, output, _ = await run("try", bus, *what)
+        assert (status, output) == (0, "slave 3, holding registers\n  0 to 1         435C 8000  voltage = 220.5 V\n")
+        command = ("modbus", bus, *what, "--map", str(maps), "--poll", "0.05", "--device", "meter", "--spool", spool)
+        async with started(*command, "--hub", peer.url) as process:
+            await peer.until(lambda: len(peer.values("voltage")) >= 3)
+            await peer.until(lambda: bool(peer.statuses) and len(peer.statuses[-1].sources) == 3)
+            sources = peer.statuses[-1].sources
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+    assert process.returncode == 0
+    assert peer.values("voltage")[:3] == [220.5] * 3
+    assert {source.name: source.error for source in sources} == {
+        bus: "", f"{bus} slave 3": "", f"{bus} slave 4": "no answer within 0.2 s to holding registers 0",
+    }  # fmt: skip

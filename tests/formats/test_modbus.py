@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import struct
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from formats.modbus import RegisterMap, registers_of
+from formats.record import FrameRefused
 from formats.rules import RulesError, rules_of, rules_text
 from tests.formats.reading_of import read, read_messages
+from wire.model import Value
 
 LAYOUTS = {"u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "i64": "q", "f32": "f", "f64": "d"}
 
@@ -131,3 +136,51 @@ def test_a_map_that_cannot_be_right_is_refused(rules: dict[str, Any], word: str)
     with pytest.raises(RulesError) as caught:
         rules_of(rules)
     assert word in str(caught.value)
+
+
+@given(
+    st.data(), st.sampled_from(sorted(LAYOUTS)), st.sampled_from(["big", "little"]), st.sampled_from(["big", "little"])
+)
+@settings(max_examples=200)
+def test_a_written_value_is_read_back(data: st.DataObject, type: str, bytes_: str, words: str) -> None:
+    """The registers of a value have this value again, in every type, order and decimal scale."""
+    scale = data.draw(st.sampled_from([1, 0.1, 0.01, 2, 1e3]))
+    offset = data.draw(st.sampled_from([0, -40, 0.5]))
+    number = data.draw(st.integers(0 if type[0] == "u" else -(2**15), 2**15 - 1))
+    value = float(Decimal(number) * Decimal(repr(scale)) + Decimal(repr(offset)))
+    field = {"address": 7, "type": type, "scale": scale, "offset": offset}
+    layout = msgspec.convert(
+        {"fields": {"x": field}, "first": 7, "byte_order": bytes_, "word_order": words}, RegisterMap
+    )
+    registers = registers_of(layout.fields["x"], value, layout)
+    content = read(str(registers), format="modbus", modbus=msgspec.to_builtins(layout))
+    (row,) = content.values
+    assert row["x"] == (pytest.approx(value, rel=1e-6, abs=1e-4) if type == "f32" else value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "registers"),
+    [
+        ({"type": "string", "length": 2}, "ABC", [0x4142, 0x4300]),
+        ({"type": "string", "length": 1}, "ABC", "3 characters"),
+        ({"type": "string"}, 1, "not a text"),
+        ({}, 65_536, "does not fit"),
+        ({}, -1, "does not fit"),
+        ({"type": "f32"}, 1e300, "does not fit"),
+        ({}, "hot", "not a number"),
+        ({}, True, "not a number"),
+        ({"scale": 0}, 1, "the scale is 0"),
+        ({"type": "bit"}, True, "shares its register"),
+        ({"scale": 0.1}, 21.46, [215]),
+    ],
+)
+def test_a_value_that_the_registers_cannot_hold_is_refused(
+    field: dict[str, Any], value: Value, registers: list[int] | str
+) -> None:
+    """Nothing is cut or wrapped; a number is rounded to the steps of its scale."""
+    layout = msgspec.convert({"fields": {"x": {"address": 0, **field}}}, RegisterMap)
+    if isinstance(registers, list):
+        assert registers_of(layout.fields["x"], value, layout) == registers
+    else:
+        with pytest.raises(FrameRefused, match=registers):
+            registers_of(layout.fields["x"], value, layout)

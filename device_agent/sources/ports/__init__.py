@@ -71,6 +71,9 @@ class Port(Protocol):
     async def read(self) -> bytes:
         """Return the next bytes, at least one. Raises OSError when the port is gone or closed."""
 
+    def write(self, data: bytes) -> None:
+        """Send bytes, at most as many as fit into the buffer of a tty. Raises OSError when the port is gone."""
+
     def line_errors(self) -> LineErrors | None:
         """Return the errors so far; None if the port does not count them."""
 

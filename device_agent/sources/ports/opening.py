@@ -132,6 +132,10 @@ class ThreadPort:
                 data = self._serial.read(1)
             return data + self._serial.read(min(READ_BYTES, self._serial.in_waiting)) if data else data
 
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self._serial.write(data)
+
     def line_errors(self) -> LineErrors | None:
         """Return None: pyserial does not count errors."""
         return None

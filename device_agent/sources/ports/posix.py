@@ -80,6 +80,10 @@ class TtyPort:
         data: bytes = self._serial.read(READ_BYTES)
         return data
 
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self._serial.write(data)
+
     def line_errors(self) -> LineErrors | None:
         """Return the errors that the driver has counted since the port was opened."""
         if self._before is None or not self._serial.is_open:
