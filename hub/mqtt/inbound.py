@@ -36,7 +36,7 @@ from hub.mqtt.message import (
     TopicDecoder,
     Undecodable,
 )
-from hub.mqtt.quarantined_message import QuarantinedMessage, read_quarantined
+from hub.mqtt.quarantined_message import RefusedMessage, read_quarantined
 from hub.mqtt.recent_readings import RecentReadings, Values
 from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import WireError
@@ -429,7 +429,7 @@ class Inbound:
         source.quarantine(rejected.content(), (rejected.code, rejected.sentence), readings)
 
 
-def _refused_before(kept: QuarantinedMessage, device: str, rows: Iterable[Row]) -> Iterator[Row]:
+def _refused_before(kept: RefusedMessage, device: str, rows: Iterable[Row]) -> Iterator[Row]:
     """Yield the rows of a device with the values that are in quarantine, as history."""
     for row in rows:
         values = {name: value for name, value in row.values.items() if kept.was_refused(device, name)}
@@ -438,7 +438,7 @@ def _refused_before(kept: QuarantinedMessage, device: str, rows: Iterable[Row]) 
 
 
 def _rest_of(
-    kept: QuarantinedMessage, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
+    kept: RefusedMessage, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
 ) -> RejectedMessage | None:
     """Return the part of a message that is still refused, None if there is none."""
     for whole in rejected:

@@ -13,14 +13,14 @@ from hub.ingest.rejected_input import MAX_LISTED_REFUSALS
 from hub.mqtt.message import Message
 
 
-class QuarantinedValue(Struct, frozen=True):
+class RefusedMetric(Struct, frozen=True):
     """Refused value that the entry lists; without a metric, a refused line."""
 
     device: str = ""
     metric: str = ""
 
 
-class QuarantinedMessage(Struct, frozen=True):
+class RefusedMessage(Struct, frozen=True):
     """Content of an entry, as `RejectedMessage.content` writes it.
 
     `payload_bytes` is the length of a payload that was cut. `partial`: other values of the message are stored. Older
@@ -31,7 +31,7 @@ class QuarantinedMessage(Struct, frozen=True):
     payload_base64: str
     payload_bytes: int = 0
     partial: bool = True
-    refused: list[QuarantinedValue] = []
+    refused: list[RefusedMetric] = []
 
     def message(self, received_ns: int) -> Message | None:
         """Return the message, None if it is not complete."""
@@ -43,7 +43,7 @@ class QuarantinedMessage(Struct, frozen=True):
 
     def was_refused(self, device: str, metric: str) -> bool:
         """Return whether a value of this metric is among those that were refused."""
-        return not self._has_stored_values or QuarantinedValue(device, metric) in self.refused
+        return not self._has_stored_values or RefusedMetric(device, metric) in self.refused
 
     def is_ambiguous(self, counts: Counter[tuple[str, str]]) -> bool:
         """Return whether refused values cannot be distinguished from stored ones; `counts` are the values that can be
@@ -60,9 +60,9 @@ class QuarantinedMessage(Struct, frozen=True):
         return self.partial and bool(self.refused)
 
 
-def read_quarantined(payload: bytes) -> QuarantinedMessage | None:
+def read_quarantined(payload: bytes) -> RefusedMessage | None:
     """Return the content of an entry, None for an entry that is no message of a broker."""
     try:
-        return msgspec.json.decode(payload, type=QuarantinedMessage)
+        return msgspec.json.decode(payload, type=RefusedMessage)
     except msgspec.DecodeError:
         return None

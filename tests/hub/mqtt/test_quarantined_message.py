@@ -8,7 +8,7 @@ import pytest
 
 from formats.record import RefusedInput
 from hub.mqtt.message import Message, RejectedMessage
-from hub.mqtt.quarantined_message import QuarantinedMessage, read_quarantined
+from hub.mqtt.quarantined_message import RefusedMessage, read_quarantined
 
 MESSAGE = Message("j/boiler", b'{"a": "ERR", "b": 3}', received_ns=7)
 
@@ -17,7 +17,7 @@ def refusal(metric: str, device: str = "boiler") -> RefusedInput:
     return RefusedInput(1, MESSAGE.payload, "type", "no", metric, "ERR", device=device)
 
 
-def quarantined(*refusals: RefusedInput, is_partial: bool = True) -> QuarantinedMessage:
+def quarantined(*refusals: RefusedInput, is_partial: bool = True) -> RefusedMessage:
     content = RejectedMessage(MESSAGE, "type", "no", refusals, is_partial).content()
     found = read_quarantined(content)
     assert found is not None
@@ -52,7 +52,7 @@ def test_values_that_cannot_be_told_from_stored_ones_are_ambiguous() -> None:
 
 def test_a_cut_payload_is_no_message() -> None:
     """Neither is what no bridge has written."""
-    cut = QuarantinedMessage("t", "AA==", payload_bytes=9)
+    cut = RefusedMessage("t", "AA==", payload_bytes=9)
     assert cut.message(1) is None
-    assert QuarantinedMessage("t", "A").message(1) is None
+    assert RefusedMessage("t", "A").message(1) is None
     assert read_quarantined(b'{"type": "data"}') is None
