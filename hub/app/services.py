@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from importlib.metadata import distribution, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -361,15 +360,7 @@ def _application(
     authenticator = _authenticator(settings, registry, refusals, listening_on)
     return make_application(
         [
-            *_resources(
-                core,
-                retirement,
-                status,
-                authenticator,
-                message_decoder(bridges),
-                data=settings.data,
-                public_url=settings.public_url,
-            ),
+            *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges)),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
@@ -408,14 +399,12 @@ def _application(
 
 
 def _resources(
+    settings: Settings,
     core: Core,
     retirement: Retirement,
     status: Status,
     authenticator: Authenticator,
     decode_message: MessageDecoder,
-    *,
-    data: Path,
-    public_url: str | None,
 ) -> list[object]:
     """Return the resources of the API that need no connection."""
     registry, store, devices = core.registry, core.store, core.devices
@@ -441,7 +430,11 @@ def _resources(
         QuarantineRoutes(core.journal, actions),
         TrialRoutes(TrialRunner(lambda device: {name: s.type for name, s in _metrics(registry, device).items()})),
         StoreFilesRoutes(core.holds, store),
-        DownloadRoutes(lambda: make_wheel(distribution("telemetry-hub")), data / LIBRARIES, public_url=public_url),
+        DownloadRoutes(
+            lambda: make_wheel(distribution("telemetry-hub")),
+            settings.data / LIBRARIES,
+            public_url=settings.public_url,
+        ),
     ]
 
 
