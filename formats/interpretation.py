@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import tzinfo
 from typing import Any, NamedTuple, cast
 
@@ -17,16 +17,17 @@ from formats.record import (
     InputRecord,
     Note,
     Origin,
-    RefusalCode,
+    RecordRefused,
     RefusedInput,
     Row,
     Schema,
     lines_of,
     shown,
 )
+from formats.record_time import TIME_FIELDS, TIME_NAMES, UPTIME_FIELD, RecordTimes
 from formats.rules import Rules, toml_value
 from formats.series import TYPE_WORDS, InputSeries, SeriesValues
-from formats.times import TimeReader, TimeRefused
+from formats.times import TimeReader
 from formats.values import (
     EXACT,
     NO_VALUE,
@@ -49,12 +50,7 @@ MAX_PLACES = 10_000
 MAX_CANDIDATES = 20
 """Names that a sentence proposes."""
 
-TIME_FIELDS = ("time", "timestamp", "ts", "datetime", "Time", "Timestamp", "_time", "TIME", "TIMESTAMP", "uptime_ms")
-"""Fields that contain the time of a record by default."""
-
-_TIME_NAMES = frozenset(TIME_FIELDS)
 _NONE: frozenset[str] = frozenset()
-_UPTIME_FIELD = "uptime_ms"
 
 _REPLACED = "\ufffd".encode()
 """Mark in a frame that was decoded, for bytes that its encoding does not have."""
@@ -101,6 +97,7 @@ class Interpreter:
         self.no_values = 0
         self.readings = 0
         self.times = TimeReader(rules.time_format, zone, rules.ambiguous)
+        self._record_times = RecordTimes(rules, self.times, self.series)
         self._rules = rules
         self._is_decoded = rules.encoding not in ("auto", "utf-8", "utf8")
         self._zone = zone
@@ -126,7 +123,7 @@ class Interpreter:
             try:
                 device, used = self._identify(record)
                 prefix = self._prefix(record, used)
-            except _RowRefused:
+            except RecordRefused:
                 continue
             for name, raw in record.values.items():
                 if name in used or not isinstance(raw, str):
@@ -158,7 +155,7 @@ class Interpreter:
         """
         rules = self._rules
         templates = (self._device, self._metric)
-        if not has_time and (rules.time or not _TIME_NAMES.isdisjoint(names)):
+        if not has_time and (rules.time or not TIME_NAMES.isdisjoint(names)):
             return None
         if schema.identity or schema.metric or self._outside.names:
             return None
@@ -185,7 +182,7 @@ class Interpreter:
         values, schema, origin = record.values, record.schema, self._origin
         outside = {"field", *origin.names}
         templates = (self._device, self._metric)
-        if record.names or record.time is not None or schema.metric or _UPTIME_FIELD in values:
+        if record.names or record.time is not None or schema.metric or UPTIME_FIELD in values:
             return None
         if (schema.time_format, schema.zone) != ("auto", None):
             return None
@@ -252,7 +249,7 @@ class Interpreter:
                 continue
             try:
                 row = self._row(entry, now_ns, refusals)
-            except _RowRefused as error:
+            except RecordRefused as error:
                 refusals.append(
                     RefusedInput(
                         entry.line,
@@ -273,23 +270,22 @@ class Interpreter:
 
     def _row(self, record: InputRecord, now_ns: int, refusals: list[RefusedInput]) -> Row:
         if self._is_decoded and _REPLACED in record.raw and _has_replaced(record):
-            raise _RowRefused("encoding", f"the record is not in {self._rules.encoding}", "encoding")
+            raise RecordRefused("encoding", f"the record is not in {self._rules.encoding}", "encoding")
         place = self._places.get(record.key) if record.key and self._origin is self._outside else None
         if place is None or not (self._device is not None or record.values.keys().isdisjoint(record.schema.identity)):
             device, used = self._identify(record)
-            time_ns, is_odd, time_fields = self._time(record, device, now_ns)
+            time_ns, is_odd, time_fields = self._record_times.read(record, device, now_ns)
             prefix = self._prefix(record, used)
             if record.key and place is None:
                 self._remember_place(record, device, used, prefix)
         else:
             device, used, prefix = place
-            time_ns, is_odd, time_fields = self._time(record, device, now_ns)
+            time_ns, is_odd, time_fields = self._record_times.read(record, device, now_ns)
         known = self._by_field.get(device, _NO_FIELDS).get(prefix, _NO_FIELDS)
         # A name beside the fields that is a part of the device leaves the field of that name a value.
         skipped = used.difference(record.names) | time_fields if used or time_fields else _NONE
-        for refused in record.refused:
-            if refused.name in skipped:
-                raise _RowRefused(refused.code, refused.reason, refused.setting, shown(refused.value))
+        if record.refused:
+            refusals += self._refused_fields(record, device, prefix, skipped)
         values: dict[str, Value] = {}
         units = record.schema.units
         for name, raw in record.values.items():
@@ -329,12 +325,20 @@ class Interpreter:
                     values[metric] = value
             except ValueRefused as error:
                 refusals.append(_refusal(record, error, metric, raw, device))
+        return Row(record.line, record.raw, device, time_ns, values, is_odd)
+
+    def _refused_fields(self, record: InputRecord, device: str, prefix: str, skipped: Set[str]) -> list[RefusedInput]:
+        """Return the refusals of the fields that the format has refused. Raises RecordRefused if one is the time or a
+        part of the device, which are `skipped` among the values."""
+        refusals = []
         for refused in record.refused:
+            if refused.name in skipped:
+                raise RecordRefused(refused.code, refused.reason, refused.setting, shown(refused.value))
             if not self._rules.columns or refused.name in self._rules.columns:
                 metric = legal_metric(self._wanted(prefix, refused.name, record.schema))
-                cause = ValueRefused(refused.code, refused.reason, refused.setting)
-                refusals.append(_refusal(record, cause, metric, refused.value, device))
-        return Row(record.line, record.raw, device, time_ns, values, is_odd)
+                error = ValueRefused(refused.code, refused.reason, refused.setting)
+                refusals.append(_refusal(record, error, metric, refused.value, device))
+        return refusals
 
     def _wanted(self, prefix: str, name: str, schema: Schema) -> str:
         """Return the name of a field's metric before it is repaired."""
@@ -360,7 +364,7 @@ class Interpreter:
         return {**outside, **record.names} if outside else record.names
 
     def _identify(self, record: InputRecord) -> tuple[str, frozenset[str]]:
-        """Return the device and the fields that are parts of its name or of a metric's name. Raises _RowRefused."""
+        """Return the device and the fields that are parts of its name or of a metric's name. Raises RecordRefused."""
         names = self._names_of(record)
         used = _NONE if self._metric is None else self._metric.fields.difference(names)
         if self._device is not None:
@@ -369,7 +373,7 @@ class Interpreter:
             except KeyError as error:
                 place = error.args[0]
                 known = ", ".join([*names, *record.values][:MAX_CANDIDATES])
-                raise _RowRefused(
+                raise RecordRefused(
                     "device", f"the record has no {place}, which names the device; it has {known}", "device"
                 ) from None
             used |= self._device.fields.difference(self._origin.names)
@@ -393,7 +397,7 @@ class Interpreter:
         device = legal_device(name)
         if device not in self.metrics:
             if len(self.metrics) >= MAX_DEVICES:
-                raise _RowRefused(
+                raise RecordRefused(
                     "limit", f"the input has more than {MAX_DEVICES:,} devices: is {name!r} one?", "device"
                 )
             self.metrics[device] = {}
@@ -417,7 +421,7 @@ class Interpreter:
     def _prefix(self, record: InputRecord, used: frozenset[str]) -> str:
         """Return the part of a metric's name that comes from names beside the fields.
 
-        With a template it is the name with "{field}" left in it. Raises _RowRefused.
+        With a template it is the name with "{field}" left in it. Raises RecordRefused.
         """
         template = self._metric
         if template is None and record.schema.metric:
@@ -429,7 +433,7 @@ class Interpreter:
             try:
                 return template.fill(lambda name: "{field}" if name == "field" else lookup(name))
             except KeyError as error:
-                raise _RowRefused(
+                raise RecordRefused(
                     "metric", f"the record has no {error.args[0]}, which the name of the metric contains", "metric"
                 ) from None
         parts = [self._origin.metric] if self._origin.metric else []
@@ -530,86 +534,11 @@ class Interpreter:
                     del fields[field]
             self.series.revision += 1
 
-    # Times.
-
-    def _time(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
-        """Return the time, whether it is odd, and the fields that contain it. Raises _RowRefused."""
-        schema, values = record.schema, record.values
-        fields: Sequence[str] = ()
-        raw = record.time
-        form = schema.time_format
-        if type(raw) is int and form == "ns" and self.times.is_plain_ns(raw, now_ns):
-            return raw, False, _NONE
-        if raw is None and self._rules.time:
-            fields = self._rules.time
-            texts = [values.get(name) for name in fields]
-            if any(text is None or text == "" for text in texts):
-                missing = next(name for name in fields if values.get(name) in (None, ""))
-                raise _RowRefused("time", f"the record has no {missing}, which contains the time", "time")
-            raw = texts[0] if len(texts) == 1 else " ".join(map(str, texts))
-        if raw is not None:
-            try:
-                moment = self.times.read(raw, now_ns, device, values, form, schema.zone)
-            except TimeRefused as error:
-                raise _RowRefused("time", error.reason, error.setting or "time_format", shown(raw)) from None
-            return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset(fields)
-        return self._time_among(record, device, now_ns) if schema.has_time else (None, False, _NONE)
-
-    def _time_among(self, record: InputRecord, device: str, now_ns: int) -> tuple[int | None, bool, frozenset[str]]:
-        """Return the time in the first of the usual fields that has one. Raises _RowRefused if none of them has.
-
-        The others are values, and so is a field that the rules name as one to store.
-        """
-        values = record.values
-        if _TIME_NAMES.isdisjoint(values):
-            return None, False, _NONE
-        refused: _RowRefused | None = None
-        for name in TIME_FIELDS:
-            raw = values.get(name)
-            if raw is None or raw == "":
-                continue
-            if name == _UPTIME_FIELD and self._rules.time_format != _UPTIME_FIELD:
-                continue
-            try:
-                moment = self.times.read(raw, now_ns, device, values, "", record.schema.zone)
-            except TimeRefused as error:
-                if name in self._rules.columns:
-                    self.series.note("time", name, f"the field {name!r} is a value: {error.reason}")
-                    continue
-                reason = f"the field {name!r} has no time: {error.reason}; `columns` can store it as a value"
-                refused = refused or _RowRefused("time", reason, error.setting or "time_format", shown(raw))
-                continue
-            return *self._marked(moment.time_ns, moment.is_odd, raw), frozenset((name,))
-        if refused is not None:
-            raise refused
-        return None, False, _NONE
-
-    def _marked(self, time_ns: int, is_odd: bool, raw: object) -> tuple[int, bool]:
-        if is_odd:
-            self.series.note(
-                "time_odd",
-                "",
-                f"the time {shown(raw)} is before 1990 or more than a day ahead; such times are kept and marked",
-                'time_format = "since_2000" or time_format = "uptime_ms"',
-            )
-        return time_ns, is_odd
-
 
 def _has_replaced(record: InputRecord) -> bool:
     """Return whether a part of a record had bytes that its encoding does not have."""
     parts = (*record.values, *record.values.values(), *record.names.values(), record.time)
     return any("\ufffd" in part for part in parts if isinstance(part, str))
-
-
-class _RowRefused(Exception):
-    """A record whose device or time is not known, so that none of its values has a place."""
-
-    def __init__(self, code: RefusalCode, reason: str, setting: str, value: str = "") -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.setting = setting
-        self.value = value
 
 
 def _mark_notes(decimal: str, thousands: str) -> list[Note]:

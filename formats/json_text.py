@@ -15,7 +15,7 @@ from formats.record import (
     Entry,
     FrameRefused,
     InputRecord,
-    RefusedValue,
+    RefusedField,
     Schema,
     TextFrame,
     refusal_of,
@@ -213,15 +213,15 @@ def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA
         yield InputRecord(frame.line, frame.raw, values, schema, refused=refused)
 
 
-def flat_values(content: Mapping[Any, object]) -> tuple[dict[str, object], list[RefusedValue]]:
+def flat_values(content: Mapping[Any, object]) -> tuple[dict[str, object], list[RefusedField]]:
     """Return all values of an object by their joined names, and those whose names occur again. Raises FrameRefused."""
     values: dict[str, object] = {}
-    refused: list[RefusedValue] = []
+    refused: list[RefusedField] = []
     _flatten_members("", content, values, refused, 1)
     return values, refused
 
 
-def flatten(path: str, value: object, values: dict[str, object], refused: list[RefusedValue], depth: int = 2) -> None:
+def flatten(path: str, value: object, values: dict[str, object], refused: list[RefusedField], depth: int = 2) -> None:
     """Add all values below a name. Nested names are joined by ".", list items are numbered or named by themselves.
 
     The values of a name that occurs again are added to `refused`. Raises FrameRefused.
@@ -249,7 +249,7 @@ def _flatten_members(
     prefix: str,
     content: Mapping[Any, object],
     values: dict[str, object],
-    refused: list[RefusedValue],
+    refused: list[RefusedField],
     depth: int,
     skipped: str = "",
 ) -> None:

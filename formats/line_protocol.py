@@ -12,7 +12,7 @@ from formats.record import (
     Entry,
     FrameRefused,
     InputRecord,
-    RefusedValue,
+    RefusedField,
     Schema,
     TextFrame,
     refusal_of,
@@ -29,7 +29,7 @@ IDENTITY = ("device", "device_id", "host", "hostname")
 _NAME = r"(?:[^, \t\n\r=\\]|\\.)+"
 _FIELD = rf"{_NAME}=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)"
 _LINE = re.compile(rf"{_NAME}(?:,{_NAME}={_NAME})* +{_FIELD}(?:,{_FIELD})*(?: +-?[0-9]{{1,19}})?")
-_TAG = re.compile(rf",{_NAME}={_NAME}", re.DOTALL)
+_TAG = re.compile(rf",({_NAME})={_NAME}", re.DOTALL)
 _FIELD_PARTS = re.compile(rf"({_NAME})=(\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)", re.DOTALL)
 _POINT = re.compile(rf"((?:[^ \\]|\\.)+) +({_FIELD}(?:,{_FIELD})*)( +-?[0-9]{{1,19}})?", re.DOTALL)
 _FIELD_VALUE = re.compile(r"=([^\s,\"=]+)(?=[, ]|$)")
@@ -109,7 +109,7 @@ class LineProtocolReader:
             raise FrameRefused("encoding", "the line is not UTF-8") from None
         if not text or text.startswith("#"):
             return None
-        refused: list[RefusedValue] = []
+        refused: list[RefusedField] = []
         try:
             point = self._parse(text)
         except FrameRefused as error:
@@ -134,7 +134,7 @@ class LineProtocolReader:
 
     def _point_by_fields(
         self, text: str, error: FrameRefused | None
-    ) -> tuple[dict[str, Any], dict[str, object], list[RefusedValue]]:
+    ) -> tuple[dict[str, Any], dict[str, object], list[RefusedField]]:
         """Return the point of a line, its values, and the fields that are refused alone. Raises FrameRefused.
 
         The parser refuses a whole line for one field, and keeps one of the fields with the same name. NaN is no value:
@@ -143,17 +143,20 @@ class LineProtocolReader:
         parts = _POINT.fullmatch(text)
         if parts is None:
             raise error or FrameRefused("syntax", "the line is not line protocol")
-        point = self._parse(f"{parts[1]} field=0{parts[3] or ''}")
-        if point is None or len(point["tags"]) != len(_TAG.findall(parts[1])):
+        tags = _TAG.findall(parts[1])
+        if len(set(tags)) < len(tags):
             raise FrameRefused("ambiguous", "the line has two tags with the same name")
+        point = self._parse(f"{parts[1]} field=0{parts[3] or ''}")
+        if point is None:
+            raise error or FrameRefused("syntax", "the line is not line protocol")
         values: dict[str, object] = {}
-        refused: list[RefusedValue] = []
+        refused: list[RefusedField] = []
         for written, value in _FIELD_PARTS.findall(parts[2]):
             name = self._field(written, "0")[0]
             try:
                 content = None if _NAN.fullmatch(value) else self._field(written, value)[1]
             except FrameRefused as field_error:
-                refused.append(RefusedValue(name, value, field_error.code, field_error.reason))
+                refused.append(RefusedField(name, value, field_error.code, field_error.reason))
                 continue
             if name in values:
                 refused.append(repeated(name, value))

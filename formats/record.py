@@ -52,6 +52,14 @@ class FrameRefused(Exception):
         self.setting = setting
 
 
+class RecordRefused(FrameRefused):
+    """A record whose device or time is not known, so that none of its values has a place."""
+
+    def __init__(self, code: RefusalCode, reason: str, setting: str, value: str = "") -> None:
+        super().__init__(code, reason, setting)
+        self.value = value
+
+
 class TextFrame(NamedTuple):
     """The bytes of one line or one message without its end; `line` is the number of its first line, from 1."""
 
@@ -111,7 +119,7 @@ class Schema(NamedTuple):
     has_time: bool = True
 
 
-class RefusedValue(NamedTuple):
+class RefusedField(NamedTuple):
     """A value of a record that its format refuses; the neighbours are stored."""
 
     name: str
@@ -136,7 +144,7 @@ class InputRecord(NamedTuple):
     time: object = None
     names: Mapping[str, str] = {}
     key: str = ""
-    refused: Sequence[RefusedValue] = ()
+    refused: Sequence[RefusedField] = ()
 
 
 class Row(NamedTuple):
@@ -169,9 +177,9 @@ Entry: TypeAlias = InputRecord | RefusedInput
 """Result of a format for a frame."""
 
 
-def repeated(name: str, value: object) -> RefusedValue:
+def repeated(name: str, value: object) -> RefusedField:
     """Return the refusal of a second value with the name of another one."""
-    return RefusedValue(name, value, "ambiguous", f"the record has another value with the name {name[:80]!r}")
+    return RefusedField(name, value, "ambiguous", f"the record has another value with the name {name[:80]!r}")
 
 
 def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:

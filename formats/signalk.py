@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from formats.json_text import MAX_VALUES, documents, flatten
-from formats.record import Entry, FrameRefused, InputRecord, Note, RefusedValue, Schema, TextFrame, refusal_of, shown
+from formats.record import Entry, FrameRefused, InputRecord, Note, RefusedField, Schema, TextFrame, refusal_of, shown
 from wire.limits import MAX_METRIC_NAME, MAX_UNIT
 from wire.model import MetricType
 
@@ -131,7 +131,7 @@ class SignalkReader:
         for update in delta["updates"]:
             self._learn(context, update.get("meta") or [])
             values: dict[str, object] = {}
-            refused: list[RefusedValue] = []
+            refused: list[RefusedField] = []
             for item in update.get("values") or []:
                 self._add(item["path"], item["value"], values, refused)
             if len(values) + len(refused) > MAX_VALUES:
@@ -147,7 +147,7 @@ class SignalkReader:
             )
 
     @staticmethod
-    def _add(path: str, value: object, values: dict[str, object], refused: list[RefusedValue]) -> None:
+    def _add(path: str, value: object, values: dict[str, object], refused: list[RefusedField]) -> None:
         """Add a value, or those of an object. An empty path means the context itself."""
         if path:
             flatten(path, value, values, refused)
