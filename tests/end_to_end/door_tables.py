@@ -102,6 +102,16 @@ TIMES = (
 )
 """Times of a record in JSON, in the zone Europe/Berlin, which has no 02:30 on 2024-03-31. 1988 is kept and marked."""
 
+SPARKPLUG_TIMES = (
+    Row("1732806012123", "2024-11-28T15:00:12.123Z"),
+    Row("1732806013", "1970-01-21T01:20:06.013Z"),
+    Row("580219289000", "1988-05-21T12:01:29Z"),
+    Row("9223372036855", None, REFUSED),
+    Row("18446744073709551615", None, REFUSED),
+    Row("none", "2024-11-28T15:00:00Z"),
+)
+"""Times of a metric of Sparkplug, always milliseconds. A metric without one has the time of its payload."""
+
 
 def json_line(number: int, row: Row) -> str:
     """Return the line of a value, with a neighbour that has to be stored in any case."""
@@ -134,6 +144,8 @@ def markdown() -> str:
     lines += [f"| `{row.sent}` | {_cell(row)} |" for row in TEXT_VALUES]
     lines += ["", "| time, in the zone Europe/Berlin | every door |", "| --- | --- |"]
     lines += [f"| `{row.sent}` | {row.stored or row.outcome} |" for row in TIMES]
+    lines += ["", "| time of a metric of Sparkplug | stored |", "| --- | --- |"]
+    lines += [f"| `{row.sent}` | {row.stored or row.outcome} |" for row in SPARKPLUG_TIMES]
     return "\n".join(lines)
 
 

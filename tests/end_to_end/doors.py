@@ -114,14 +114,16 @@ def _handled(inward: Mapping[str, int]) -> int:
     return inward["taken"] + inward["undecodable"]
 
 
-async def through_sparkplug(hub: Hub, broker: Mosquitto, values: Mapping[str, Any]) -> Found:
-    """Publish a birth with a metric for each value, in the type of Sparkplug that its JSON has."""
-    metrics = [_metric(name, value) for name, value in values.items()]
+async def through_sparkplug(
+    hub: Hub, broker: Mosquitto, node: str, values: Mapping[str, Any], times_ms: Mapping[str, int | None]
+) -> Found:
+    """Publish a birth with a metric for each value, in the type of Sparkplug that its JSON has, and with its time."""
+    metrics = [_metric(name, value)._replace(time_ms=times_ms.get(name)) for name, value in values.items()]
     birth = SparkplugPayload(1_732_806_000_000, 0, (*metrics, metric(DataType.INT64, 0, name="bdSeq")))
     before = (await bridge_when(hub, lambda bridge: True))["inward"]
-    await asyncio.to_thread(publish, broker, [("spBv1.0/doors/NBIRTH/values", encode(birth))])
+    await asyncio.to_thread(publish, broker, [(f"spBv1.0/doors/NBIRTH/{node}", encode(birth))])
     inward = (await bridge_when(hub, lambda bridge: _handled(bridge["inward"]) > _handled(before)))["inward"]
-    return await stored(hub, "doors.values", _refused(inward) - _refused(before))
+    return await stored(hub, f"doors.{node}", _refused(inward) - _refused(before))
 
 
 def _metric(name: str, value: Any) -> SparkplugMetric:

@@ -14,6 +14,7 @@ from tests.end_to_end.door_tables import (
     JSON_VALUES,
     NOT_IN_SPARKPLUG,
     REFUSED,
+    SPARKPLUG_TIMES,
     TEXT_VALUES,
     TIMES,
     Row,
@@ -99,7 +100,13 @@ async def test_mqtt_and_sparkplug(mosquitto_program: Path, tmp_path: Path) -> No
             for table in TABLES:
                 check(table, await through_mqtt(hub, broker, table, lines_of(table)))
             sent = {number: row for number, row in enumerate(JSON_VALUES) if row.sent not in NOT_IN_SPARKPLUG}
-            found = await through_sparkplug(hub, broker, {f"v{n}": json.loads(row.sent) for n, row in sent.items()})
+            values = {f"v{n}": json.loads(row.sent) for n, row in sent.items()}
+            found = await through_sparkplug(hub, broker, "values", values, {})
             declared = {f"v{n}": row.stored if row.sparkplug is None else row.sparkplug for n, row in sent.items()}
             assert found.values == {name: value for name, value in declared.items() if value is not None}
             assert found.refused == 0
+            times_ms = {f"v{n}": json.loads(row.sent.replace("none", "null")) for n, row in enumerate(SPARKPLUG_TIMES)}
+            found = await through_sparkplug(hub, broker, "times", dict.fromkeys(times_ms, 1), times_ms)
+            wanted = {f"v{n}": nanoseconds(row.stored) for n, row in enumerate(SPARKPLUG_TIMES) if row.stored}
+            assert found.times == wanted
+            assert found.refused == sum(row.outcome == REFUSED for row in SPARKPLUG_TIMES)
