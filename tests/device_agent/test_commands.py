@@ -179,7 +179,7 @@ async def test_a_type_of_the_command_wins_over_the_spool(peer: Peer, tmp_path: P
         assert tried.exit_code == expected, tried.stdout
         assert (await run("replay", str(file), "--hub", peer.url, "--spool", spool, *options))[0] == expected
     assert peer.values("level") == ["high", 20.5]
-    assert peer.hellos[-1].metrics == [Metric("level", "float")]
+    assert peer.metrics == {"level": Metric("level", "float")}
 
 
 async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Path) -> None:

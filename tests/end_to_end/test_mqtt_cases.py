@@ -199,7 +199,7 @@ CASES = [
             "multi": {"m.a": 3.0},
             "half": {"m.a": 4.0},
         },
-        {"mmwave": frozenset({"presence"}), "half": frozenset({""})},
+        {"mmwave": frozenset({"presence"}), "half": frozenset({"m.a"})},
     ),
     Case(
         "a NUL behind a value or a JSON text is no part of it",

@@ -117,7 +117,9 @@ async def test_a_message_of_a_broker_is_decoded_again(tmp_path: Path) -> None:
         desk.decoded = DecodedMessage(batches, ("number", "too large"), b"the rest")
         (outcome,) = (await desk.work.retry(ALL, OPERATOR)).outcomes
         assert (outcome.reason, outcome.readings) == (("number", "too large"), 2)
-        assert [(entry.device, entry.kind) for entry in desk.shown] == [
+        refused, *retried = desk.shown
+        assert refused.kind is EntryKind.QUARANTINE
+        assert [(entry.device, entry.kind) for entry in retried] == [
             ("d", EntryKind.BATCH), ("other", EntryKind.BATCH), ("d", EntryKind.QUARANTINE)
         ]  # fmt: skip
         (rest,) = await desk.journal.quarantine.page(None, code=None, limit=10, before=1 << 50)
