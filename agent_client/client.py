@@ -197,7 +197,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             proxy=endpoint.proxy,
             ssl=None if tls is None else tls.context,
             create_connection=_BoundedConnection,
-            compression=None,
+            compression="deflate" if endpoint.compression else None,
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
             ping_interval=PING_SECONDS,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,21 +30,73 @@ SUBPROTOCOLS: dict[Format, tuple[str, ...]] = {
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
+MAX_TOKEN_BYTES = 4096
+"""Bound of a file with a token; a larger file is the wrong one."""
+
+
+class TokenFileError(ValueError):
+    """A file of a token cannot be used. The message names the file and the problem."""
+
+
 class AddressError(ValueError):
     """The address is not the address of a hub; the message shows a valid one."""
+
+
+class TokenFile:
+    """A file that contains a token, read again for each connection: a corrected token needs no restart.
+
+    While the file cannot be read, the last token stays in use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file. Raises TokenFileError."""
+        self.path = path
+        self._token = self._read()
+
+    @property
+    def token(self) -> str:
+        """The token for the next connection."""
+        with suppress(TokenFileError):
+            self._token = self._read()
+        return self._token
+
+    @property
+    def permission_problem(self) -> str | None:
+        """A sentence if other users of this computer can read or replace the token; None if they cannot."""
+        try:
+            mode = self.path.stat().st_mode
+        except OSError:
+            return None
+        if os.name != "posix" or not mode & 0o007:
+            return None
+        return f"every user of this computer can read or change {self.path}: run chmod 600 {self.path}"
+
+    def _read(self) -> str:
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(MAX_TOKEN_BYTES + 1)
+            token = content.decode().strip()
+        except OSError as error:
+            raise TokenFileError(f"{self.path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise TokenFileError(f"{self.path} is not a text file") from None
+        if not token or len(content) > MAX_TOKEN_BYTES or not token.isprintable() or " " in token:
+            raise TokenFileError(f"{self.path} {'is empty' if not token else 'contains more than a token'}")
+        return token
 
 
 class Endpoint(NamedTuple):
     """Device endpoint of one hub. `url` is complete, see `device_url`; `proxy` is the URL of a proxy.
 
-    `tls` is for wss://; None trusts the authorities of the system.
+    `tls` is for wss://; None trusts the authorities of the system. With `compression`, permessage-deflate is offered.
     """
 
     url: str
-    token: str | None = None
+    token: str | TokenFile | None = None
     format: Format = "msgpack"
     proxy: str | None = None
     tls: ClientTls | None = None
+    compression: bool = False
 
     @property
     def client_tls(self) -> ClientTls | None:
@@ -51,7 +106,8 @@ class Endpoint(NamedTuple):
     @property
     def headers(self) -> dict[str, str]:
         """HTTP headers that prove the identity. The token is never a part of the URL, because URLs end up in logs."""
-        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        token = self.token.token if isinstance(self.token, TokenFile) else self.token
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
 def device_url(base: str) -> str:

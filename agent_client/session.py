@@ -21,7 +21,7 @@ from agent_client.bounds import bounded_welcome
 from agent_client.reconnect import Ending
 from wire import device, limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, PARTIAL_SUBPROTOCOLS, STATUS_SUBPROTOCOLS, Format
-from wire.device_session import AgentDeviceSession
+from wire.device_session import AgentDeviceSession, ClockOffset
 from wire.errors import Code, WireError
 from wire.frame_budget import ControlBudget
 from wire.model import Metric
@@ -123,7 +123,8 @@ class ClientSession:
         """Send the hello and wait for the welcome; return None when batches may be sent."""
         metrics = next(_split_definitions(self._undeclared()), [])
         self._declared.update((metric.name, metric) for metric in metrics)
-        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, time=self._time_ns()))
+        sent_ns = self._time_ns()
+        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, time=sent_ns))
         try:
             async with asyncio.timeout(WELCOME_SECONDS):
                 reply = await self._receive()
@@ -131,6 +132,10 @@ class ClientSession:
             return Ending("the hub did not answer the hello")
         if isinstance(reply, device.Error):
             return _ending(reply)
+        if isinstance(reply, device.Welcome):
+            # The hub read its clock within the round trip.
+            error_ns = max(0, self._time_ns() - sent_ns) // 2
+            self.state.clock = ClockOffset(sent_ns + error_ns - reply.time, error_ns)
         await self._outbox.connected(self.state)
         return None
 

@@ -21,18 +21,19 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import msgspec
 
 from agent_client.client import ConnectionState, Surroundings
-from agent_client.endpoint import AddressError, Endpoint, device_url
+from agent_client.endpoint import AddressError, Endpoint, TokenFile, device_url
 from agent_client.tls import ClientTls
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
-from device_agent.spool_writer import FLUSH_MS, CollectedRow, Collector, SpoolWriter
+from device_agent.spool_writer import FLUSH_MS, Batching, CollectedRow, Collector, SpoolWriter
 from device_agent.uplink import Uplink
 from formats.record import RefusedInput
 from wire import device as messages
 from wire.codec import Format
+from wire.device_session import ClockOffset
 from wire.errors import Code
 from wire.limits import MAX_BATCH_BYTES, MAX_SOURCES
 from wire.model import DeviceId, Metric, MetricType, Value
@@ -40,6 +41,9 @@ from wire.text import plural
 
 DRAIN_SECONDS = 5.0
 """Longest wait for acknowledgements on leaving an agent; the rest stays in a durable spool."""
+
+MAX_BATCHINGS = 16
+"""Different bounds of batches: each has a task, and rows in memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +71,8 @@ class AgentOptions(NamedTuple):
 
     `format` encodes the readings. `flush_ms` is how long `collect` holds a row. `when_full` applies when the spool is
     full: "drop" its oldest batches, which are declared lost, or "wait" until there is room. `proxy` is a proxy's URL.
-    `tls` has the trusted authorities and the certificate of the agent.
+    `tls` has the trusted authorities and the certificate of the agent. `compression` compresses the frames: for a slow
+    or metered network, because it costs the agent and the hub several times the work.
     """
 
     format: Format = "msgpack"
@@ -75,6 +80,7 @@ class AgentOptions(NamedTuple):
     when_full: Literal["drop", "wait"] = "drop"
     proxy: str | None = None
     tls: ClientTls | None = None
+    compression: bool = False
 
 
 class Agent:
@@ -95,7 +101,7 @@ class Agent:
         url: str,
         *,
         device: str,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         spool: Spool | str | Path | None = None,
         metrics: Iterable[Metric] = (),
         tags: Mapping[str, str] | None = None,
@@ -112,7 +118,7 @@ class Agent:
         except msgspec.ValidationError as error:
             raise AgentError(f"the device {device!r} and its tags {tags!r} are not valid: {error}") from None
         try:
-            endpoint = Endpoint(device_url(url), token, options.format, options.proxy, options.tls)
+            endpoint = Endpoint(device_url(url), token, options.format, options.proxy, options.tls, options.compression)
         except AddressError as error:
             raise AgentError(str(error)) from None
         self.spool: Spool = _spool_at(spool, device)
@@ -125,7 +131,8 @@ class Agent:
         self._catalogue = MetricCatalogue()
         when_full = self._wait_room if options.when_full == "wait" else None
         self._writer = SpoolWriter(self.spool, self._catalogue, options.format, when_full)
-        self._collector = Collector(self._writer, flush_ms=options.flush_ms)
+        self._batching = Batching(options.flush_ms)
+        self._collectors: dict[Batching, Collector] = {}
         self._refused: dict[str, RefusalTally] = {}
         self._has_refused = asyncio.Event()
         self._open = False
@@ -144,8 +151,8 @@ class Agent:
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run, self._collector.run, self._report_refused):
-            self._tasks.append(asyncio.create_task(self._watch(work), name=f"agent {self.device}"))
+        for work in (self._uplink.run, self._report_refused):
+            self._start(work)
         self._open = True
         return self
 
@@ -165,7 +172,7 @@ class Agent:
         self._open = False
         self._closing.set()
         try:
-            await self._collector.flush()
+            await self._flush_collected()
             await self._store_reports()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._drain_s):
@@ -201,6 +208,11 @@ class Agent:
     def problem(self) -> str:
         """Why the last connection or attempt ended; empty while there is a connection."""
         return self._uplink.problem
+
+    @property
+    def clock(self) -> ClockOffset | None:
+        """The offset of this computer's clock from the hub's, from the last welcome; None before the first."""
+        return self._uplink.clock
 
     async def wait_change(self) -> None:
         """Wait for the next acknowledgement, or change of the connection or of a source."""
@@ -247,8 +259,7 @@ class Agent:
         self._check_open()
         row = self._catalogue.check_row(values)
         time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
-        if not self._collector.is_empty:
-            await self._collector.flush()
+        await self._flush_collected()
         return await self._writer.put_row(time_ns, row, historical=historical)
 
     async def send_rows(self, rows: Iterable[tuple[int, Mapping[str, Value]]], *, historical: bool = False) -> int:
@@ -261,7 +272,7 @@ class Agent:
         checked = [(check_time(time_ns), self._catalogue.check_row(values)) for time_ns, values in rows]
         if not checked:
             raise ReadingError(Code.EMPTY, "", "there is no row")
-        await self._collector.flush()
+        await self._flush_collected()
         return await self._writer.put_columns(columns_of_rows(checked, historical=historical))
 
     async def send_columns(
@@ -271,20 +282,28 @@ class Agent:
         self._check_open()
         times = [check_time(time_ns) for time_ns in times_ns]
         columns = self._catalogue.check_columns(values, len(times))
-        await self._collector.flush()
+        await self._flush_collected()
         return await self._writer.put_columns(ReadingColumns(times, columns, historical))
 
     async def collect(
-        self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False
+        self,
+        values: Mapping[str, Value],
+        time_ns: int | None = None,
+        *,
+        historical: bool = False,
+        batching: Batching | None = None,
     ) -> None:
         """Add one row to the next batch, which is stored after `flush_ms`, with many rows, or by `flush`.
 
-        Waits only while MAX_COLLECTED_ROWS are held. Raises the same errors as `send`.
+        `batching` has other bounds of the batch; rows of the same bounds share batches, in their order. Waits only
+        while a full batch is written. Raises the same errors as `send`, and AgentError for more than MAX_BATCHINGS
+        bounds.
         """
         self._check_open()
+        collector = self._collector_of(batching or self._batching)
         row = self._catalogue.check_row(values)
         time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
-        await self._collector.add(CollectedRow(time_ns, row, historical))
+        await collector.add(CollectedRow(time_ns, row, historical))
 
     def refuse(self, source: str, refusals: Sequence[RefusedInput]) -> None:
         """Count lines and values that a source refuses, and report them to the hub, with the first of each reason.
@@ -303,7 +322,7 @@ class Agent:
     async def flush(self) -> None:
         """Store the collected rows, and what was refused; durable when this returns. Raises SpoolError."""
         self._check_open()
-        await self._collector.flush()
+        await self._flush_collected()
         await self._store_reports()
 
     async def drain(self, timeout_s: float | None = None) -> None:
@@ -324,6 +343,21 @@ class Agent:
             await self._uplink.wait_change()
         self._failure_raised = True
         raise self._failure
+
+    def _collector_of(self, batching: Batching) -> Collector:
+        collector = self._collectors.get(batching)
+        if collector is None:
+            if len(self._collectors) == MAX_BATCHINGS:
+                raise AgentError(f"batches have at most {MAX_BATCHINGS} different bounds")
+            collector = self._collectors[batching] = Collector(self._writer, batching)
+            self._start(collector.run)
+        return collector
+
+    async def _flush_collected(self) -> None:
+        """Store the collected rows. Raises SpoolError."""
+        for collector in list(self._collectors.values()):
+            if not collector.is_empty:
+                await collector.flush()
 
     async def _report_refused(self) -> None:
         """Store a report of what sources refuse, at most once in REPORT_SECONDS. Raises SpoolFailed."""
@@ -373,6 +407,9 @@ class Agent:
 
     def _limit_batches(self, max_batch_bytes: int) -> None:
         self._writer.max_batch_bytes = min(max_batch_bytes, MAX_BATCH_BYTES)
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.append(asyncio.create_task(self._watch(work), name=f"agent {self.device}"))
 
     async def _watch(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

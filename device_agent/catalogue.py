@@ -112,6 +112,20 @@ def types_conflict(known: MetricType, declared: MetricType) -> bool:
     return known != declared and {known, declared} != {"integer", "float"}
 
 
+def corrected(earlier: Iterable[Metric], types: Mapping[str, MetricType], prefix: str = "") -> list[Metric]:
+    """Return those of the earlier metrics to which a source gives another type, with that type.
+
+    `prefix` is put before the names that the source gives.
+    """
+    return [
+        msgspec.structs.replace(metric, type=named)
+        for metric in earlier
+        if metric.name.startswith(prefix)
+        and (named := types.get(metric.name[len(prefix) :]))
+        and types_conflict(metric.type, named)
+    ]
+
+
 def check_time(time_ns: Any) -> int:
     """Return the time if it is in nanoseconds between 1970 and 2262. Raises ReadingError."""
     if not _is_number(time_ns, Integral):

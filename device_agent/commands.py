@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 import typer
@@ -32,10 +33,21 @@ from agent_client.tls import (
 )
 from agent_client.trial import InputUnreadable, try_file
 from device_agent.agent import Agent, AgentOptions
-from device_agent.catalogue import types_conflict
+from device_agent.catalogue import corrected
 from device_agent.errors import AgentError, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
 from device_agent.port_commands import PORT_HELP, PortOptions, is_port_name, list_ports
+from device_agent.settings import (
+    DEFAULT_HUB,
+    MIN_SPOOL_BYTES,
+    OPTIONS_OVER_FILE,
+    AgentSettings,
+    SettingsError,
+    default_spool,
+    device_id_of,
+    load_settings,
+    with_options,
+)
 from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ForeignInput, ReplaySource
@@ -43,23 +55,20 @@ from device_agent.sources.serial import SerialSource
 from device_agent.sources.settings import SourceContext
 from device_agent.spool import SqliteSpool
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
-from device_agent.spool.status import read_definitions, read_status
+from device_agent.spool.status import earlier_metrics, read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
-from formats.rules import Rules, RulesError
+from formats.rules import RulesError
 from integrity.finding import exit_code
 from wire.codec import Format
-from wire.limits import MAX_DEVICE_ID
 from wire.model import Metric, device_id_problem
 from wire.text import escaped, plural
 
 if TYPE_CHECKING:
-    from device_agent.program import Deliver
+    from device_agent.source_delivery import Deliver
 
 FAILED = 1
 MISUSE = 2
-
-DEFAULT_HUB = "http://127.0.0.1:8600"
 
 Device = Annotated[str, typer.Option(help="Device id. Default: made from the name of this computer.")]
 Spool = Annotated[Path | None, typer.Option(help="File that keeps readings until the hub has them.")]
@@ -83,7 +92,7 @@ class UplinkOptions:
     client_key: Annotated[Path | None, typer.Option(envvar=KEY_VARIABLE, help=KEY_HELP)] = None
     spool: Spool = None
     spool_bytes: Annotated[
-        int, typer.Option(min=1 << 16, help="Size of the spool; above it the oldest readings are lost.")
+        int, typer.Option(min=MIN_SPOOL_BYTES, help="Size of the spool; above it the oldest readings are lost.")
     ] = DEFAULT_MAX_BYTES
     tags: Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE, sent to the hub (repeatable).")] = None
     wire_format: Annotated[
@@ -142,23 +151,56 @@ def options(
 @app.command()
 @with_option_groups
 def run(
+    context: typer.Context,
     uplink: UplinkOptions,
     interval: Annotated[
         float, typer.Option(min=MIN_INTERVAL_SECONDS, help="Seconds between readings.")
     ] = INTERVAL_SECONDS,
     loopback: Annotated[bool, typer.Option("--loopback", help="Also report the loopback interface.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="File with the sources and settings; the options of the hub win over it.")
+    ] = None,
     earlier_format: Annotated[
         Format | None, typer.Option("--format", hidden=True, help="Earlier name of --wire-format.")
     ] = None,
 ) -> None:
-    """Send this computer's own sensors until stopped: processors, memory, disks, networks, temperatures.
+    """Send this computer's own sensors until stopped, or with --config the sources in a file.
 
+    The computer's sensors are its processors, memory, disks, networks and temperatures. With --config, SIGHUP loads the
+    file again. Exit code 2 if the settings are wrong.
     Example: HUB_TOKEN=… device-agent run --hub https://hub.example --interval 5
+    Example: device-agent run --config /etc/telemetry-agent/agent.toml
     """
+    if config is not None:
+        _run_service(context, config)
+        return
     uplink = replace(uplink, wire_format=earlier_format or uplink.wire_format)
     uplink = _completed(uplink, default_device=socket.gethostname())
     source = HostSource(interval_seconds=interval, include_loopback=loopback)
     _stream(uplink, source, lambda agent: agent.send)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Option(help="File with the sources and settings.")] = Path("agent.toml"),
+    hub: Annotated[bool, typer.Option("--hub/--no-hub", help="Whether to connect to the hub.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a file for `device-agent run --config`, and show every problem at once with its key and line.
+
+    It checks the settings, the token and the other files, that each port exists, and that the hub accepts the token.
+    Exit code 1 if there is a problem; a warning alone is none.
+    Example: device-agent check --config /etc/telemetry-agent/agent.toml
+    """
+    from device_agent.check import check_file
+
+    report = check_file(config, connect_hub=hub)
+    if as_json:
+        typer.echo(json.dumps(report.facts()))
+    else:
+        for line in report.lines():
+            typer.echo(escaped(line))
+    raise typer.Exit(FAILED if report.has_errors else 0)
 
 
 @app.command()
@@ -247,8 +289,8 @@ def try_input(
     is_port = is_port_name(target)
     device = device or _default_device(Path(target) if is_port else None)
     foreign = _input(options, device)
-    earlier = _earlier_metrics(spool or _default_spool(device))
-    types = {metric.name: metric.type for metric in (*earlier, *_corrected(earlier, foreign.rules))}
+    earlier = earlier_metrics(spool or default_spool(device))
+    types = {metric.name: metric.type for metric in (*earlier, *corrected(earlier, foreign.rules.types))}
     foreign.known_type = lambda _, metric: types.get(metric)
     try:
         if is_port:
@@ -307,20 +349,30 @@ def replay(
 def status(
     device: Device = "",
     spool: Spool = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="File of `device-agent run --config`: show all its devices.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; with --config a list of them.")
+    ] = False,
 ) -> None:
     """Show the contents of a spool, and the connection and the sources of its agent if it runs."""
-    path = spool or _default_spool(device or _id_of(socket.gethostname()))
-    try:
-        found = read_status(path)
-    except SpoolError as error:
-        _fail(str(error))
-    agent = read_agent_status(path) if found.in_use else None
-    if as_json:
-        # In ASCII: a terminal also obeys control characters beyond it, such as U+009B.
-        typer.echo(json.dumps(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent})))
+    if config is None:
+        paths = [spool or default_spool(device or device_id_of(socket.gethostname()))]
     else:
-        typer.echo(status_text(found, agent, time.time_ns()))
+        settings = _load(partial(load_settings, config))
+        paths = [settings.spool_of(name) for name in settings.devices if device in ("", name)]
+    texts, facts = [], []
+    for path in paths:
+        try:
+            found = read_status(path)
+        except SpoolError as error:
+            _fail(str(error))
+        agent = read_agent_status(path) if found.in_use else None
+        texts.append(status_text(found, agent, time.time_ns()))
+        facts.append(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent}))
+    # In ASCII: a terminal also obeys control characters beyond it, such as U+009B.
+    typer.echo(json.dumps(facts if config is not None else facts[0]) if as_json else "\n\n".join(texts))
 
 
 @app.command()
@@ -333,7 +385,7 @@ def verify(
 
     Example: device-agent verify --device boiler-1
     """
-    findings = verify_spool(spool or _default_spool(device or _id_of(socket.gethostname())))
+    findings = verify_spool(spool or default_spool(device or device_id_of(socket.gethostname())))
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings]))
     else:
@@ -368,8 +420,12 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
+    return _origin(context, name) == "COMMANDLINE"
+
+
+def _origin(context: typer.Context, name: str) -> str:
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return "" if source is None else source.name
 
 
 def main() -> None:
@@ -392,7 +448,7 @@ def _stream(
     async def work() -> int:
         assert uplink.spool is not None
         foreign = source.health.input
-        metrics = [] if foreign is None else _corrected(_earlier_metrics(uplink.spool), foreign.rules)
+        metrics = [] if foreign is None else corrected(earlier_metrics(uplink.spool), foreign.rules.types)
         agent = uplink.agent(when_full="wait" if is_finite else "drop", metrics=metrics)
         return await run_source(agent, source, deliver_to(agent), spool=uplink.spool, is_finite=is_finite, log=log)
 
@@ -404,14 +460,59 @@ def _stream(
         _fail(str(error))
 
 
+def _run_service(context: typer.Context, config: Path) -> None:
+    """Run the agents of a file. Exits with 2 when the settings are wrong, and with 1 when an agent fails."""
+    from device_agent.program import run_until_stopped, set_up_log
+    from device_agent.service import run_service
+
+    given = _given_options(context)
+
+    def load() -> AgentSettings:
+        return with_options(load_settings(config), given)
+
+    settings = _load(load)
+    log = set_up_log(settings.log_level)
+    try:
+        run_until_stopped(run_service(settings, load, log=log))
+    except (AgentError, OSError) as error:
+        _fail(str(error))
+
+
+def _load(load: Callable[[], AgentSettings]) -> AgentSettings:
+    """Return the settings; exit with 2 after a line for each problem."""
+    try:
+        return load()
+    except SettingsError as error:
+        *first, last = str(error).splitlines()
+        for line in first:
+            typer.echo(f"device-agent: {escaped(line)}", err=True)
+        _fail(last, MISUSE)
+
+
+def _given_options(context: typer.Context) -> dict[str, Any]:
+    """Return the settings that are given on the command line or in the environment; they win over the file."""
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if _origin(context, name) in ("COMMANDLINE", "ENVIRONMENT")
+    }
+    given.pop("config")
+    if os.environ.get("HUB_TOKEN") == given.get("token"):
+        given.pop("token", None)
+    wrong = sorted(given.keys() - OPTIONS_OVER_FILE)
+    if wrong:
+        _fail(f"--{wrong[0].replace('_', '-')} does not fit --config: set it in the file", MISUSE)
+    return given
+
+
 def _completed(options: UplinkOptions, *, default_device: str) -> UplinkOptions:
     """Return the options with the device, the token and the spool filled in; exit with 2 when they are invalid."""
-    device = options.device or _id_of(default_device)
+    device = options.device or device_id_of(default_device)
     try:
         token = options.token if options.token_file is None else options.token_file.read_text().strip()
         if problem := device_id_problem(device):
             raise AgentError(problem)
-        completed = replace(options, device=device, token=token or None, spool=options.spool or _default_spool(device))
+        completed = replace(options, device=device, token=token or None, spool=options.spool or default_spool(device))
         completed.agent()  # raises for the rest of the invalid options
     except (AgentError, OSError, UnicodeError) as error:
         _fail(str(error), MISUSE)
@@ -436,24 +537,7 @@ def _input(options: RuleOptions, device: str) -> ForeignInput:
 
 def _default_device(port: Path | None) -> str:
     """Return the device id of a port, made from the name of this computer and its own name."""
-    return _id_of(socket.gethostname() if port is None else f"{socket.gethostname()}-{port.name}")
-
-
-def _earlier_metrics(spool: Path) -> list[Metric]:
-    """Return the metrics of a spool; none if there is no spool that can be read."""
-    try:
-        return read_definitions(spool)
-    except SpoolError:
-        return []
-
-
-def _corrected(earlier: Sequence[Metric], rules: Rules) -> list[Metric]:
-    """Return those of the earlier metrics to which the rules give another type, with that type."""
-    return [
-        msgspec.structs.replace(metric, type=named)
-        for metric in earlier
-        if (named := rules.types.get(metric.name)) and types_conflict(metric.type, named)
-    ]
+    return device_id_of(socket.gethostname() if port is None else f"{socket.gethostname()}-{port.name}")
 
 
 def _tag(text: str) -> tuple[str, str]:
@@ -461,16 +545,6 @@ def _tag(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise AgentError(f"{text!r} is not a tag; write KEY=VALUE")
     return key, value
-
-
-def _id_of(name: str) -> str:
-    """Return a valid device id made from a name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:MAX_DEVICE_ID] or "device"
-
-
-def _default_spool(device: str) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "telemetry-hub" / f"{device}.spool"
 
 
 def _fail(message: str, status: int = FAILED) -> NoReturn:

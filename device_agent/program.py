@@ -1,64 +1,33 @@
-"""An agent with one source as a program: its log, its status line, and how it ends."""
+"""An agent with its sources as a program: its log, its status line, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import random
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 import msgspec
 import structlog
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from device_agent.agent import Agent
-from device_agent.errors import ReadingError, SpoolError, SpoolFailed
+from device_agent.errors import AgentError
 from device_agent.refusals import REPORT_SECONDS
-from device_agent.sources import RepeatedWarning, SensorReading, Source
+from device_agent.source_delivery import Deliver, SourceDelivery
+from device_agent.sources import Source
 from device_agent.sources.lines import InputCounts
 from device_agent.status_file import StatusFile, read_agent_status
-from formats.record import MAX_RAW_BYTES, RefusalCode, RefusedInput, shown
-from wire.backoff import full_jitter
-from wire.errors import Code
-from wire.model import Value
 from wire.text import escape_log_event, plural
 
-FIRST_RESTART_SECONDS = 1.0
-MAX_RESTART_SECONDS = 30.0
-"""Bounds of the delay before a source that failed starts again: of the first one, and of every one."""
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-QUIET_READINGS = 100
-"""Accepted readings in a row after which a rejected one is logged again."""
-
-
-class Deliver(Protocol):
-    """`Agent.send` or `Agent.collect`."""
-
-    def __call__(
-        self, values: Mapping[str, Value], time_ns: int | None = None, *, historical: bool = False
-    ) -> Awaitable[object]:
-        """Store a row of values."""
-
-
-_REFUSAL_CODES: dict[Code, RefusalCode] = {
-    Code.TOO_MANY: "limit",
-    Code.NOT_FINITE: "number",
-    Code.OUT_OF_RANGE: "number",
-    Code.BAD_MESSAGE: "metric",
-    Code.EMPTY: "format",
-    Code.TOO_LARGE: "size",
-}
-"""Codes of readings that the agent rejects, as codes of refusals. Any other is a value of another type."""
 
 Result = TypeVar("Result")
 
@@ -120,133 +89,95 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     return asyncio.run(main())
 
 
+class RunningSource(NamedTuple):
+    """A source of an agent. One that is `finite` ends by itself; any other starts again after it failed or ended."""
+
+    delivery: SourceDelivery
+    is_finite: bool = False
+
+
 async def run_source(
     agent: Agent, source: Source, deliver: Deliver, *, spool: Path, is_finite: bool, log: logging.Handler
 ) -> int:
-    """Deliver readings until the source ends; if it is finite, wait until all are acknowledged.
+    """Deliver the readings of one source as `run_sources` does, with a status line on a terminal."""
+    with status_line([agent], log):
+        return await run_sources(agent, [RunningSource(SourceDelivery(source, agent, deliver), is_finite)], spool=spool)
 
-    The status of the agent is in a file beside its spool meanwhile. Returns how many readings were rejected. Raises
-    AgentError, and what a finite source raises. Any other source starts again after it failed.
+
+async def run_sources(
+    agent: Agent,
+    sources: Sequence[RunningSource],
+    *,
+    spool: Path,
+    on_open: Callable[[], None] = lambda: None,
+) -> int:
+    """Deliver readings until all sources end; then wait until everything is acknowledged.
+
+    The status of the agent is in a file beside its spool meanwhile. `on_open` is called when the agent is open. Returns
+    how many readings were rejected. Raises AgentError, and what a finite source raises that is the only one.
     """
-
-    async def work() -> int:
-        rejected = await deliver_readings(source, agent, deliver, restart=not is_finite)
-        if is_finite:
-            await agent.drain()
-        return rejected
-
     before = read_agent_status(spool)
     if before is not None and before.input is not None:
         # A run that ends in order removes its status.
         _log.warning(
             "the last run was killed: what its source refused in the %.0f s before is not reported", REPORT_SECONDS
         )
+
+    async def work() -> int:
+        rejected = await asyncio.gather(*(_deliver(running, alone=len(sources) == 1) for running in sources))
+        await agent.drain()
+        return sum(rejected)
+
+    deliveries = [running.delivery for running in sources]
     async with agent:
-        counts = None if source.health.input is None else source.health.input.counts
-        status = asyncio.create_task(StatusFile(spool, agent, counts).keep())
+        on_open()
+        status = asyncio.create_task(StatusFile(spool, agent, deliveries).keep())
         working = asyncio.create_task(work())
         stopped = asyncio.create_task(agent.wait_stopped())
         try:
-            with _status_line(agent, log):
-                await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else stopped.result()
         finally:
             for task in (working, stopped, status):
                 task.cancel()
             await asyncio.gather(working, stopped, status, return_exceptions=True)
-            if counts is not None:
-                _log.info("input ended", extra=msgspec.structs.asdict(counts))
+            for delivery in deliveries:
+                if delivery.source.health.input is not None:
+                    _log.info("input ended", extra=msgspec.structs.asdict(delivery.source.health.input.counts))
 
 
-async def deliver_readings(source: Source, agent: Agent, deliver: Deliver, *, restart: bool = False) -> int:
-    """Deliver readings until the source ends; return how many were not stored.
-
-    The agent reports whether the source works. With `restart`, a source that fails starts again.
-
-    A reading that the agent rejects, or that finds the disk full, is logged and left out: the sensor continues. Raises
-    SpoolFailed and what stopped the uplink.
-    """
-    rejected = RepeatedWarning(_log, "reading rejected", quiet=QUIET_READINGS)
-    not_stored = RepeatedWarning(_log, "reading not stored")
-    source.health.on_change = lambda health: agent.report_source(health.name, health.error)
-    agent.report_source(source.health.name, source.health.error)
-    if source.health.input is not None:
-        source.health.input.known_type = lambda device, metric: agent.metric_type(metric)
-    source.health.on_refused = lambda refusals: agent.refuse(source.health.name, refusals)
-    async with aclosing(_restarted(source) if restart else source.readings()) as readings:
-        async for reading in readings:
-            try:
-                refused = await _deliver(agent, deliver, reading)
-            except SpoolFailed:
-                raise
-            except SpoolError as error:
-                not_stored.record_failure(error)
-                continue
-            if refused:
-                rejected.record_failure(refused[0].reason, times=len(refused))
-                source.health.on_refused(refused)
-            else:
-                rejected.record_success()
-                not_stored.record_success()
-    return rejected.total + not_stored.total
-
-
-async def _deliver(agent: Agent, deliver: Deliver, reading: SensorReading) -> list[RefusedInput]:
-    """Deliver a reading; if the agent rejects it, deliver its values one by one. Return what it rejects."""
-    refused: list[RefusedInput] = []
-    for metric in reading.metrics:
-        # The type of an earlier run stays, and a value of another type is rejected below.
-        with suppress(ReadingError):
-            agent.declare((metric,))
+async def _deliver(running: RunningSource, *, alone: bool) -> int:
+    """Deliver the readings of a source. A finite source that fails ends alone if there are others."""
+    delivery = running.delivery
     try:
-        await deliver(reading.values, reading.time_ns, historical=reading.historical)
-    except ReadingError as error:
-        if len(reading.values) < 2:
-            return [_rejected(reading.values, error)]
-        for metric_name, value in reading.values.items():
-            try:
-                await deliver({metric_name: value}, reading.time_ns, historical=reading.historical)
-            except ReadingError as of_value:
-                if value is not None:
-                    refused.append(_rejected({metric_name: value}, of_value))
-    return refused
-
-
-def _rejected(values: Mapping[str, Value], error: ReadingError) -> RefusedInput:
-    name, value = next(iter(values.items()), ("", None))
-    raw = repr(dict(values)).encode(errors="backslashreplace")[:MAX_RAW_BYTES]
-    return RefusedInput(0, raw, _REFUSAL_CODES.get(error.code, "type"), str(error), name, shown(value))
-
-
-async def _restarted(source: Source) -> AsyncGenerator[SensorReading, None]:
-    """Yield the readings of a source without end: start it again after it failed or ended."""
-    attempt = 0
-    while True:
-        problem = "it ended by itself"
-        try:
-            async with aclosing(source.readings()) as readings:
-                async for reading in readings:
-                    attempt = 0
-                    source.health.recover("source")
-                    yield reading
-        except Exception as error:  # noqa: BLE001 - a defect of a source must not end the delivery of the spool
-            _log.exception("source failed")
-            problem = str(error) or type(error).__name__
-        source.health.fail("source", f"stopped: {problem}")
-        await asyncio.sleep(
-            full_jitter(attempt, first=FIRST_RESTART_SECONDS, maximum=MAX_RESTART_SECONDS, random=random.random)
-        )
-        attempt += 1
+        return await delivery.run(restart=not running.is_finite)
+    except AgentError:
+        raise
+    except Exception as error:
+        if alone:
+            raise
+        health = delivery.source.health
+        _log.exception("source %s failed, and is not started again", health.name)
+        health.fail("source", f"stopped: {error}")
+        return delivery.failed
 
 
 @contextmanager
-def _status_line(agent: Agent, log: logging.Handler) -> Iterator[None]:
-    """Show a line at the bottom of a terminal, with log lines above it; show nothing elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal or not isinstance(log, logging.StreamHandler):
+def status_line(agents: Sequence[Agent], log: logging.Handler) -> Iterator[None]:
+    """Show a line for each agent at the bottom of a terminal, with log lines above; show nothing elsewhere."""
+    if not sys.stderr.isatty() or not isinstance(log, logging.StreamHandler):
         yield
         return
-    with Live(get_renderable=lambda: _status(agent), console=console, refresh_per_second=2, transient=True):
+    # rich takes 6 MB, which a service without a terminal does not need.
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    console = Console(stderr=True)
+
+    def lines() -> Group:
+        return Group(*map(_status, agents))
+
+    with Live(get_renderable=lines, console=console, refresh_per_second=2, transient=True):
         before = log.setStream(sys.stderr)  # rich replaced it, and writes above the line
         try:
             yield
@@ -255,6 +186,8 @@ def _status_line(agent: Agent, log: logging.Handler) -> Iterator[None]:
 
 
 def _status(agent: Agent) -> Text:
+    from rich.text import Text
+
     counts = agent.counts
     parts = [
         agent.device,

@@ -104,6 +104,13 @@ class SpoolWriter:
         return seq
 
 
+class Batching(NamedTuple):
+    """Bounds of a batch: the time for which its first row is held, and its rows."""
+
+    max_delay_ms: int = FLUSH_MS
+    max_rows: int = MAX_COLLECTED_ROWS
+
+
 class CollectedRow(NamedTuple):
     """Checked values of one time."""
 
@@ -117,7 +124,7 @@ class Collector:
     """Rows that wait for `run` to write them to the spool. Only `run` writes: a cancelled caller loses nothing."""
 
     writer: SpoolWriter
-    flush_ms: int = FLUSH_MS
+    batching: Batching = Batching()  # noqa: RUF009 - immutable
     _rows: list[CollectedRow] = field(default_factory=list)
     _added: int = 0
     _written: int = 0
@@ -132,12 +139,14 @@ class Collector:
         return self._written == self._added
 
     async def add(self, row: CollectedRow) -> None:
-        """Add a row; wait only while MAX_COLLECTED_ROWS are held. Raises SpoolError when those cannot be written."""
-        while len(self._rows) >= MAX_COLLECTED_ROWS:
+        """Add a row; wait only while a batch is full. Raises SpoolError when it cannot be written."""
+        while len(self._rows) >= self.batching.max_rows:
             await self.flush()
         self._rows.append(row)
         self._added += 1
         self._waiting.set()
+        if len(self._rows) == self.batching.max_rows:
+            self._urgent.set()
 
     async def flush(self) -> None:
         """Wait until all rows added so far are in the spool. Raises SpoolError."""
@@ -151,11 +160,11 @@ class Collector:
                 raise self._error
 
     async def run(self) -> None:
-        """Write rows `flush_ms` after the first of them, or on `flush`. Raises SpoolFailed."""
+        """Write rows when the first of them has waited, when they are many, or on `flush`. Raises SpoolFailed."""
         while True:
             await self._waiting.wait()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.flush_ms / 1000):
+                async with asyncio.timeout(self.batching.max_delay_ms / 1000):
                     await self._urgent.wait()
             self._urgent.clear()
             self._waiting.clear()
@@ -167,7 +176,7 @@ class Collector:
                 self._error = error
                 self._waiting.set()  # those rows are still here
                 if before is None:
-                    _log.error("%s; up to %d rows are held in memory", error, MAX_COLLECTED_ROWS)
+                    _log.error("%s; up to %d rows are held in memory", error, self.batching.max_rows)
             self._attempted.set()
             self._attempted.clear()
             if isinstance(self._error, SpoolFailed):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,12 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Agent
+from device_agent.source_delivery import SourceDelivery
+from device_agent.source_state import shorten
 from device_agent.sources.lines import InputCounts
 from device_agent.spool.status import SpoolStatus
 from wire.device import SourceState
+from wire.limits import MAX_SOURCE_NAME
 from wire.text import escaped, plural
 
 WRITE_SECONDS = 1.0
@@ -30,12 +34,32 @@ REFRESH_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
+class SourceDetail(msgspec.Struct, frozen=True):
+    """Counts of one source since the agent started; `last_ns` is when something arrived from it, 0: never.
+
+    `refused` counts lines and values. `suppressed` counts readings that a rule of `report` left out for good, `held`
+    those that may still be reported. `input` is what a source that reads foreign data has read.
+    """
+
+    name: str
+    readings: int
+    refused: int
+    suppressed: int
+    held: int
+    last_ns: int
+    input: InputCounts | None = None
+
+
 class AgentStatus(msgspec.Struct, frozen=True):
     """State of a running agent at `time_ns`. Times are nanoseconds since 1970 by the agent's clock; 0: never.
 
     `connection` is the state of the connection to `hub` since `since_ns`. `problem` says why the last one ended; it is
-    empty while there is one. `acked_ns` is when the batch `acked` was acknowledged. `input` is what a source that reads
-    foreign data has read.
+    empty while there is one. `acked_ns` is when the batch `acked` was acknowledged. `input` is what the first source
+    that reads foreign data has read; `details` has all sources.
+
+    The counters begin at `started_ns`: `reconnects` counts connections after the first, `acknowledged` and
+    `quarantined` readings, `refused` lines and values. `clock_offset_ns` is this computer's clock minus the hub's, with
+    the largest error, from the last welcome.
     """
 
     time_ns: int
@@ -48,15 +72,24 @@ class AgentStatus(msgspec.Struct, frozen=True):
     acked_ns: int
     sources: list[SourceState]
     input: InputCounts | None = None
+    started_ns: int = 0
+    reconnects: int = 0
+    acknowledged: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    clock_offset_ns: int | None = None
+    clock_error_ns: int | None = None
+    details: list[SourceDetail] = []
 
 
 class StatusFile:
-    """Writer of the status file of one agent, with the counts of its source."""
+    """Writer of the status file of one agent, with the counts of its sources."""
 
-    def __init__(self, spool: Path, agent: Agent, input: InputCounts | None = None) -> None:
+    def __init__(self, spool: Path, agent: Agent, sources: Sequence[SourceDelivery] = ()) -> None:
         self.path = status_path(spool)
         self._agent = agent
-        self._input = input
+        self._sources = sources
+        self._started_ns = time.time_ns()
         self._connection = ""
         self._since_ns = 0
         self._acked = agent.spool.acked
@@ -72,7 +105,7 @@ class StatusFile:
                 status = self._status()
                 shown = (
                     status.connection, status.problem, [(s.name, s.error) for s in status.sources],
-                    self._input and (self._input.format, self._input.refused),
+                    [(detail.input and detail.input.format, detail.refused) for detail in status.details],
                 )  # fmt: skip
                 wait_s = written_s + REFRESH_SECONDS - loop.time()
                 if shown != written or wait_s <= 0:
@@ -93,10 +126,32 @@ class StatusFile:
         if agent.spool.acked > self._acked:
             self._acked_ns = now_ns
         self._acked = agent.spool.acked
+        details = [self._detail(delivery) for delivery in self._sources]
+        counts, clock = agent.counts, agent.clock
         return AgentStatus(
-            now_ns, os.getpid(), agent.hub_url, self._connection, self._since_ns, agent.problem,
-            self._acked, self._acked_ns, agent.sources, self._input
+            now_ns, os.getpid(), agent.hub_url, self._connection, self._since_ns, agent.problem, self._acked,
+            self._acked_ns, agent.sources, next((detail.input for detail in details if detail.input), None),
+            started_ns=self._started_ns,
+            reconnects=max(0, counts.connections - 1),
+            acknowledged=counts.acknowledged.readings,
+            quarantined=counts.rejected.readings,
+            refused=sum(detail.refused for detail in details),
+            clock_offset_ns=None if clock is None else clock.offset_ns,
+            clock_error_ns=None if clock is None else clock.error_ns,
+            details=details,
         )  # fmt: skip
+
+    def _detail(self, delivery: SourceDelivery) -> SourceDetail:
+        health, filter = delivery.source.health, delivery.filter
+        return SourceDetail(
+            shorten(health.name, MAX_SOURCE_NAME),
+            readings=delivery.readings,
+            refused=delivery.refused,
+            suppressed=filter.suppressed,
+            held=filter.held,
+            last_ns=delivery.last_ns,
+            input=None if health.input is None else health.input.counts,
+        )
 
     def _write(self, status: AgentStatus) -> None:
         """Replace the file, so that a reader never sees a part of it."""
@@ -145,8 +200,9 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
             ("hub", f"{agent.hub}: {agent.connection} since {_time(agent.since_ns)}"),
             *([("problem", agent.problem)] if agent.problem else []),
             ("acked", f"up to {agent.acked}, {_time(agent.acked_ns) if agent.acked_ns else 'none by this run'}"),
-            *(("source", _source_text(source)) for source in agent.sources),
-            *([("input", _input_text(agent.input))] if agent.input is not None else []),
+            *([("clock", _clock_text(agent))] if agent.clock_offset_ns is not None else []),
+            *([("run", _run_text(agent))] if agent.started_ns else []),
+            *_source_lines(agent),
         ]
     elif spool.in_use:
         lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))
@@ -162,9 +218,45 @@ def _oldest_text(spool: SpoolStatus, now_ns: int) -> str:
     return f"batch {spool.oldest_seq}, its first reading is of {_time(spool.oldest_time_ns)}, {age_s:,} s ago"
 
 
-def _source_text(source: SourceState) -> str:
-    state = "works" if source.ok else f"FAILED: {source.error}"
-    return f"{source.name}: {state}, since {_time(source.since)}"
+def _clock_text(agent: AgentStatus) -> str:
+    offset_ms, error_ms = (agent.clock_offset_ns or 0) / 1e6, (agent.clock_error_ns or 0) / 1e6
+    where = "ahead of" if offset_ms > 0 else "behind"
+    return f"{abs(offset_ms):,.1f} ms {where} the hub's clock, ± {error_ms:,.1f} ms"
+
+
+def _run_text(agent: AgentStatus) -> str:
+    parts = [
+        f"{plural(agent.acknowledged, 'reading')} acknowledged",
+        f"{agent.quarantined:,} in quarantine",
+        f"{agent.refused:,} refused",
+        plural(agent.reconnects, "reconnect"),
+    ]
+    return f"since {_time(agent.started_ns)}: {', '.join(parts)}"
+
+
+def _source_lines(agent: AgentStatus) -> Iterator[tuple[str, str]]:
+    details = {detail.name: detail for detail in agent.details}
+    for source in agent.sources:
+        state = "works" if source.ok else f"FAILED: {source.error}"
+        yield "source", f"{source.name}: {state}, since {_time(source.since)}"
+        detail = details.pop(source.name, None)
+        if detail is not None:
+            yield "", _detail_text(detail)
+        if detail is not None and detail.input is not None:
+            yield "input", _input_text(detail.input)
+    if not agent.details and agent.input is not None:
+        yield "input", _input_text(agent.input)
+
+
+def _detail_text(detail: SourceDetail) -> str:
+    parts = [
+        plural(detail.readings, "reading"),
+        f"{detail.refused:,} refused",
+        f"{detail.suppressed:,} suppressed" if detail.suppressed else "",
+        f"{detail.held:,} held back" if detail.held else "",
+        f"the last at {_time(detail.last_ns)}" if detail.last_ns else "nothing arrived yet",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _input_text(counts: InputCounts) -> str:

@@ -23,7 +23,7 @@ from device_agent.source_state import SourceStates
 from device_agent.spool import Count, Entry, Spool, StoredBatch
 from wire import device as messages
 from wire import limits
-from wire.device_session import AgentDeviceSession
+from wire.device_session import AgentDeviceSession, ClockOffset
 from wire.errors import Code
 from wire.model import Metric
 from wire.text import escaped, plural
@@ -106,6 +106,8 @@ class Uplink:
     status_changed: asyncio.Event = field(default_factory=asyncio.Event)
     problem: str = ""
     """Why the last connection or attempt ended; empty while there is a connection."""
+    clock: ClockOffset | None = None
+    """The offset of this computer's clock from the hub's, measured at the last welcome; None before the first."""
     _codes_rejected: set[Code] = field(default_factory=set)
     _reported: tuple[object, ...] | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -197,6 +199,7 @@ class Uplink:
 
     async def connected(self, session: AgentDeviceSession) -> None:
         self._session = session
+        self.clock = session.clock
         quiet_s = min(QUIET_SECONDS, self.surroundings.max_delay_ms / 1000)
         self._quiet_until = self.surroundings.monotonic() + quiet_s
         self.problem = ""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from wire import device
 from wire.errors import Code, WireError
@@ -133,13 +134,20 @@ class HubDeviceSession:
         self.state = DeviceSessionState.CLOSED
 
 
+class ClockOffset(NamedTuple):
+    """The device's clock minus the hub's, and the largest error of this measurement, half the round trip."""
+
+    offset_ns: int
+    error_ns: int
+
+
 @dataclass(slots=True, eq=False)
 class AgentDeviceSession:
     """The agent's end: which batch is next, and which are acknowledged.
 
     `acked` is the highest acknowledged seq, `sent` the highest that was sent on this connection or need not be sent. An
     acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused` says whether
-    the protocol of the connection has the message refused.
+    the protocol of the connection has the message refused. `clock` is measured with the welcome.
     """
 
     next_seq: int
@@ -150,6 +158,7 @@ class AgentDeviceSession:
     max_batch_bytes: int = 0
     retry_ms: int = 0
     has_refused: bool = False
+    clock: ClockOffset | None = None
 
     def receive(self, message: device.HubMessage) -> None:
         """Apply a message of the hub. Raises WireError for one that a correct hub does not send."""

@@ -125,6 +125,10 @@ class ForeignSettings(SourceSettings, frozen=True, kw_only=True):
     rules: Rules = DEFAULT_RULES
     function: Path | None = None
 
+    def __post_init__(self) -> None:
+        if (self.rules.format == "function") != (self.function is not None):
+            raise ValueError('format = "function" and function = "FILE" must be set together')
+
     def input(self, context: SourceContext) -> ForeignInput:
         """Return what the source reads by these settings. Raises RulesError."""
         rules = replace(self.rules, device=context.device)

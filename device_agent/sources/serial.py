@@ -58,6 +58,7 @@ class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
     reset: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.line  # noqa: B018 - raises ValueError for wrong settings
 
     @property

@@ -80,6 +80,14 @@ def read_definitions(path: Path) -> list[Metric]:
         return read_metrics(connection)
 
 
+def earlier_metrics(path: Path) -> list[Metric]:
+    """Return the metrics of a spool; none if there is no spool that can be read."""
+    try:
+        return read_definitions(path)
+    except SpoolError:
+        return []
+
+
 def read_status(path: Path) -> SpoolStatus:
     """Read the status of the spool at this path. Raises SpoolError."""
     with _reading(path) as connection:

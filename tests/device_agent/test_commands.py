@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from websockets.protocol import State
 
 from device_agent import Metric, SqliteSpool
-from device_agent.commands import _id_of, app
+from device_agent.commands import app
 from tests.device_agent.batches import batch_of
 from tests.device_agent.modbus_bus import pty_bus, slave
 from tests.device_agent.peer import Peer
@@ -280,16 +280,6 @@ def test_help_has_examples() -> None:
         assert result.exit_code == 0
         assert "Example: " in result.stdout
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("telemetry-hub ")
-
-
-@pytest.mark.parametrize(
-    ("name", "device"),
-    [("raspberry", "raspberry"), ("the boss's laptop", "the-boss-s-laptop"), ("..", "device"), ("ü" * 3, "device")],
-)
-def test_any_name_makes_an_id(name: str, device: str) -> None:
-    """The name of a computer or a port becomes a device id."""
-    assert _id_of(name) == device
-    assert _id_of("x" * 99) == "x" * 64
 
 
 async def test_modbus_is_tried_and_polled_until_it_is_stopped(peer: Peer, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from device_agent.catalogue import MetricCatalogue
 from device_agent.errors import SpoolError, SpoolFailed
 from device_agent.spool import Count, MemorySpool, SqliteSpool
-from device_agent.spool_writer import MAX_COLLECTED_ROWS, CollectedRow, Collector, SpoolWriter
+from device_agent.spool_writer import MAX_COLLECTED_ROWS, Batching, CollectedRow, Collector, SpoolWriter
 
 ROW = {"n": 1.0}
 
@@ -30,7 +30,7 @@ async def test_rows_are_held_while_the_disk_is_full(tmp_path: Path) -> None:
     """Readings that cannot be written stay in order up to a limit, are written when there is room, and none is lost."""
     async with SqliteSpool(tmp_path / "test.spool", device="boiler") as spool:
         intake = intake_of(spool)
-        collector = Collector(intake, flush_ms=1)
+        collector = Collector(intake, Batching(1))
         running = asyncio.create_task(collector.run())
         connection = spool._file.connection
         connection.pragma("max_page_count", connection.pragma("page_count"))
@@ -56,7 +56,7 @@ async def test_rows_are_held_while_the_disk_is_full(tmp_path: Path) -> None:
 async def test_a_failed_disk_ends_collecting(tmp_path: Path) -> None:
     """After the spool has failed, run() and every later flush raise its error."""
     async with SqliteSpool(tmp_path / "test.spool", device="boiler") as spool:
-        collector = Collector(intake_of(spool), flush_ms=1)
+        collector = Collector(intake_of(spool), Batching(1))
         running = asyncio.create_task(collector.run())
         spool._file._failure = "the disk failed"
         await collector.add(row_of(1))
@@ -70,7 +70,7 @@ async def test_a_failed_disk_ends_collecting(tmp_path: Path) -> None:
 async def test_a_cancelled_flush_takes_nothing_away() -> None:
     """Cancelling the wait for a flush does not stop the flush."""
     async with MemorySpool() as spool:
-        collector = Collector(intake_of(spool), flush_ms=3_600_000)
+        collector = Collector(intake_of(spool), Batching(3_600_000))
         running = asyncio.create_task(collector.run())
         await collector.add(row_of(1))
         flushing = asyncio.create_task(collector.flush())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from device_agent import Agent
-from device_agent.program import deliver_readings
+from device_agent.source_delivery import deliver_readings
 from device_agent.sources.ports import PortSettings
 from device_agent.sources.serial import SerialSource
 from tests.conditions import until

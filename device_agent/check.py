@@ -1,0 +1,138 @@
+"""The check of agent.toml: every problem of the settings, of the files that they name, of the ports and of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from agent_client.client import ConnectFailed, connect
+from agent_client.endpoint import Endpoint, TokenFile, device_url
+from device_agent.errors import AgentError
+from device_agent.service import TOKEN_VARIABLE, tls_of, token_of
+from device_agent.settings import AgentSettings, Problem, SettingsError, load_settings
+from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of
+from device_agent.uplink import AGENT_NAME
+from wire.text import plural
+
+HUB_SECONDS = 15.0
+"""Longest time to wait for the hub: more than a connection takes that works."""
+
+Level = Literal["error", "warning"]
+
+
+class Finding(NamedTuple):
+    """A problem of the computer or the hub, at the key that names its cause."""
+
+    key: KeyPath
+    text: str
+    level: Level = "error"
+
+
+class Report(NamedTuple):
+    """Result of a check. `summary` says what is configured; it is empty if the settings cannot be used."""
+
+    file: Path
+    problems: list[Problem]
+    warnings: list[Problem]
+    summary: str
+
+    @property
+    def has_errors(self) -> bool:
+        """True if there is a problem that is more than a warning."""
+        return bool(self.problems)
+
+    def lines(self) -> list[str]:
+        """Return the report for people."""
+        found = [problem.sentence(self.file) for problem in self.problems]
+        warned = [f"{problem.sentence(self.file)} (warning)" for problem in self.warnings]
+        last = f"{plural(len(found), 'problem')}; {self.summary}" if found else f"ok: {self.summary}"
+        return [*found, *warned, last.removesuffix("; ")]
+
+    def facts(self) -> dict[str, object]:
+        """Return the report for programs."""
+        return {
+            "file": str(self.file),
+            "problems": [_facts(problem) for problem in self.problems],
+            "warnings": [_facts(problem) for problem in self.warnings],
+            "summary": self.summary,
+        }
+
+
+def _facts(problem: Problem) -> dict[str, object]:
+    return {"key": key_text(problem.key), "line": problem.line, "text": problem.text}
+
+
+def check_file(file: Path, *, connect_hub: bool = True) -> Report:
+    """Return the problems of a file, of this computer and, if asked, of the hub."""
+    try:
+        settings = load_settings(file)
+    except SettingsError as error:
+        return Report(file, error.problems, [], "")
+    findings = list(check_machine(settings))
+    summary = f"{plural(len(settings.source), 'source')} of {plural(len(settings.devices), 'device')}"
+    if connect_hub:
+        found = asyncio.run(check_hub(settings))
+        findings += [] if found is None else [found]
+        summary += "" if found else f", and {settings.hub} accepts the agent"
+    lines = key_lines(file.read_text(encoding="utf-8"))
+    placed: dict[Level, list[Problem]] = {"error": [], "warning": []}
+    for finding in findings:
+        placed[finding.level].append(Problem(finding.key, line_of(lines, finding.key), finding.text))
+    return Report(file, placed["error"], placed["warning"], summary)
+
+
+def check_machine(settings: AgentSettings) -> Iterator[Finding]:
+    """Yield the problems of the files, the directories and the ports that the settings name."""
+    yield from _check_credentials(settings)
+    directory = settings.spool_of("x").parent
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(("spool_directory",), f"{directory} cannot be written: readings could not be kept")
+    for number, source in enumerate(settings.source):
+        for key, problem in source.problems():
+            yield Finding(("source", number, key), problem)
+
+
+def _check_credentials(settings: AgentSettings) -> Iterator[Finding]:
+    try:
+        token = token_of(settings)
+    except AgentError as error:
+        yield Finding(("token_file",), str(error))
+    else:
+        if token is None:
+            text = f"there is no token: set token_file, or {TOKEN_VARIABLE} in the environment"
+            yield Finding(("token_file",), text, "warning")
+        elif isinstance(token, TokenFile) and token.permission_problem:
+            yield Finding(("token_file",), token.permission_problem, "warning")
+    try:
+        tls_of(settings.tls)
+    except AgentError as error:
+        yield Finding(("tls",), str(error))
+
+
+async def check_hub(settings: AgentSettings) -> Finding | None:
+    """Return why the hub would not accept a connection; None if it does. Nothing is sent over it."""
+    try:
+        endpoint = Endpoint(
+            device_url(settings.hub),
+            token_of(settings),
+            settings.wire_format,
+            settings.proxy or None,
+            tls_of(settings.tls),
+            settings.compression,
+        )
+    except AgentError:
+        return None  # check_machine reports it
+    try:
+        async with asyncio.timeout(HUB_SECONDS):
+            connection = await connect(endpoint, name=AGENT_NAME)
+            await connection.close()
+    except TimeoutError:
+        return Finding(("hub",), f"{endpoint.url} does not answer within {HUB_SECONDS:.0f} s")
+    except ConnectFailed as failure:
+        is_token = failure.ending.status in (401, 403)
+        return Finding(("token_file",) if is_token else ("hub",), failure.ending.reason)
+    return None

@@ -1,0 +1,217 @@
+"""The agent as a service: the sources of agent.toml, one agent for each device, supervised and reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent_client.endpoint import TokenFile, TokenFileError
+from agent_client.tls import ClientTls, TlsFileError, client_tls
+from device_agent.agent import Agent, AgentOptions
+from device_agent.catalogue import corrected
+from device_agent.errors import AgentError
+from device_agent.program import RunningSource, run_sources, status_line
+from device_agent.settings import AgentSettings, SettingsError, TlsSettings
+from device_agent.source_delivery import SourceDelivery
+from device_agent.sources.settings import SourceSettings
+from device_agent.spool import SqliteSpool
+from device_agent.spool.status import earlier_metrics
+from device_agent.supervision import Supervisor
+from wire.text import plural
+
+TOKEN_VARIABLE = "HUB_TOKEN"
+CREDENTIAL = "token"
+"""Name of the credential that systemd gives to the service (LoadCredential=token:FILE)."""
+
+_log = logging.getLogger(__name__)
+
+
+def token_of(settings: AgentSettings) -> str | TokenFile | None:
+    """Return the token: of the environment, the file in the settings, or systemd's credential. Raises AgentError."""
+    if token := os.environ.get(TOKEN_VARIABLE):
+        return token.strip()
+    path = settings.token_file
+    if path is None:
+        if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
+            path = Path(directory) / CREDENTIAL
+        if path is None or not path.exists():
+            return None
+    try:
+        return TokenFile(path)
+    except TokenFileError as error:
+        raise AgentError(str(error)) from None
+
+
+def tls_of(settings: TlsSettings) -> ClientTls | None:
+    """Return the settings of TLS; None without any. Raises AgentError with the keys of agent.toml."""
+    try:
+        return client_tls(settings.ca, settings.certificate, settings.key)
+    except TlsFileError as error:
+        text = str(error).replace("--client-certificate", "tls.certificate").replace("--client-key", "tls.key")
+        raise AgentError(text.replace("--ca", "tls.ca")) from None
+
+
+class DeviceService:
+    """The agent of one device and its sources. Raises AgentError."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        device: str,
+        sources: Sequence[SourceSettings],
+        token: str | TokenFile | None,
+        tls: ClientTls | None,
+    ) -> None:
+        self.spool = settings.spool_of(device)
+        earlier = earlier_metrics(self.spool)
+        made = [source.source(settings.context_of(source)) for source in sources]
+        self.agent = Agent(
+            settings.hub,
+            device=device,
+            token=token,
+            spool=SqliteSpool(self.spool, device=device, max_bytes=settings.spool_bytes),
+            metrics=[
+                metric
+                for source, running in zip(sources, made, strict=True)
+                if running.health.input is not None
+                for metric in corrected(earlier, running.health.input.rules.types, source.prefix)
+            ],
+            tags=settings.tags,
+            options=AgentOptions(
+                settings.wire_format, proxy=settings.proxy or None, tls=tls, compression=settings.compression
+            ),
+        )
+        self.sources = []
+        for source, running in zip(sources, made, strict=True):
+            running.health.name = source.name or source.default_name
+            delivery = SourceDelivery(
+                running, self.agent, self.agent.collect, prefix=source.prefix, rules=settings.report
+            )
+            self.sources.append(RunningSource(delivery, source.is_finite))
+
+    async def run(self, on_open: Callable[[], None]) -> None:
+        """Run until all sources end. Raises AgentError."""
+        self.spool.parent.mkdir(parents=True, exist_ok=True)
+        await run_sources(self.agent, self.sources, spool=self.spool, on_open=on_open)
+
+
+class AgentService:
+    """The agents of all devices in agent.toml."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        """Make the agents. Raises AgentError."""
+        self.settings = settings
+        token, tls = token_of(settings), tls_of(settings.tls)
+        if isinstance(token, TokenFile) and (problem := token.permission_problem):
+            _log.warning("%s", problem)
+        self.devices = [
+            DeviceService(settings, device, sources, token, tls) for device, sources in settings.devices.items()
+        ]
+        self._opened = 0
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Run until all sources of all devices end. `on_ready` is called when every agent is open.
+
+        A device whose agent fails leaves the others running; its error is raised at the end.
+        """
+
+        def count() -> None:
+            self._opened += 1
+            if self._opened == len(self.devices):
+                on_ready()
+
+        tasks = [asyncio.create_task(self._run_device(device, count)) for device in self.devices]
+        try:
+            errors = [error for error in await asyncio.gather(*tasks) if error is not None]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if errors:
+            raise errors[0]
+
+    async def _run_device(self, device: DeviceService, on_open: Callable[[], None]) -> Exception | None:
+        try:
+            await device.run(on_open)
+        except (AgentError, OSError) as error:
+            if len(self.devices) > 1:
+                _log.error("the agent of %s ended, the others continue: %s", device.agent.device, error)
+            return error
+        return None
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        agents = [device.agent for device in self.devices]
+        online = sum(agent.state.value == "online" for agent in agents)
+        failed = [source.name for agent in agents for source in agent.sources if not source.ok]
+        parts = [
+            agents[0].state.value if len(agents) == 1 else f"{online} of {plural(len(agents), 'device')} online",
+            plural(sum(agent.counts.waiting for agent in agents), "batch waits", "batches wait"),
+            f"{sum(agent.counts.acknowledged.readings for agent in agents):,} readings acknowledged",
+            f"FAILED: {', '.join(failed)}" if failed else "",
+            next((agent.problem for agent in agents if agent.problem), ""),
+        ]
+        return "; ".join(filter(None, parts))
+
+
+async def run_service(settings: AgentSettings, load: Callable[[], AgentSettings], *, log: logging.Handler) -> None:
+    """Run the service until its sources end, or until cancelled. SIGHUP loads the settings again.
+
+    Settings with problems are logged, and the service continues with those that it has. Other settings replace the
+    agents: what they collected is in their spools. Raises AgentError.
+    """
+    supervisor = Supervisor()
+    reload = asyncio.Event()
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    service: AgentService | None = AgentService(settings)
+    while service is not None:
+        running = asyncio.create_task(service.run(supervisor.ready))
+        watching = asyncio.create_task(supervisor.watch(service.status))
+        try:
+            with status_line([device.agent for device in service.devices], log):
+                service = await _replaced(service, load, reload, running, supervisor)
+        except asyncio.CancelledError:
+            supervisor.stopping()
+            raise
+        finally:
+            watching.cancel()
+            running.cancel()
+            await asyncio.gather(watching, running, return_exceptions=True)
+
+
+async def _replaced(
+    service: AgentService,
+    load: Callable[[], AgentSettings],
+    reload: asyncio.Event,
+    running: asyncio.Task[None],
+    supervisor: Supervisor,
+) -> AgentService | None:
+    """Return another service as soon as a reload finds other settings; None when this one ends. Raises AgentError."""
+    while True:
+        asked = asyncio.create_task(reload.wait())
+        try:
+            await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+        if running.done():
+            running.result()
+            return None
+        reload.clear()
+        supervisor.reloading()
+        try:
+            settings = await asyncio.to_thread(load)
+            if settings != service.settings:
+                logging.getLogger().setLevel(settings.log_level.upper())
+                replacement = AgentService(settings)
+                _log.info("settings reloaded: the agents start again with them")
+                return replacement
+            _log.info("settings unchanged; files of tokens and certificates are read for each connection")
+        except (SettingsError, AgentError) as error:
+            for line in str(error).splitlines():
+                _log.error("settings not reloaded: %s", line)
+        supervisor.ready()

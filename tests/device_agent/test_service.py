@@ -1,0 +1,198 @@
+"""The agent as a service: the command with a file of settings, real ports, signals and a supervisor's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from device_agent.status_file import AgentStatus, read_agent_status
+from tests.conditions import result_of
+from tests.device_agent.peer import Peer
+from tests.device_agent.pty_port import PtyPort
+
+
+@asynccontextmanager
+async def service(tmp_path: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
+    """Run `device-agent run --config` on the file in this directory."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "device_agent",
+        "run", "--config", str(tmp_path / "agent.toml"), *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def opened(process: Process, *ports: PtyPort) -> list[str]:
+    """Return when the service reads these ports, with the log up to then; what is written before is lost."""
+    assert process.stderr is not None
+    events: list[str] = []
+    waiting = {f"reading from {port.path}" for port in ports}
+    while waiting:
+        line = (await process.stderr.readline()).decode()
+        assert line, "the service ended"
+        events.append(json.loads(line)["event"])
+        waiting = {text for text in waiting if not events[-1].startswith(text)}
+    return events
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Iterator[tuple[PtyPort, PtyPort]]:
+    """Two ports that are plugged in."""
+    made = PtyPort(tmp_path / "a"), PtyPort(tmp_path / "b")
+    for port in made:
+        port.plug_in()
+    yield made
+    for port in made:
+        port.pull()
+
+
+def configure(tmp_path: Path, peer: Peer, sources: str, settings: str = "") -> None:
+    """Write agent.toml."""
+    text = f'hub = "{peer.url}"\ndevice = "kiln"\nspool_directory = "spools"\ntoken_file = "token"\n'
+    (tmp_path / "agent.toml").write_text(f"{text}{settings}\n{sources}", encoding="utf-8")
+    (tmp_path / "token").write_text("secret\n")
+    (tmp_path / "token").chmod(0o600)
+
+
+async def status_of(tmp_path: Path, device: str) -> AgentStatus:
+    """Return the next status of a device."""
+
+    async def read() -> AgentStatus | None:
+        return read_agent_status(tmp_path / "spools" / f"{device}.spool")
+
+    return await result_of(read)
+
+
+async def test_several_sources_of_several_devices_are_one_service(
+    peer: Peer, tmp_path: Path, ports: tuple[PtyPort, PtyPort]
+) -> None:
+    """Names have their prefix, reports are by exception, and each device has a spool and a connection of its own.
+
+    SIGTERM ends it in order: a value that a rule held back is in the hub.
+    """
+    sources = """
+        [[report]]
+        metrics = ["a.*"]
+        deadband = 1
+        [[source]]
+        kind = "serial"
+        port = "a"
+        prefix = "a."
+        name = "left"
+        [[source]]
+        kind = "serial"
+        port = "b"
+        device = "boiler"
+    """.replace('port = "', f'port = "{tmp_path}/')
+    configure(tmp_path, peer, sources)
+    async with service(tmp_path) as process:
+        await opened(process, *ports)
+        for value in (20.0, 20.5, 30.0, 30.5):
+            await ports[0].write(b'{"t": %g}\n' % value)
+        await ports[1].write(b'{"t": 5}\n')
+        await peer.until(lambda: peer.values("t") == [5] and len(peer.values("a.t")) == 3)
+        status = await status_of(tmp_path, "kiln")
+        assert [detail.name for detail in status.details] == ["left"]
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert peer.values("a.t") == [20.0, 20.5, 30.0, 30.5]
+    assert {hello.device for hello in peer.hellos} == {"kiln", "boiler"}
+    assert peer.headers[0]["Authorization"] == "Bearer secret"
+    assert {entry.device for entry in peer.journal} == {"kiln", "boiler"}
+    peer.check_order()
+
+
+async def test_a_reload_replaces_the_sources_and_keeps_what_works(
+    peer: Peer, tmp_path: Path, ports: tuple[PtyPort, PtyPort]
+) -> None:
+    """A supervisor learns each step. Settings with a problem change nothing, and are logged with key and line."""
+    first, second = (
+        f'[[source]]\nkind = "serial"\nport = "{port.path}"\nprefix = "{port.path.name}."' for port in ports
+    )
+    configure(tmp_path, peer, first)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        loop = asyncio.get_running_loop()
+
+        async def notice(wanted: str) -> None:
+            while not (await loop.sock_recv(receiver, 4096)).startswith(wanted.encode()):
+                pass
+
+        async with service(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000") as process:
+            await notice("READY=1")
+            await notice("WATCHDOG=1")
+            await opened(process, ports[0])
+            await ports[0].write(b'{"t": 1}\n')
+            await peer.until(lambda: peer.values("a.t") == [1])
+            configure(tmp_path, peer, first + "\nbaudd = 9600")
+            process.send_signal(signal.SIGHUP)
+            await notice("RELOADING=1")
+            await notice("READY=1")
+            await ports[0].write(b'{"t": 2}\n')
+            await peer.until(lambda: peer.values("a.t") == [1, 2])
+            configure(tmp_path, peer, second)
+            process.send_signal(signal.SIGHUP)
+            await notice("RELOADING=1")
+            await notice("READY=1")
+            events = await opened(process, ports[1])
+            await ports[1].write(b'{"t": 3}\n')
+            await peer.until(lambda: peer.values("b.t") == [3])
+            process.send_signal(signal.SIGTERM)
+            await notice("STOPPING=1")
+            await process.communicate()
+    assert process.returncode == 0
+    assert any(
+        "agent.toml:10: source[0].baudd: there is no such setting; did you mean baud?" in text for text in events
+    )
+    assert any(text.startswith("settings reloaded") for text in events)
+    assert len({hello.epoch for hello in peer.hellos}) == 1
+    peer.check_order()
+
+
+async def test_a_corrected_token_needs_no_restart(peer: Peer, tmp_path: Path) -> None:
+    """The file is read for each connection; a file that other users can read is a warning."""
+    configure(tmp_path, peer, '[[source]]\nkind = "host"\ninterval_s = 0.05')
+    (tmp_path / "token").chmod(0o644)
+    peer.refusal = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "0"}
+    async with service(tmp_path, "--log-level", "warning") as process:
+        await peer.until(lambda: peer.upgrades > 0)
+        (tmp_path / "token").write_text("corrected")
+        peer.refusal = None
+        await peer.until(lambda: bool(peer.values("cpu.total")))
+        process.send_signal(signal.SIGTERM)
+        _, errors = await process.communicate()
+    assert peer.headers[-1]["Authorization"] == "Bearer corrected"
+    assert b"chmod 600" in errors
+
+
+async def test_wrong_settings_and_options_that_do_not_fit_are_misuse(peer: Peer, tmp_path: Path) -> None:
+    """Exit code 2 and a line for each problem, so that systemd does not try again."""
+    configure(tmp_path, peer, '[[source]]\nkind = "host"\ninterval = 5', settings="devise = 5")
+    async with service(tmp_path) as process:
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert [line.partition("agent.toml")[2].partition(": there")[0] for line in errors.decode().splitlines()] == [
+        ":5: devise", ":8: source[0].interval",
+    ]  # fmt: skip
+    async with service(tmp_path, "--interval", "5") as process:
+        _, errors = await process.communicate()
+    assert (process.returncode, b"--interval does not fit --config" in errors) == (2, True)

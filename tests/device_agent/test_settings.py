@@ -1,0 +1,234 @@
+"""The settings in agent.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.reporting import ReportRule
+from device_agent.settings import (
+    MAX_FILE_BYTES,
+    AgentSettings,
+    SettingsError,
+    TlsSettings,
+    default_spool,
+    device_id_of,
+    load_settings,
+    with_options,
+)
+from device_agent.sources.host import HostSettings
+from device_agent.sources.serial import SerialSettings
+from device_agent.sources.settings import KINDS
+from formats.rules import Rules
+from wire.model import device_id_problem
+
+WHOLE = """
+hub = "https://hub.example:8600"
+device = "kiln"
+token_file = "agent.token"
+spool_directory = "/var/lib/agent"
+spool_bytes = 1_000_000
+wire_format = "json"
+compression = true
+proxy = "http://proxy:3128"
+zone = "Europe/Berlin"
+log_level = "debug"
+tags = { site = "north" }
+[tls]
+ca = "ca.pem"
+certificate = "agent.pem"
+key = "agent.key"
+[[report]]
+metrics = ["*.t"]
+deadband = 0.5
+max_interval_s = 60
+[[source]]
+kind = "host"
+interval_s = 5
+[[source]]
+kind = "serial"
+name = "board"
+device = "boiler"
+prefix = "b."
+port = "/dev/ttyUSB0"
+format = "csv"
+time = "ts"
+[source.types]
+t = "float"
+"""
+
+
+def load(tmp_path: Path, text: str) -> AgentSettings:
+    file = tmp_path / "agent.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file)
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    """Return the problems of a file, without its path."""
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    return [line.removeprefix(f"{tmp_path}/agent.toml") for line in str(raised.value).splitlines()]
+
+
+def test_all_settings_are_read(tmp_path: Path) -> None:
+    """Paths begin at the file; the rules of a source are in its own table."""
+    assert load(tmp_path, WHOLE) == AgentSettings(
+        hub="https://hub.example:8600",
+        device="kiln",
+        token_file=tmp_path / "agent.token",
+        spool_directory=Path("/var/lib/agent"),
+        spool_bytes=1_000_000,
+        wire_format="json",
+        compression=True,
+        proxy="http://proxy:3128",
+        zone="Europe/Berlin",
+        log_level="debug",
+        tags={"site": "north"},
+        tls=TlsSettings(ca=tmp_path / "ca.pem", certificate=tmp_path / "agent.pem", key=tmp_path / "agent.key"),
+        report=(ReportRule(metrics=("*.t",), deadband=0.5, max_interval_s=60),),
+        source=(
+            HostSettings(interval_s=5),
+            SerialSettings(
+                name="board",
+                device="boiler",
+                prefix="b.",
+                port="/dev/ttyUSB0",
+                rules=Rules(format="csv", time=("ts",), types={"t": "float"}),
+            ),
+        ),
+    )
+
+
+def test_sources_are_grouped_by_their_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source without a device belongs to the agent's, which is named after the computer by default."""
+    settings = load(tmp_path, WHOLE)
+    assert {name: [s.name or s.default_name for s in sources] for name, sources in settings.devices.items()} == {
+        "kiln": ["host"], "boiler": ["board"],
+    }  # fmt: skip
+    assert settings.spool_of("boiler") == Path("/var/lib/agent/boiler.spool")
+    assert str(settings.context_of(settings.source[1]).zone) == "Europe/Berlin"
+    monkeypatch.setattr("socket.gethostname", lambda: "my computer")
+    assert list(load(tmp_path, '[[source]]\nkind = "host"').devices) == ["my-computer"]
+
+
+def test_every_problem_is_reported_at_once_with_its_key_and_line(tmp_path: Path) -> None:
+    """A misspelt key has a suggestion; valid tables between wrong ones are no trouble."""
+    text = """hub = "hub.example"
+devise = "kiln"
+spool_bytes = 3
+log_level = "warn"
+tags = { site = 5 }
+[tls]
+ca = ""
+key = "k.pem"
+[[report]]
+deadbnd = 1
+[[report]]
+max_interval_s = 5
+[[source]]
+kind = "host"
+intervall_s = 5
+[[source]]
+kind = "serial"
+baud = "fast"
+format = "cvs"
+time = 5
+[[source]]
+kind = "seriall"
+[[source]]
+port = "/dev/x"
+[[source]]
+kind = "serial"
+port = "/dev/x"
+format = "regex"
+[[source]]
+kind = "serial"
+port = "/dev/y"
+[[source]]
+kind = "serial"
+port = "/dev/y"
+device = "a b"
+"""
+    assert problems(tmp_path, text) == [
+        ":1: hub: 'hub.example' is not the URL of a hub; use a URL like http://127.0.0.1:8600 or wss://hub.example",
+        ":2: devise: there is no such setting; did you mean device?",
+        ":3: spool_bytes: expected `int` >= 65536",
+        ":4: log_level: 'warn' is not valid; did you mean warning?",
+        ":5: tags: expected `str`, got `int`",
+        ":7: tls.ca: expected the path of a file or directory",
+        ":10: report[0].deadbnd: there is no such setting; did you mean deadband?",
+        ":11: report[1]: max_interval_s needs deadband, deadband_percent or min_interval_s: nothing is suppressed",
+        ":15: source[0].intervall_s: there is no such setting; did you mean interval_s?",
+        ":16: source[1].port: this setting is missing",
+        ":18: source[1].baud: expected `int`, got `str`",
+        ":19: source[1].format: 'cvs' is not valid; did you mean csv?",
+        ":20: source[1].time: expected `array`, got `int`",
+        ":22: source[2].kind: 'seriall' is not a kind of source; did you mean serial?",
+        f":23: source[3].kind: kind is missing: use one of {', '.join(sorted(KINDS))}",
+        ':25: source[4]: format = "regex" and pattern must be set together',
+        ":32: source[6]: two sources are called '/dev/y': give each its own `name`",
+        f":35: source[6].device: {device_id_problem('a b')}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", ": source: there is no [[source]]: an agent needs at least one"),
+        ('hub = "a\nb"', ":1: not TOML: Illegal character '\\n' (at line 1, column 9)"),
+        ('[source]\nkind = "host"', ":1: source: write [[source]] in two brackets: there can be several"),
+        ("source = [5]", ":1: source[0].kind: kind is missing: use one of"),
+        ('zone = "Nowhere"\n[[source]]\nkind = "host"', ":1: zone: the time zone 'Nowhere' is unknown"),
+        ('[tls]\ncertificate = "x"\n[[source]]\nkind = "host"', ":1: tls.key: certificate and key belong together"),
+        ('[[source]]\nkind = "host"\nrules = 5', ":3: source[0].rules: there is no such setting"),
+        ('[[source]]\nkind = "serial"\nport = "/x"\nrules = 5', ":4: source[0].rules: there is no such setting"),
+        ('[[source]]\nkind = "serial"\nport = "/x"\nzone = "X/Y"', ":1: source[0]: the time zone 'X/Y' is unknown"),
+        ('[[source]]\nkind = "serial"\nport = "/x"\nformat = "function"', ":1: source[0]: format = "),
+        ('[[source]]\nkind = "host"\n' * 17, ":33: source[16]: more than 16 of [[source]]"),
+        (
+            '[[source]]\nkind = "modbus"\nport = "/x"\n[[source.maps]]\nslave = 1\nfields.u.address = -1',
+            ":6: source[0].maps[0].fields: expected `int` >= 0",
+        ),
+        ("# " + "x" * MAX_FILE_BYTES, ": larger than 262,144 bytes"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, problem: str) -> None:
+    """One sentence, with the line if there is one."""
+    assert any(found.startswith(problem) for found in problems(tmp_path, text)), problems(tmp_path, text)
+
+
+def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
+    """So is a file that is not UTF-8."""
+    with pytest.raises(SettingsError, match="No such file"):
+        load_settings(tmp_path / "absent.toml")
+    (tmp_path / "agent.toml").write_bytes(b"hub = '\xff'")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load_settings(tmp_path / "agent.toml")
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    """The options of TLS replace single settings of the table."""
+    settings = with_options(load(tmp_path, WHOLE), {"hub": "http://other", "ca": Path("other.pem")})
+    assert (settings.hub, settings.tls.ca, settings.tls.key) == (
+        "http://other", Path("other.pem"), tmp_path / "agent.key",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("raspberry", "raspberry"), ("the boss's laptop", "the-boss-s-laptop"), ("..", "device"), ("ü" * 3, "device")],
+)
+def test_any_name_makes_an_id(name: str, device: str) -> None:
+    """The name of a computer or a port becomes a device id."""
+    assert device_id_of(name) == device
+    assert device_id_of("x" * 99) == "x" * 64
+
+
+def test_a_service_keeps_its_spools_where_systemd_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STATE_DIRECTORY can name several directories; a user's own directory is the default."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/x/state")
+    assert default_spool("kiln") == Path("/home/x/state/telemetry-hub/kiln.spool")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/agent:/var/lib/other")
+    assert default_spool("kiln") == Path("/var/lib/agent/kiln.spool")

@@ -1,0 +1,85 @@
+"""Tests that docs/agent.md agrees with the settings of agent.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from device_agent.reporting import ReportRule
+from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, TlsSettings, load_settings
+from device_agent.sources.lines import ForeignSettings
+from device_agent.sources.settings import KINDS, SourceSettings, settings_class
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| `([a-z0-9_]+)` \| (?:`([^`]*)`|) *\| [^|]+ \|$", re.MULTILINE)
+TABLES = {"tls", "report", "source"}
+"""Settings that are tables of their own."""
+
+
+def documented(heading: str) -> list[tuple[str, str]]:
+    """Return (key, default) of each row of the first table under a heading."""
+    section = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    assert section is not None, f"docs/agent.md has no heading {heading}"
+    table = re.search(r"(?:^\|.*\n)+", section[1], re.MULTILINE)
+    return [] if table is None else ROW.findall(table[0])
+
+
+def settings(made_of: type[msgspec.Struct], without: set[str]) -> list[tuple[str, str]]:
+    """Return (key, default) of each setting of a table; no default is empty."""
+    rows = []
+    for field in msgspec.structs.fields(made_of):
+        if field.name in without:
+            continue
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if default in (msgspec.NODEFAULT, None):
+            text = ""
+        elif isinstance(default, tuple):
+            text = msgspec.json.encode(default).decode()
+        else:
+            text = str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append((field.name, text))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("heading", "made_of"),
+    [
+        ("## Settings", AgentSettings),
+        ("### `[tls]`", TlsSettings),
+        ("### `[[report]]`", ReportRule),
+        ("## Sources", SourceSettings),
+    ],
+)
+def test_every_setting_is_documented_with_its_default_and_nothing_else_is(
+    heading: str, made_of: type[msgspec.Struct]
+) -> None:
+    """Each table has one row for each key, in the order of the code."""
+    assert documented(heading) == settings(made_of, TABLES)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_source_is_documented(kind: str) -> None:
+    """A kind has a heading and its own settings."""
+    found = settings_class(kind)
+    base = ForeignSettings if issubclass(found, ForeignSettings) else SourceSettings
+    common = set(base.__struct_fields__)
+    assert sorted(documented(f"### `{kind}`")) == sorted(settings(found, common))
+
+
+def test_no_other_kind_is_documented() -> None:
+    """A heading of a kind that does not exist would send people astray."""
+    sources = DOCUMENT.partition("\n## Sources\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^### `(.+)`$", sources, re.MULTILINE)) == set(KINDS)
+
+
+def test_the_example_is_accepted_and_the_options_are_named(tmp_path: Path) -> None:
+    """The example can be copied."""
+    example = re.search(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert example is not None
+    (tmp_path / "agent.toml").write_text(example[1], encoding="utf-8")
+    assert load_settings(tmp_path / "agent.toml").device == "kiln-1"
+    named = DOCUMENT.partition("The options ")[2].partition(" win over the file")[0]
+    assert {name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", named)} == OPTIONS_OVER_FILE
