@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import tzinfo
 from typing import Any, NamedTuple, cast
 
-from formats.line_protocol import MEASUREMENT
+from formats.line_protocol import IDENTITY, MEASUREMENT
 from formats.names import Template, legal_device, legal_metric, lookup_in
 from formats.record import (
     MAX_RAW_BYTES,
@@ -50,6 +50,7 @@ MAX_PLACES = 10_000
 MAX_CANDIDATES = 20
 """Names that a sentence proposes."""
 
+_LINE_IDENTITY = frozenset(IDENTITY)
 _NONE: frozenset[str] = frozenset()
 
 _REPLACED = "\ufffd".encode()
@@ -69,6 +70,14 @@ class PlainFields(NamedTuple):
 
     series: Sequence[InputSeries | None]
     time: int
+
+
+class LinePlace(NamedTuple):
+    """The device of lines with one measurement and one set of tags, and the series of their fields, None for those that
+    are not stored."""
+
+    device: str
+    series: Sequence[InputSeries | None]
 
 
 class Interpreter:
@@ -205,6 +214,21 @@ class Interpreter:
         ):
             return None
         return PlainFields(series, list(values).index(times[0]) if times else -1)
+
+    def line_place(self, key: str, names: Sequence[str]) -> LinePlace | None:
+        """Return the place of records with this `key` and these fields and with a time; None if a record with the key
+        has not been read, or one of its fields is new or has another meaning."""
+        place = self._places.get(key)
+        if place is None or (self._device is None and not _LINE_IDENTITY.isdisjoint(names)):
+            return None
+        device, _, prefix = place
+        known = self._by_field.get(device, {}).get(prefix, {})
+        series = [known.get(name) for name in names]
+        columns = self._rules.columns
+        if any(found is None and (not columns or name in columns) for name, found in zip(names, series, strict=True)):
+            return None
+        metrics = [found.metric for found in series if found is not None]
+        return LinePlace(device, series) if len(set(metrics)) == len(metrics) else None
 
     def all_notes(self) -> list[Note]:
         """Return the rules that decided something: first those about times, which are counted."""

@@ -56,10 +56,10 @@ Parse = Callable[[str], dict[str, Any] | None]
 class LineProtocolReader:
     """Reader of lines; lines that belong to one quoted text are joined. `precision` is s, ms, us or ns.
 
-    Lines of other `measurements` than the given ones are refused.
+    Lines of other `measurements` than the given ones are refused. A time is a count of `per_count` of these units.
     """
 
-    def __init__(self, precision: str = "", measurements: Collection[str] = ()) -> None:
+    def __init__(self, precision: str = "", measurements: Collection[str] = (), *, per_count: int = 1) -> None:
         # The parser is a library of the hub. An agent that reads another format starts without it.
         from line_protocol_parser import LineFormatError, parse_line
 
@@ -73,6 +73,7 @@ class LineProtocolReader:
         self._parse = parse
         self._names: dict[str, Mapping[str, str]] = {}
         self._measurements = frozenset(measurements)
+        self._per_count = per_count
         self._schema = Schema(typed=True, integers=True, identity=IDENTITY, time_format=precision or "ns")
         self._joiner = RecordJoiner(
             # A quote in a name opens no text.
@@ -130,7 +131,10 @@ class LineProtocolReader:
                 if len(self._names) >= MAX_KNOWN:
                     self._names.clear()
                 self._names[key] = names
-        return InputRecord(frame.line, frame.raw, values, self._schema, point["time"], names, key, refused)
+        time = point["time"]
+        if self._per_count != 1 and time is not None:
+            time *= self._per_count
+        return InputRecord(frame.line, frame.raw, values, self._schema, time, names, key, refused)
 
     def _point_by_fields(
         self, text: str, error: FrameRefused | None

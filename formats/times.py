@@ -160,6 +160,12 @@ class TimeReader:
         """Return whether `read` would return a declared count of nanoseconds as it is."""
         return self.time_format in ("auto", "ns") and EARLIEST_NS <= count <= now_ns + AHEAD_NS <= MAX_TIME_NS
 
+    def plain_range(self, now_ns: int) -> tuple[int, int]:
+        """Return the earliest and the latest count of nanoseconds for which `is_plain_ns` holds, if it does for any."""
+        if self.time_format not in ("auto", "ns"):
+            return 1, 0
+        return EARLIEST_NS, min(now_ns + AHEAD_NS, MAX_TIME_NS)
+
     def read_plain(self, value: object, now_ns: int) -> int | None:
         """Return what `read` returns for a count, or a date with an offset, that is not odd; None for others.
 

@@ -10,7 +10,7 @@ from starlette.types import Scope
 from hub.http.access import Access
 from hub.http.attempts import FailedAttempts
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, peer_of
-from hub.model.identity import Identity
+from hub.model.identity import Action, Identity
 from wire.errors import Code
 
 VERIFIED = "telemetry.verified"
@@ -34,6 +34,15 @@ class Authenticator:
         credential = self.access.credential(scope)
         valid = credential is not None and credential.kind == "token"
         return self.access.verify_token(credential.value) if valid and credential is not None else None
+
+    async def may_write(self, scope: Scope) -> bool:
+        """Return whether the token in the headers may write readings. Nothing counts as a failure: `identify` follows
+        for the answer."""
+        identity = self.recognise(scope)
+        if identity is None:
+            await self._refresh()
+            identity = self.recognise(scope)
+        return identity is not None and identity.may(Action.WRITE)
 
     async def identify(self, scope: Scope) -> Identity | None:
         """Return the sender of this request; None without a valid credential.

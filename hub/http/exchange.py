@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Scope
 
 from hub.http.problem import problem_response
-from hub.http.refusals import peer_of
+from hub.http.refusals import RequestRefused, peer_of
 from hub.http.request import Request
 
 if TYPE_CHECKING:
@@ -27,9 +27,16 @@ log = structlog.get_logger(__name__)
 
 
 class Exchange:
-    """One request and its answer, as ASGI's `receive` and `send`."""
+    """One request and its answer, as ASGI's `receive` and `send`. `refused` is why its body was not read."""
 
-    def __init__(self, connection: HttpConnection, request: Request, scope: Scope, spent_s: float) -> None:
+    def __init__(
+        self,
+        connection: HttpConnection,
+        request: Request,
+        scope: Scope,
+        spent_s: float,
+        refused: RequestRefused | None = None,
+    ) -> None:
         self.request = request
         self.scope = scope
         self.client: str = peer_of(scope)
@@ -39,6 +46,7 @@ class Exchange:
         self.disconnected = asyncio.Event()
         self._connection = connection
         self._body: bytes | None = request.body
+        self._refused = refused
         self._is_started = False
         self._work: MeteredAwaitable | None = None
         self._spent_s = spent_s
@@ -64,7 +72,10 @@ class Exchange:
         return self._spent_s + (self._work.spent_s if self._work is not None else 0.0)
 
     async def receive(self) -> Message:
-        """Return the body, then wait for the end of the connection."""
+        """Return the body, then wait for the end of the connection. Raises RequestRefused for a body that was not read:
+        an empty one would be mistaken for it."""
+        if self._refused is not None:
+            raise self._refused
         body, self._body = self._body, None
         if body is not None:
             return {"type": "http.request", "body": body, "more_body": False}

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from time import thread_time
 from typing import Any
 
+import structlog
 from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
@@ -31,15 +32,19 @@ from hub.http.exchange import Exchange, serialize
 from hub.http.forwarded import TrustedProxies, restore_client
 from hub.http.handshake import check_handshake, wants_websocket
 from hub.http.linger import LINGER_PAUSE_S, LINGER_S
+from hub.http.long_bodies import MAX_LONG_BODY_BYTES, LongBodies
 from hub.http.loop_share import CONNECTION_S, SHORT_TURN_PAUSE_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
-from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of
+from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of
 from hub.http.request import Request, RequestReader, Stage
 from hub.http.waiting import WaitingConnections
 
 REQUEST_SECONDS = 20.0
 """Time to receive a request's head, after the connection or its first byte, and then its body. A phone with a weak
 signal sends 64 KiB in that time. A client that sends a byte now and then would otherwise hold the socket forever."""
+
+LONG_BODY_SECONDS = 120.0
+"""Time to receive a long body. One of the usual size, 200 kB, arrives in that time at 14 kbit/s."""
 
 KEEP_ALIVE_SECONDS = 5.0
 """Time between an answer and the first byte of the next request. The page and scripts send theirs at once."""
@@ -65,6 +70,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 SURPLUS = "too many newer connections wait for a request, too"
 
+log = structlog.get_logger(__name__)
+
 REPLACED_HEAD = b"GET / HTTP/1.1\r\n\r\n"
 """A head for the parser of websockets, which then expects frames. The head that counts was validated here."""
 
@@ -85,6 +92,7 @@ class HttpConnection(asyncio.Protocol):
         turns: TurnQueues,
         proxies: TrustedProxies,
         waiting: WaitingConnections,
+        long_bodies: LongBodies | None = None,
         patience_s: float = REQUEST_SECONDS,
         keep_alive_s: float = KEEP_ALIVE_SECONDS,
         progress_s: float = PROGRESS_SECONDS,
@@ -104,7 +112,8 @@ class HttpConnection(asyncio.Protocol):
         self._patience_s = patience_s
         self._keep_alive_s = keep_alive_s
         self._progress_s = progress_s
-        self._reader = RequestReader()
+        self._long_bodies = long_bodies
+        self._reader = RequestReader() if long_bodies is None else RequestReader(long_bodies.may_be_long)
         self._client: tuple[str, int] | None = None
         self._peer = ""
         # True after an answer to a request with a valid credential.
@@ -163,6 +172,7 @@ class HttpConnection(asyncio.Protocol):
         self._wait_for(None, 0)
         self._turns.leave(self)
         self._cancel_timers()
+        self._release_body()
         self.writable.set()
         if self._exchange is not None:
             self._exchange.disconnected.set()
@@ -221,9 +231,12 @@ class HttpConnection(asyncio.Protocol):
         refusal: RequestRefused | None = None
         try:
             request = self._reader.next_request()
+            if self._long_bodies is not None and self._reader.stage is Stage.LONG_BODY:
+                self._long_bodies.reserve(self, self._reader.body_bytes)
         except RequestRefused as refused:
             refusal = refused
-            self._refuse(refused)
+            if self._reader.admitted is None:
+                self._refuse(refused)
         spent_s = thread_time() - begin_s
         if request is not None:
             self._start(request, spent_s)
@@ -231,22 +244,73 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_trusted:
             self._shares.charge(self._peer, spent_s, self.loop.time())
         if refusal is not None:
+            if self._reader.admitted is not None:
+                self._refuse_body(self._reader.admitted, refusal)
+            return
+        if (head := self._reader.to_admit) is not None:
+            self._admit(head)
             return
         self._resume()
         if self._reader.must_continue():
             self.write(CONTINUE)
         stage = self._reader.stage
         if stage is not Stage.IDLE:
-            self._wait_for(stage, self._patience_s)
+            self._wait_for(stage, LONG_BODY_SECONDS if stage is Stage.LONG_BODY else self._patience_s)
         elif self._stage is None:
             # Not on a new connection, which has one deadline for its first byte and the rest of the head.
             self._wait_for(stage, self._keep_alive_s)
 
-    def _start(self, request: Request, spent_s: float) -> None:
-        """Run a request that has already taken some time, or make it wait for its client's share of the loop."""
+    def _admit(self, head: Request) -> None:
+        """Read nothing until the client of a long body is known."""
         self._wait_for(None, 0)
         self._is_busy = True
-        exchange = Exchange(self, request, self._scope(request), spent_s)
+        self._pause()
+        task = self.loop.create_task(self._finish_admission(head))
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+
+    async def _finish_admission(self, head: Request) -> None:
+        """Read the long body of a client that may send it, or let the application answer without the body."""
+        assert self._long_bodies is not None
+        scope = self._scope(head)
+        self._shares.charge(peer_of(scope), REQUEST_S, self.loop.time())
+        try:
+            await self._long_bodies.admit(scope)
+            self._reader.admit(MAX_LONG_BODY_BYTES)
+        except RequestRefused as refused:
+            self._refuse_body(head, refused)
+            return
+        except Exception:
+            # A defect of the hub ends the connection that met it, and no other.
+            log.exception("admission of a long body failed")
+            self.transport.abort()
+            return
+        self._shares.refund(peer_of(scope), REQUEST_S, self.loop.time())
+        self._is_trusted = self._is_trusted or not self._is_proxy
+        self._advance()
+
+    def _refuse_body(self, head: Request, refused: RequestRefused) -> None:
+        """Run a request whose body is not read: what asks for it gets the refusal. Then nothing can be read."""
+        if self._is_ending:
+            return
+        self._pause()
+        self._reader.discard()
+        self._release_body()
+        self.keeps_alive = False
+        self._start(head, 0.0, refused)
+
+    def _release_body(self) -> None:
+        if self._long_bodies is not None:
+            self._long_bodies.release(self)
+
+    def _start(self, request: Request, spent_s: float, refused: RequestRefused | None = None) -> None:
+        """Run a request that has already taken some time, or make it wait for its client's share of the loop.
+
+        `refused` is why its body was not read.
+        """
+        self._wait_for(None, 0)
+        self._is_busy = True
+        exchange = Exchange(self, request, self._scope(request), spent_s, refused)
         # The connection of a trusted proxy has the requests of many clients.
         is_proxied = exchange.client != self._peer
         if is_proxied and not self._turns.has_room(exchange.client, self.loop.time()):
@@ -297,6 +361,7 @@ class HttpConnection(asyncio.Protocol):
     def end_exchange(self, exchange: Exchange) -> None:
         """Continue after a request. Its answer is not complete if the hub failed, or the client did not read it."""
         self._exchange = None
+        self._release_body()
         self.server_state.total_requests += 1
         self._is_trusted = is_verified(exchange.scope)
         if self._is_trusted:
@@ -355,8 +420,9 @@ class HttpConnection(asyncio.Protocol):
         if self._is_busy:
             self.make_room()
             return
-        part = "body" if self._reader.stage is Stage.BODY else "head"
-        what = f"the {part} of a request has to arrive within {self._patience_s:g} seconds"
+        part = "head" if self._reader.stage is Stage.HEAD else "body"
+        patience_s = LONG_BODY_SECONDS if self._reader.stage is Stage.LONG_BODY else self._patience_s
+        what = f"the {part} of a request has to arrive within {patience_s:g} seconds"
         self._refuse(RequestRefused(RefusalCause.TOO_SLOW, what, status=HTTPStatus.REQUEST_TIMEOUT))
 
     def _cancel_timers(self) -> None:

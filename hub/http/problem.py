@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.http.refusals import RequestRefused
 from hub.model.journal import JournalError
 from hub.model.store import StoreError, StoreUnavailable
 from wire.errors import Code, WireError
@@ -119,6 +120,8 @@ def problem_response(
 
 async def _answer(_: Request, error: Exception) -> Response:
     match error:
+        case RequestRefused():
+            return problem_response(error.status, error.message, error.headers)
         case WireError():
             return problem_response(WIRE_STATUSES.get(error.code, HTTPStatus.SERVICE_UNAVAILABLE), error.message)
         case JournalError():

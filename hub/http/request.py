@@ -8,6 +8,7 @@ body. One read of a socket can contain 43,000 chunks of one byte, and would stop
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
 from typing import NamedTuple
@@ -36,6 +37,9 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_CHUNKS = 512
 """Chunks of one body: 128 bytes each in the largest one. They take 1 ms."""
 
+MIN_CHUNK_BYTES = MAX_BODY_BYTES // MAX_CHUNKS
+"""Mean size of the chunks of a long body. A Go program that compresses while it sends makes chunks of 240 bytes."""
+
 MAX_CHUNK_LINE_BYTES = 256
 """Size of a chunk in hexadecimal, with extensions that nobody uses."""
 
@@ -58,6 +62,7 @@ class Stage(Enum):
     IDLE = "no byte of a request"
     HEAD = "the head of a request"
     BODY = "the body of a request"
+    LONG_BODY = "a body whose size was admitted"
 
 
 class Request(NamedTuple):
@@ -76,23 +81,51 @@ class Request(NamedTuple):
 class RequestReader:
     """Finds the requests in the received bytes, one after the other.
 
-    Its work for one call is bounded, whatever the bytes are: a head, or a body.
+    Its work for one call is bounded, whatever the bytes are: a head, or a body. `may_be_long` says of a head whether
+    its body may be longer than MAX_BODY_BYTES. The body of such a request is read after `admit` only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, may_be_long: Callable[[Request], bool] = lambda _: False) -> None:
+        self._may_be_long = may_be_long
         self._buffer = bytearray()
         self._searched = 0
         self._head: Request | None = None
         self._length = 0
         self._chunks: _Chunks | None = None
         self._continue = False
+        self._waits_for_admission = False
+        self._is_admitted = False
 
     @property
     def stage(self) -> Stage:
         """The part of a request that the stream is in."""
         if self._head is not None:
-            return Stage.BODY
+            return Stage.LONG_BODY if self._is_admitted else Stage.BODY
         return Stage.HEAD if self._buffer else Stage.IDLE
+
+    @property
+    def body_bytes(self) -> int:
+        """Number of bytes of the current body that are kept."""
+        return len(self._buffer) + (self._chunks.size_bytes if self._chunks is not None else 0)
+
+    @property
+    def admitted(self) -> Request | None:
+        """The head of a request whose long body is being read, or was refused; None for no such one."""
+        return self._head if self._is_admitted else None
+
+    @property
+    def to_admit(self) -> Request | None:
+        """The head of a request whose body is long, or has no length, and waits for `admit`; None for no such one."""
+        return self._head if self._waits_for_admission else None
+
+    def admit(self, max_bytes: int) -> None:
+        """Read the body of the current request up to this size. Raises RequestRefused for a length beyond it."""
+        self._waits_for_admission = False
+        self._is_admitted = True
+        if self._length > max_bytes:
+            raise _body_too_large(max_bytes)
+        if self._chunks is not None:
+            self._chunks.max_bytes = max_bytes
 
     @property
     def waiting_bytes(self) -> int:
@@ -111,6 +144,8 @@ class RequestReader:
 
     def must_continue(self) -> bool:
         """Return True once for a request whose client sends the body only after a 100 (Continue)."""
+        if self._waits_for_admission:
+            return False
         must, self._continue = self._continue, False
         return must
 
@@ -123,12 +158,25 @@ class RequestReader:
             self._head = self._read_head()
             if self._head is None:
                 return None
+            self._check_length(self._head)
+        if self._waits_for_admission:
+            return None
         body = self._read_body()
         if body is None:
             return None
         request = self._head._replace(body=body)
         self._head = self._chunks = None
+        self._is_admitted = False
         return request
+
+    def _check_length(self, head: Request) -> None:
+        """Raise RequestRefused for a body that is too long, or let it wait for its admission."""
+        is_long = self._length > MAX_BODY_BYTES
+        if not (is_long or self._chunks is not None):
+            return
+        self._waits_for_admission = self._may_be_long(head)
+        if is_long and not self._waits_for_admission:
+            raise _body_too_large(MAX_BODY_BYTES)
 
     def _read_head(self) -> Request | None:
         buffer = self._buffer
@@ -166,8 +214,6 @@ class RequestReader:
             raise _invalid("Transfer-Encoding together with Content-Length, or in HTTP/1.0")
         self._chunks = _Chunks() if is_chunked else None
         self._length = int(framing.get(b"content-length", 0))
-        if self._length > MAX_BODY_BYTES:
-            raise _body_too_large()
         self._continue = answer.they_are_waiting_for_100_continue and (is_chunked or self._length > 0)
         target, headers = _origin_form(event.target, headers)
         raw_path, _, query = target.partition(b"?")
@@ -192,12 +238,18 @@ class _Chunks:
     """A body in chunks (RFC 9112, 7.1)."""
 
     def __init__(self) -> None:
+        self.max_bytes = MAX_BODY_BYTES
         self._body = bytearray()
         self._count = 0
         self._left = 0
         # True until the line break after a chunk's data.
         self._in_chunk = False
         self._in_trailer = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Number of bytes of the body so far."""
+        return len(self._body)
 
     def read(self, buffer: bytearray) -> bytes | None:
         """Remove a part of the body from the front of the buffer. Return the body if it is complete.
@@ -231,12 +283,14 @@ class _Chunks:
             raise _invalid("a chunk of the body without a size")
         self._left = int(match[1], 16)
         self._count += 1
-        if len(self._body) + self._left > MAX_BODY_BYTES:
-            raise _body_too_large()
-        if self._count > MAX_CHUNKS:
+        if len(self._body) + self._left > self.max_bytes:
+            raise _body_too_large(self.max_bytes)
+        # More of them as a long body grows: each takes 1.5 µs, whatever its size is.
+        max_chunks = MAX_CHUNKS if self.max_bytes == MAX_BODY_BYTES else MAX_CHUNKS + len(self._body) // MIN_CHUNK_BYTES
+        if self._count > max_chunks:
             raise RequestRefused(
                 RefusalCause.BODY_TOO_LARGE,
-                f"the body of a request has at most {MAX_CHUNKS} chunks here",
+                f"the body of a request has at most {max_chunks} chunks here",
                 "send the body in larger chunks",
                 status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
@@ -337,11 +391,11 @@ def _origin_form(target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[byt
     return path, [(b"host", authority[1]), *(header for header in headers if header[0] != b"host")]
 
 
-def _body_too_large() -> RequestRefused:
+def _body_too_large(max_bytes: int) -> RequestRefused:
     return RequestRefused(
         RefusalCause.BODY_TOO_LARGE,
-        f"the body of a request has at most {MAX_BODY_BYTES} bytes here",
-        "send less; readings go to /v1/device",
+        f"the body of a request has at most {max_bytes} bytes here",
+        "send less; readings go to /v1/device" if max_bytes == MAX_BODY_BYTES else "send it in smaller parts",
         status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     )
 

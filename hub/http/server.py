@@ -17,6 +17,7 @@ from hub.http.acceptor import Acceptor, PlainListener
 from hub.http.forwarded import ROOT, ProxiedRequests, TrustedProxies
 from hub.http.handshake import check_handshake
 from hub.http.http1 import KEEP_ALIVE_SECONDS, PROGRESS_SECONDS, REQUEST_SECONDS, HttpConnection
+from hub.http.long_bodies import LongBodies
 from hub.http.loop_share import LoopShares, TurnQueues
 from hub.http.problem import problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused
@@ -123,6 +124,7 @@ class Server:
         refusals: RequestRefusals | None = None,
         shares: LoopShares | None = None,
         max_connections: int | None = None,
+        long_bodies: LongBodies | None = None,
     ) -> None:
         # uvicorn's limit_concurrency also counts WebSockets, so a connected fleet would lock out the page and the API.
         # Instead, connections that wait for a request, and the cost of each, are bounded.
@@ -137,6 +139,7 @@ class Server:
                 turns=turns,
                 proxies=proxies,
                 waiting=WaitingConnections(max_connections),
+                long_bodies=long_bodies,
                 patience_s=patience_s,
                 keep_alive_s=keep_alive_s,
                 progress_s=progress_s,

@@ -16,8 +16,11 @@ from websockets.asyncio.client import connect
 from hub.http.authenticator import VERIFIED
 from hub.http.forwarded import LOOPBACK, TrustedProxies
 from hub.http.http1 import MAX_WAITING_BYTES
+from hub.http.long_bodies import MAX_LONG_BODY_BYTES, LongBodies
 from hub.http.loop_share import BURST_S, LoopShares
+from hub.http.refusals import RequestRefused
 from hub.http.request import MAX_BODY_BYTES, MAX_CHUNKS, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from tests.conditions import until
 from tests.hub.http.raw_http import WHOLE_S, Client, calling, serving
 from tests.tasks import running_task
 
@@ -477,3 +480,83 @@ async def test_an_old_client_is_answered_and_closed() -> None:
                 client.writer.write(sent)
                 assert (await client.answer())[::2] == (200, b"/old 0")
                 assert await client.is_closed()
+
+
+LONG_BYTES = 4 << 20
+"""A long body that the buffers of two sockets do not hold."""
+
+
+def long_bodies(*, has_right: bool = True) -> LongBodies:
+    """Return the admission of long bodies to /long."""
+
+    async def may_write(_: Scope) -> bool:
+        return has_right
+
+    return LongBodies(("/long",), may_write)
+
+
+async def test_a_client_with_the_right_may_send_a_long_body() -> None:
+    """With a length, in chunks, and after a 100 (Continue); then the next request uses the same connection."""
+    bodies = long_bodies()
+    async with serving(echo, long_bodies=bodies) as port, calling(port) as client:
+        client.writer.write(head(f"Content-Length: {LONG_BYTES}", path="/long") + bytes(LONG_BYTES))
+        assert (await client.answer())[::2] == (200, b"/long %d" % LONG_BYTES)
+        chunk = b"%x\r\n%s\r\n" % (1 << 16, bytes(1 << 16))
+        client.writer.write(head("Transfer-Encoding: chunked", path="/base/long") + 20 * chunk + b"0\r\n\r\n")
+        assert (await client.answer())[::2] == (200, b"/base/long %d" % (20 << 16))
+        client.writer.write(head("Content-Length: 70000\r\nExpect: 100-continue", path="/long"))
+        assert (await client.answer()).status == 100
+        client.writer.write(bytes(70_000) + head("Accept: */*", "GET"))
+        assert (await client.answer())[::2] == (200, b"/long 70000")
+        assert (await client.answer())[::2] == (200, b"/x 0")
+    assert bodies.total_bytes == 0
+
+
+async def read_or_refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the status of the refusal of the body, or 204."""
+    status = 204
+    try:
+        await receive()
+    except RequestRefused as refused:
+        status = refused.status
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize(
+    ("sent", "has_right", "status"),
+    [
+        (head("Content-Length: 70000", path="/long"), False, 401),
+        (head("Content-Length: 70000\r\nExpect: 100-continue", path="/long"), False, 401),
+        (head("Transfer-Encoding: chunked", path="/long") + b"3\r\nabc\r\n", False, 401),
+        (head(f"Content-Length: {MAX_LONG_BODY_BYTES + 1}", path="/long"), True, 413),
+        (head("Transfer-Encoding: chunked", path="/long") + b"%x\r\n" % (MAX_LONG_BODY_BYTES + 1), True, 413),
+    ],
+    ids=["length", "continue", "chunks", "too long", "too long a chunk"],
+)
+async def test_the_application_answers_for_a_body_that_is_not_read(sent: bytes, has_right: bool, status: int) -> None:
+    """It learns why, never mistakes the body for an empty one, and the connection is closed after its answer."""
+    bodies = long_bodies(has_right=has_right)
+    async with serving(read_or_refuse, long_bodies=bodies) as port, calling(port) as client:
+        client.writer.write(sent + bytes(1 << 16))
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        assert await client.is_closed()
+    assert bodies.total_bytes == 0
+
+
+async def test_the_bytes_of_all_long_bodies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body beyond the bound gets a 503 with the time of the next attempt; a closed connection makes room."""
+    monkeypatch.setattr("hub.http.long_bodies.MAX_ALL_BYTES", 150_000)
+    bodies = long_bodies()
+    async with serving(read_or_refuse, long_bodies=bodies) as port:
+        async with calling(port) as first:
+            first.writer.write(head("Content-Length: 120000", path="/long") + bytes(100_000))
+            await until(lambda: bodies.total_bytes == 100_000)
+            async with calling(port) as second:
+                second.writer.write(head("Content-Length: 100000", path="/long") + bytes(99_999))
+                assert (await second.answer()).status == 503
+        await until(lambda: bodies.total_bytes == 0)
+        async with calling(port) as third:
+            third.writer.write(head("Content-Length: 100000", path="/long") + bytes(100_000))
+            assert (await third.answer()).status == 204

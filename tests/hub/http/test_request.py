@@ -230,3 +230,68 @@ def test_any_bytes_are_a_request_or_a_refusal(stream: bytes) -> None:
             read(sent)
         except RequestRefused as refused:
             assert refused.status in (400, 413, 414, 431, 501, 505)
+
+
+def long_reader() -> RequestReader:
+    """Return a reader that lets the bodies of POST /long wait for their admission."""
+    return RequestReader(lambda head: (head.method, head.path) == ("POST", "/long"))
+
+
+LONG = b"POST /long HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["length", "chunks"])
+def test_a_long_body_is_read_after_its_admission(sized: bool) -> None:
+    """Nothing of it is read before, the client is not asked to continue, and the bytes are counted."""
+    body = bytes(3 * MAX_BODY_BYTES)
+    framing = b"Content-Length: %d\r\n\r\n" % len(body) if sized else b"Transfer-Encoding: chunked\r\n\r\n"
+    content = body if sized else chunked([body[:5000] for _ in range(0, len(body), 5000)] + [body[: len(body) % 5000]])
+    reader = long_reader()
+    reader.receive(LONG + b"Expect: 100-continue\r\n" + framing)
+    assert reader.next_request() is None
+    assert reader.to_admit is not None
+    assert not reader.must_continue()
+    assert reader.stage is Stage.BODY
+    reader.admit(4 * MAX_BODY_BYTES)
+    assert reader.to_admit is None
+    assert reader.next_request() is None
+    assert reader.must_continue()
+    assert reader.stage is Stage.LONG_BODY
+    reader.receive(content[:-1])
+    assert reader.next_request() is None
+    assert abs(reader.body_bytes - len(body)) < 10_000
+    reader.receive(content[-1:] + LINE + b"\r\n")
+    request = reader.next_request()
+    assert request is not None
+    assert len(request.body) >= len(body)
+    following = reader.next_request()
+    assert following is not None
+    assert following.path == "/x"
+    assert reader.admitted is None
+
+
+def test_a_short_body_needs_no_admission() -> None:
+    """Only the requests that may have a long body wait for it, and only if theirs is long or has no length."""
+    reader = long_reader()
+    reader.receive(LONG + b"Content-Length: 2\r\n\r\nab")
+    request = reader.next_request()
+    assert request is not None
+    assert request.body == b"ab"
+    assert status_of(b"POST /other HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n") == 413
+
+
+def test_a_long_body_has_its_own_bounds() -> None:
+    """A length, chunks, and the number of chunks beyond the admitted size are refused."""
+    reader = long_reader()
+    reader.receive(LONG + b"Content-Length: 200001\r\n\r\n")
+    reader.next_request()
+    with pytest.raises(RequestRefused, match="at most 200000 bytes here; send it in smaller parts"):
+        reader.admit(200_000)
+    for content, words in ((chunked([bytes(200_001)]), "200000 bytes"), (chunked([b"a"] * 600), "chunks here")):
+        reader = long_reader()
+        reader.receive(LONG + b"Transfer-Encoding: chunked\r\n\r\n" + content)
+        reader.next_request()
+        reader.admit(200_000)
+        with pytest.raises(RequestRefused, match=words):
+            reader.next_request()
+        assert reader.admitted is not None
