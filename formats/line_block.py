@@ -7,7 +7,7 @@ A block has exactly the readings that its lines have one by one: it only uses wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -46,6 +46,26 @@ class LineBlock(NamedTuple):
     columns: dict[str, list[float] | list[int]]
     times: list[int] | None
     lines: Sequence[int]
+
+    @property
+    def rows(self) -> int:
+        """The number of lines."""
+        return len(self.lines)
+
+    @property
+    def readings(self) -> int:
+        """The number of values."""
+        return len(self.lines) * len(self.columns)
+
+    def parts(self, rows: int) -> Iterator[LineBlock]:
+        """Yield the block in parts of at most so many rows."""
+        if len(self.lines) <= rows:
+            yield self
+            return
+        for start in range(0, len(self.lines), rows):
+            part = slice(start, start + rows)
+            columns = {metric: values[part] for metric, values in self.columns.items()}
+            yield LineBlock(self.device, columns, self.times[part] if self.times else None, self.lines[part])
 
 
 class LineBlocks(NamedTuple):
@@ -147,7 +167,7 @@ class LineBlockReader:
                 else:
                     del self._plans[key]
                     others += block.lines
-        self._interpreter.readings += sum(len(block.lines) * len(block.columns) for block in blocks)
+        self._interpreter.readings += sum(block.readings for block in blocks)
         return LineBlocks(blocks, sorted(others))
 
     def _grouped(

@@ -6,7 +6,7 @@ reads these in a tenth of the time, and does exactly what `read` would do: it on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from itertools import compress
 from typing import Any, NamedTuple
@@ -88,11 +88,12 @@ class MessageReader:
         *,
         known_type: KnownType | None = None,
         device: str = "",
+        names: Mapping[str, str] | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
     ) -> None:
-        """`device` is that of messages that name none."""
+        """`device` is that of messages that name none, `names` are names beside their fields, for templates."""
         self.rules = rules
-        self.interpreter = Interpreter(rules, zone, device=device, known_type=known_type)
+        self.interpreter = Interpreter(rules, zone, device=device, names=names, known_type=known_type)
         self._max_content_bytes = max_content_bytes
 
     @property

@@ -161,8 +161,10 @@ class TimeReader:
         return self.time_format in ("auto", "ns") and EARLIEST_NS <= count <= now_ns + AHEAD_NS <= MAX_TIME_NS
 
     def plain_range(self, now_ns: int) -> tuple[int, int]:
-        """Return the first and the last time that is not odd, for counts of a declared unit; an empty range if the rules
-        read them in another way."""
+        """Return the first and the last time that is not odd, for counts of a declared unit.
+
+        The range is empty if the rules read such counts in another way.
+        """
         if self.time_format not in ("auto", *NS_PER_UNIT):
             return 1, 0
         return EARLIEST_NS, min(now_ns + AHEAD_NS, MAX_TIME_NS)

@@ -111,6 +111,7 @@ async def run_hub(settings: Settings, *, demo: bool, say: Callable[[str], None])
                     compression=settings.live.compression,
                     refusals=services.refusals,
                     max_connections=max_connections,
+                    long_bodies=services.long_bodies,
                 )
                 url = browser_url(host, port, tls=tls is not None)
                 certificate = settings.tls.certificate

@@ -22,13 +22,16 @@ from hub.http.connections import Connections
 from hub.http.cross_origin import CrossOrigin
 from hub.http.device_endpoint import DeviceEndpoint, DirectoryFor
 from hub.http.forwarded import ROOT
+from hub.http.influxdb import with_token
 from hub.http.live_endpoint import LiveEndpoint
+from hub.http.long_bodies import LongBodies
 from hub.http.refusals import RequestRefusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
+from hub.http.routes.influxdb import WRITE_PATHS, InfluxdbRoutes
 from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
@@ -43,6 +46,7 @@ from hub.http.websocket import DEVICE_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import ForeignReadings
+from hub.ingest.line_writer import LineWriter
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
@@ -102,6 +106,7 @@ class HubServices(NamedTuple):
     bridges: Sequence[Bridge]
     tls: PortTls | None
     application: CrossOrigin
+    long_bodies: LongBodies
 
 
 def open_journal(settings: Settings, *, known_id: str | None = None, hub: str = "") -> Journal:
@@ -147,15 +152,16 @@ async def open_services(
         refusals = RequestRefusals()
         connections = Connections(refusals)
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
+        authenticator = _authenticator(settings, registry, refusals, listening_on)
         application = _application(
             settings,
             core,
+            readings,
             retirement,
             connections,
-            refusals,
+            authenticator,
             identity=identity,
             bridges=bridges,
-            listening_on=listening_on,
             tls=tls,
         )
         yield HubServices(
@@ -171,6 +177,7 @@ async def open_services(
             bridges,
             tls,
             application,
+            LongBodies(WRITE_PATHS, lambda scope: authenticator.may_write(with_token(scope))),
         )
 
 
@@ -345,28 +352,29 @@ async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> 
 def _application(
     settings: Settings,
     core: Core,
+    readings: ForeignReadings,
     retirement: Retirement,
     connections: Connections,
-    refusals: RequestRefusals,
+    authenticator: Authenticator,
     *,
     identity: HubIdentity,
     bridges: Sequence[Bridge],
-    listening_on: str,
     tls: PortTls | None,
 ) -> CrossOrigin:
     """Make the ASGI application: device and live endpoints, the API and the page."""
     registry, journal, devices = core.registry, core.journal, core.devices
     status = _status(core, identity, bridges, tls)
-    authenticator = _authenticator(settings, registry, refusals, listening_on)
+    lines = LineWriter(readings, settings.influx_write.rules(), "influxdb", clock=devices.clock)
     return make_application(
         [
             *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges)),
+            InfluxdbRoutes(authenticator, lines),
             ConnectionRoutes(
                 authenticator,
                 {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
                 closing=lambda: connections.closing,
             ),
-            OperationsRoutes(status, lambda: len(connections), refusals.counts, tls),
+            OperationsRoutes(status, lambda: len(connections), authenticator.refusals.counts, tls),
         ],
         authenticator,
         public_url=settings.public_url,
@@ -377,7 +385,7 @@ def _application(
             recognise=authenticator.recognise,
             hub=registry.id,
             window=settings.ingest.window,
-            refusals=refusals,
+            refusals=authenticator.refusals,
         ),
         live=LiveEndpoint(
             core.live,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hub.config.influx_write import InfluxWriteSettings
 from hub.config.mqtt import MqttSettings
 from hub.config.sections import (
     AccessSettings,
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     journal: JournalSettings = JournalSettings()
     store: StoreSettings = StoreSettings()
+    influx_write: InfluxWriteSettings = InfluxWriteSettings()
     live: LiveSettings = LiveSettings()
     log: LogSettings = LogSettings()
     mqtt: tuple[MqttSettings, ...] = Field(default=(), description="MQTT brokers that the hub connects to.")

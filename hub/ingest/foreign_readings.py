@@ -31,6 +31,7 @@ import msgspec
 import structlog
 
 from formats.interpretation import KnownType
+from formats.line_block import LineBlock
 from formats.record import RefusedInput, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
@@ -127,11 +128,13 @@ class _Waiting:
     refused_count: int
     lost: int = 0
     """Readings of its rows that were not accepted."""
+    ready: list[LineBlock] = field(default_factory=list)
+    """Blocks whose metrics are declared; the rows of the others are rows."""
 
     @property
     def devices(self) -> set[str]:
-        """The devices of its rows."""
-        return {row.device for row in self.frame.rows}
+        """The devices of its rows and blocks."""
+        return {*(row.device for row in self.frame.rows), *(block.device for block in self.frame.blocks)}
 
     def refuse(self, refusal: RefusedReading) -> None:
         """Count a refusal, and list it within the bound."""
@@ -154,7 +157,7 @@ class ForeignReadings:
         self._writer: RowWriter[_Waiting] = RowWriter(
             devices, directory, epoch=EPOCH, agent="plain", has_presence=False
         )
-        self._readers: OrderedDict[tuple[str, str, bytes], InputReader] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, str, str, bytes], InputReader] = OrderedDict()
         self._all_readers: WeakSet[InputReader] = WeakSet()
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
@@ -164,13 +167,14 @@ class ForeignReadings:
         self._present: Counter[str] = Counter()
         self._closed: WireError | None = None
 
-    def reader(self, identity: Identity, rules: Rules, name: str) -> InputReader:
-        """Return the reader of a credential for these rules, with what it has learned before."""
-        key = (identity.token_id, name, msgspec.json.encode(rules))
+    def reader(self, identity: Identity, rules: Rules, name: str, bucket: str = "") -> InputReader:
+        """Return the reader of a credential for these rules, with what it has learned before. `bucket` is the name of
+        the place that the client writes to."""
+        key = (identity.token_id, name, bucket, msgspec.json.encode(rules))
         reader = self._readers.get(key)
         if reader is None or reader.identity != identity:
             zone = ZoneInfo(rules.zone or self._zone)
-            reader = InputReader(identity, rules, name, zone=zone, known_type=self._known_type)
+            reader = InputReader(identity, rules, name, zone=zone, known_type=self._known_type, bucket=bucket)
             self._readers[key] = reader
             self._all_readers.add(reader)
             if len(self._readers) > MAX_READERS:
@@ -194,7 +198,7 @@ class ForeignReadings:
         done: asyncio.Future[StoredFrame] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
             done.set_exception(self._closed)
-        elif frame.denied and not frame.rows:
+        elif frame.denied and not (frame.rows or frame.blocks):
             done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
         else:
             refused = [*map(RefusedReading.of, frame.refusals[:MAX_REFUSED])]
@@ -266,7 +270,7 @@ class ForeignReadings:
             self._devices.check_open()
             frames = self._free(frames)
             details = self._collect_details(frames)
-            batches = {device: group_rows(rows) for device, rows in _rows_by_device(frames).items()}
+            batches = self._batches(frames)
             errors: dict[str, WireError] = {}
             for device in dict.fromkeys([*batches, *details]):
                 error = await self._writer.declare(device, batches.get(device, ()), details.get(device, NO_DESCRIPTION))
@@ -275,7 +279,7 @@ class ForeignReadings:
             # An agent may have connected meanwhile. No await from here to the end of the submission.
             free = self._free(frames)
             if len(free) < len(frames):
-                batches = {device: group_rows(rows) for device, rows in _rows_by_device(free).items()}
+                batches = self._batches(free)
             self._submit(free, batches, errors)
             await self._durable()
         except (WireError, JournalError) as error:
@@ -325,6 +329,26 @@ class ForeignReadings:
                 details.setdefault(frame.owner, NO_DESCRIPTION)
         return details
 
+    def _batches(self, frames: Sequence[_Waiting]) -> dict[str, list[list[PendingRow[_Waiting]]]]:
+        """Return the rows of the frames, grouped, with those of the blocks whose metrics have to be declared."""
+        rows = _rows_by_device(frames)
+        for waiting in frames:
+            waiting.ready = []
+            for block in waiting.frame.blocks:
+                if self._writer.is_ready(block):
+                    waiting.ready.append(block)
+                else:
+                    rows.setdefault(block.device, []).extend(_rows_of_block(waiting, block))
+        return {device: group_rows(of_device) for device, of_device in rows.items()}
+
+    def _submit_blocks(self, waiting: _Waiting) -> None:
+        """Submit the blocks that are ready; of one that is refused, each row for itself."""
+        # A block that was not ready before its metrics were declared is among the rows.
+        for block in waiting.ready:
+            for part in self._writer.submit_block(block, waiting.frame.received_ns):
+                for rows in group_rows(_rows_of_block(waiting, part)):
+                    self._writer.submit(self._writer.source(part.device), rows, self._refuse)
+
     def _submit(
         self,
         frames: Sequence[_Waiting],
@@ -340,8 +364,10 @@ class ForeignReadings:
             for rows in grouped:
                 self._writer.submit(source, rows, self._refuse, error=errors.get(device))
         for waiting in frames:
-            if waiting.frame.refusals:
-                self._quarantine(waiting, waiting.frame.refusals, is_partial=bool(waiting.frame.rows))
+            self._submit_blocks(waiting)
+            frame = waiting.frame
+            if frame.refusals:
+                self._quarantine(waiting, frame.refusals, is_partial=bool(frame.rows or frame.blocks))
 
     def _refuse(self, source: LocalSource, row: PendingRow[_Waiting], error: WireError) -> None:
         """Store the valid values of a row; the others go to quarantine, each with its reason."""
@@ -395,6 +421,15 @@ class ForeignReadings:
 def is_temporary(error: WireError) -> bool:
     """Return whether the same frame can be accepted later."""
     return error.code in STORAGE_CODES
+
+
+def _rows_of_block(waiting: _Waiting, block: LineBlock) -> list[PendingRow[_Waiting]]:
+    has_times = block.times is not None
+    times = block.times if block.times is not None else [waiting.frame.received_ns] * block.rows
+    return [
+        PendingRow(waiting, time_ns, dict(zip(block.columns, values, strict=True)), has_times, False, False)
+        for time_ns, values in zip(times, zip(*block.columns.values(), strict=True), strict=True)
+    ]
 
 
 def _rows_by_device(frames: Iterable[_Waiting]) -> dict[str, list[PendingRow[_Waiting]]]:

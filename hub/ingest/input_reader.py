@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from formats.interpretation import Interpreter, KnownType
+from formats.line_block import LineBlock
 from formats.message import DecodedRow, MessageReader, MessageSource
 from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
 from formats.rules import Rules
@@ -30,8 +31,8 @@ log = structlog.get_logger(__name__)
 class InputFrame(NamedTuple):
     """Content of one frame or request, as far as its credential may write it.
 
-    `details` describe its devices. `owner` is the device that is charged with refusals that name none; "" if there is
-    none. `denied`: the reason why rows of other devices were refused.
+    `blocks` are more readings of known metrics. `details` describe its devices. `owner` is the device that is charged
+    with refusals that name none; "" if there is none. `denied`: the reason why rows of other devices were refused.
     """
 
     reader: InputReader
@@ -42,11 +43,12 @@ class InputFrame(NamedTuple):
     owner: str
     received_ns: int
     denied: str = ""
+    blocks: Sequence[LineBlock] = ()
 
     @property
     def readings(self) -> int:
-        """The number of values in the rows."""
-        return sum(len(row.values) for row in self.rows)
+        """The number of values in the rows and blocks."""
+        return sum(len(row.values) for row in self.rows) + sum(block.readings for block in self.blocks)
 
 
 class InputReader:
@@ -57,20 +59,34 @@ class InputReader:
     """
 
     def __init__(
-        self, identity: Identity, rules: Rules, name: str, *, zone: tzinfo, known_type: KnownType | None = None
+        self,
+        identity: Identity,
+        rules: Rules,
+        name: str,
+        *,
+        zone: tzinfo,
+        known_type: KnownType | None = None,
+        bucket: str = "",
     ) -> None:
+        """`bucket` is the name of the place that the client writes to. It names the device of records that name none,
+        and is a name in templates."""
         self.identity = identity
         self.name = name
         self.rules = rules
         # A device token names its device; a field of the payload may repeat it.
         self._device = identity.pattern if identity.role is Role.DEVICE else ""
         self._messages = MessageReader(
-            rules, zone, known_type=known_type, device=self._device, max_content_bytes=MAX_CONTENT_BYTES
+            rules,
+            zone,
+            known_type=known_type,
+            device=self._device or bucket,
+            names={"bucket": bucket} if bucket else None,
+            max_content_bytes=MAX_CONTENT_BYTES,
         )
         self.interpreter: Interpreter = self._messages.interpreter
         self.origin: dict[str, object] = {"input": name, "rules": msgspec.to_builtins(rules)}
-        if self._device:
-            self.origin["device"] = self._device
+        if self._device or bucket:
+            self.origin["device"] = self._device or bucket
         self._source = FrameSource(self, self._messages.source(Origin()))
         # Descriptions that came with frames which were not stored: the next frame declares them.
         self._undeclared: dict[str, DeviceDescription] = {}
@@ -80,9 +96,17 @@ class InputReader:
         return FrameSource(self, self._messages.source(Origin())) if self.rules.format == "auto" else self._source
 
     def frame(
-        self, payload: bytes, rows: Iterable[Row], refusals: Iterable[RefusedInput], received_ns: int
+        self,
+        payload: bytes,
+        rows: Iterable[Row],
+        refusals: Iterable[RefusedInput],
+        received_ns: int,
+        blocks: Sequence[LineBlock] = (),
     ) -> InputFrame:
-        """Return the frame of rows and refusals that the `interpreter` has read in a payload."""
+        """Return the frame of rows and refusals that the `interpreter` has read in a payload.
+
+        The credential may write as the devices of `blocks`.
+        """
         kept: list[DecodedRow] = []
         refused = [*refusals]
         denied = ""
@@ -98,7 +122,7 @@ class InputReader:
             else:
                 kept.append(DecodedRow(row.device, row.values, row.time_ns))
         details = self._details(found, may)
-        return InputFrame(self, payload, kept, refused, details, self._owner(refused), received_ns, denied)
+        return InputFrame(self, payload, kept, refused, details, self._owner(refused), received_ns, denied, blocks)
 
     def plain_frame(self, payload: bytes, row: DecodedRow, received_ns: int) -> InputFrame:
         """Return the frame of one row of known metrics."""

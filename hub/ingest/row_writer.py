@@ -9,19 +9,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from formats.line_block import LineBlock
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource
 from hub.model.batch import Series
 from hub.model.metric import widens
 from wire import device as messages
-from wire.columns import pack_floats, pack_times
+from wire import limits
+from wire.columns import ITEM_BYTES, pack_floats, pack_times
 from wire.errors import Code, WireError
 from wire.model import Metric, MetricType
 
 ROWS_PER_BATCH = 1_000
 PACKED_FROM = 16
 """Rows from which a column of floats is packed, so that validation converts it to an array at once."""
+
+PACKED_BYTES = limits.MAX_BATCH_BYTES * 3 // 4
+"""Bytes of the columns of a batch: an integer takes nine bytes at most, and the names of the metrics need room."""
 
 STORAGE_CODES = frozenset({Code.STORAGE_FULL, Code.STORAGE_FAILED, Code.BUSY, Code.SHUTTING_DOWN})
 """Codes of errors that end by themselves: the same rows can be accepted later."""
@@ -121,6 +126,31 @@ class RowWriter(Generic[M]):
             return error
         return None
 
+    def is_ready(self, block: LineBlock) -> bool:
+        """Return whether a block can be submitted as it is: all its metrics are declared with the types that it has."""
+        source = self.source(block.device)
+        if not source.declared:
+            return False
+        known = source.device.metrics
+        for name, values in block.columns.items():
+            series = known.get(name)
+            if type(series) is not Series or series.type != ("integer" if type(values[0]) is int else "float"):
+                return False
+        return True
+
+    def submit_block(self, block: LineBlock, received_ns: int) -> Sequence[LineBlock]:
+        """Submit a block that is ready, and return the parts of it that cannot be accepted as they are."""
+        source = self.source(block.device)
+        source.epoch = self._epoch
+        rows = min(ROWS_PER_BATCH, PACKED_BYTES // (ITEM_BYTES * (len(block.columns) + 1)))
+        refused = []
+        for part in block.parts(rows):
+            try:
+                source.submit(_packed(part, received_ns))
+            except WireError:
+                refused.append(part)
+        return refused
+
     def submit(
         self,
         source: LocalSource,
@@ -187,6 +217,18 @@ def batch_of(rows: Sequence[PendingRow[M]]) -> messages.Data:
         times = pack_times(times)
         values = {name: pack_floats(column) for name, column in values.items()}
     return messages.Data(1, times, values, first.historical)
+
+
+def _packed(block: LineBlock, received_ns: int) -> messages.Data:
+    """Return the batch of a block. Only few rows, and integers, are lists."""
+    times: Any = block.times or [received_ns] * block.rows
+    values: dict[str, Any] = dict(block.columns)
+    if block.rows >= PACKED_FROM:
+        times = pack_times(times)
+        for name, column in block.columns.items():
+            if type(column[0]) is float:
+                values[name] = pack_floats(column)
+    return messages.Data(1, times, values)
 
 
 def value_type(value: float | int | bool | str) -> MetricType:

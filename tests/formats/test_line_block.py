@@ -38,7 +38,7 @@ class Lines:
             for block in blocks:
                 self.in_blocks += len(block.lines)
                 for metric, values in block.columns.items():
-                    times = block.times or [None] * len(values)
+                    times: Sequence[int | None] = block.times or [None] * len(values)
                     found += [
                         (block.device, metric, time_ns, value)
                         for time_ns, value, _ in zip(times, values, block.lines, strict=True)

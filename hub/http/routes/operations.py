@@ -12,9 +12,11 @@ from operator import attrgetter
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.http.answers import Readiness
+from hub.http.influxdb import health_answer
 from hub.http.refusals import RefusalCause
 from hub.http.routing import Operation, json_response
 from hub.http.status import Status
@@ -85,8 +87,11 @@ class OperationsRoutes(Collector):
     tls: PortTls | None
 
     @Operation("GET", "/health", media_types=("text/plain",))
-    async def health(self) -> Response:
-        """Confirm that the process runs and answers."""
+    async def health(self, request: Request) -> Response:
+        """Confirm that the process runs and answers. Clients of InfluxDB, which accept JSON, get InfluxDB's form."""
+        agent, accepted = (request.headers.get(name, "") for name in ("user-agent", "accept"))
+        if "application/json" in accepted or agent.startswith("influxdb-client"):
+            return health_answer(self.status.identity.version)
         return Response("ok\n", media_type="text/plain")
 
     @Operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))

@@ -1,0 +1,167 @@
+"""Writing of line protocol: the lines of a request become frames of the readings that the hub receives from clients.
+
+Lines like earlier ones are read in blocks, the others one by one. Both take turns with the other work of the event
+loop: a request may have a hundred thousand lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from formats.line_block import LineBlockReader
+from formats.line_protocol import LineProtocolReader
+from formats.record import RefusedInput, Row, TextFrame
+from formats.rules import Rules
+from hub.ingest.foreign_readings import ForeignReadings, Presence, RefusedReading, StoredFrame
+from hub.ingest.input_reader import InputFrame, InputReader
+from hub.model.identity import Identity
+from wire.errors import Code, WireError
+from wire.timestamp import NS_PER_UNIT
+
+PIECE_LINES = 5_000
+"""Lines that are read as one piece: 10 ms of the event loop if they are in blocks."""
+
+TURN_LINES = 250
+"""Lines that are read one by one in a turn of the event loop: 5 ms."""
+
+MAX_PIECES = 2
+"""Pieces of one request that wait for the disk while the next one is read."""
+
+MAX_READING = 4
+"""Requests that are read at the same time. More would only need memory: they share one processor."""
+
+MAX_WAITING = 256
+"""Requests that wait for their turn. Beyond it the client has to send the request again."""
+
+MAX_REFUSED = 100
+"""Refused values that a result lists."""
+
+
+_TIME = re.compile(rb" (-?[0-9]{1,19})\s*\Z")
+
+
+class LineTimes(NamedTuple):
+    """The unit of timestamps, one of NS_PER_UNIT, and how many of it are one count."""
+
+    unit: str = "ns"
+    per_count: int = 1
+
+    @property
+    def ns_per_count(self) -> int:
+        """The nanoseconds of one count."""
+        return NS_PER_UNIT[self.unit] * self.per_count
+
+
+class WrittenLines(NamedTuple):
+    """Result for lines that are durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
+
+    `refused` are the first MAX_REFUSED of them.
+    """
+
+    readings: int = 0
+    refused_count: int = 0
+    refused: Sequence[RefusedReading] = ()
+
+
+class LineWriter:
+    """Writer of the lines of all clients, by one set of rules. `name` is the input's name."""
+
+    def __init__(self, readings: ForeignReadings, rules: Rules, name: str, *, clock: Callable[[], int]) -> None:
+        self._readings = readings
+        self._rules = rules
+        self._name = name
+        self._clock = clock
+        self._blocks: WeakKeyDictionary[InputReader, LineBlockReader] = WeakKeyDictionary()
+        self._turns = asyncio.Semaphore(MAX_READING)
+        self._waiting = 0
+
+    async def write(
+        self,
+        identity: Identity,
+        content: bytes,
+        *,
+        bucket: str = "",
+        times: LineTimes = LineTimes(),  # noqa: B008 - immutable
+        presence: Presence | None = None,
+    ) -> WrittenLines:
+        """Store the lines of a request or frame; return when they are durable.
+
+        Raises WireError: the lines can be sent again. Those before the failure may be stored then.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise WireError(Code.BUSY, f"{MAX_WAITING} requests wait already: send this one again later")
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        pending: deque[asyncio.Future[StoredFrame]] = deque()
+        results: list[StoredFrame] = []
+        try:
+            async for frame in self._frames(identity, content, bucket, times):
+                await self._readings.room()
+                pending.append(self._readings.submit(frame, presence))
+                if len(pending) >= MAX_PIECES:
+                    results.append(await pending.popleft())
+        finally:
+            self._turns.release()
+            waiting = await asyncio.gather(*pending, return_exceptions=True)
+        for result in waiting:
+            if isinstance(result, BaseException):
+                raise result
+            results.append(result)
+        refused = [each for result in results for each in result.refused]
+        return WrittenLines(
+            sum(result.readings for result in results),
+            sum(result.refused_count for result in results),
+            sorted(refused, key=lambda each: each.line)[:MAX_REFUSED],
+        )
+
+    async def _frames(
+        self, identity: Identity, content: bytes, bucket: str, times: LineTimes
+    ) -> AsyncIterator[InputFrame]:
+        """Yield the frames of the pieces of some lines."""
+        rules = msgspec.structs.replace(self._rules, time_format=times.unit)
+        reader = self._readings.reader(identity, rules, self._name, bucket)
+        block_reader = self._blocks.get(reader)
+        if block_reader is None:
+            block_reader = self._blocks[reader] = LineBlockReader(reader.interpreter)
+        one_by_one = LineProtocolReader(times.unit, rules.measurements, per_count=times.per_count)
+        lines = content.split(b"\n")
+        for start in range(0, len(lines), PIECE_LINES):
+            piece = lines[start : start + PIECE_LINES]
+            received_ns = self._clock()
+            blocks, others = block_reader.read(piece, times.ns_per_count, received_ns)
+            allowed = [block for block in blocks if identity.may_write(block.device)]
+            if len(allowed) < len(blocks):
+                # They are refused line by line, each with its reason.
+                others = sorted({*range(len(piece))}.difference(*(block.lines for block in allowed)))
+            is_last = start + PIECE_LINES >= len(lines)
+            rows: list[Row] = []
+            refusals: list[RefusedInput] = []
+            for first in range(0, len(others) + is_last, TURN_LINES):
+                frames = [TextFrame(start + place + 1, piece[place]) for place in others[first : first + TURN_LINES]]
+                entries = [*one_by_one.feed(frames)]
+                if is_last and first + TURN_LINES >= len(others):
+                    entries += one_by_one.finish()
+                found, refused = reader.interpreter.interpret(entries, received_ns)
+                rows += found
+                refusals += refused
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            yield reader.frame(_refused_lines(refusals, times), rows, refusals, received_ns, allowed)
+
+
+def _refused_lines(refusals: Sequence[RefusedInput], times: LineTimes) -> bytes:
+    """Return the lines that are refused or have refused values, with their times in the unit that the rules name."""
+    lines = dict.fromkeys(refusal.raw for refusal in refusals)
+    if times.per_count != 1:
+        lines = dict.fromkeys(_TIME.sub(lambda time: b" %d" % (int(time[1]) * times.per_count), line) for line in lines)
+    return b"\n".join(lines)
