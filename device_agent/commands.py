@@ -36,7 +36,7 @@ from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import AgentError, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
-from device_agent.port_commands import PORT_HELP, PortOptions, is_port_name, list_ports
+from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports
 from device_agent.settings import (
     DEFAULT_HUB,
     MIN_SPOOL_BYTES,
@@ -225,6 +225,7 @@ def serial(
 
 
 app.command("ports")(list_ports)
+app.command("hold")(hold)
 
 
 @app.command()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +14,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from device_agent.sources.ports import DEFAULT_BAUD, PortSettings, PortUser
+from device_agent.control import HoldRequest, control_path, held_port
+from device_agent.errors import AgentError
+from device_agent.sources.ports import DEFAULT_BAUD, PortError, PortSettings, PortUser
 from device_agent.sources.ports.selection import PortInfo, selector_kind
 from wire.text import escaped
 
+FAILED = 1
 MISUSE = 2
+NOT_FOUND = 127
+SIGNALLED = 128
+"""Exit codes of a shell for a program that does not exist, and, with the number of the signal, that was killed."""
 
 PORT_HELP = (
     "Path, such as one under /dev/serial/by-id; pattern ('/dev/ttyUSB*'); USB device as VID:PID or VID:PID:SERIAL;"
@@ -80,6 +89,75 @@ def port_text(port: PortInfo, users: Sequence[PortUser]) -> str:
     }
     described = [f"  {name:<11} {escaped(text)}" for name, text in details.items() if text]
     return "\n".join([f"{port.path}  {escaped(device)}", *described])
+
+
+def hold(
+    port: Annotated[str, typer.Argument(help="Port, by any of its names, as an agent reads it.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="Program to run meanwhile, behind --; {port} is the path of the port.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Device of the agent. Default: all agents of this user.")] = "",
+    spool: Annotated[Path | None, typer.Option(help="Spool of the agent.")] = None,
+    config: Annotated[Path | None, typer.Option(help="File of `device-agent run --config`: ask its agents.")] = None,
+) -> None:
+    """Take a port from a running agent, for example to flash the board; the agent reads it again afterwards.
+
+    Until Ctrl-C, or while a command runs. The agent continues to send what it has. Exit code: that of the command.
+    Example: device-agent hold /dev/ttyUSB0 -- arduino-cli upload -p {port} sketch
+    """
+    from device_agent.program import run_until_stopped
+    from device_agent.settings import SettingsError, default_spool, load_settings
+
+    try:
+        if config is not None:
+            settings = load_settings(config)
+            channels = [control_path(settings.spool_of(name)) for name in settings.devices if device in ("", name)]
+        elif spool is not None or device:
+            channels = [control_path(spool or default_spool(device))]
+        else:
+            channels = sorted(default_spool("any").parent.glob("*.control"))
+        code = run_until_stopped(hold_port(channels, port, command or []))
+    except (AgentError, SettingsError) as error:
+        typer.echo(f"device-agent: {escaped(str(error))}", err=True)
+        raise typer.Exit(FAILED) from None
+    raise typer.Exit(code or 0)
+
+
+async def hold_port(channels: Sequence[Path], port: str, command: Sequence[str]) -> int:
+    """Hold a port while a command runs, or until the agent ends; return the exit code. Raises AgentError.
+
+    `{port}` in the command is the path of the port.
+    """
+    from device_agent.sources.ports.opening import PortFinder
+
+    names = [port]
+    with suppress(PortError):  # an agent may know it by the same name
+        names.append(PortFinder(port).find())
+    request = HoldRequest(names, Path(command[0]).name if command else "", os.getpid())
+    async with held_port(channels, request) as held:
+        if not command:
+            typer.echo(f"{held.path} is free; Ctrl-C gives it back to the agent", err=True)
+            await held.wait_agent_end()
+            typer.echo("the agent has ended", err=True)
+            return 0
+        return await _run([held.path if word == "{port}" else word for word in command])
+
+
+async def _run(command: Sequence[str]) -> int:
+    """Run a command to its end; end it if this program is stopped. Return its exit code as a shell does."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command)
+    except OSError as error:
+        typer.echo(f"device-agent: {escaped(command[0])} cannot be run: {error.strerror}", err=True)
+        return NOT_FOUND
+    try:
+        code = await process.wait()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        raise
+    return code if code >= 0 else SIGNALLED - code
 
 
 def is_port_name(text: str) -> bool:

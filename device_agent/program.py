@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from device_agent.agent import Agent
+from device_agent.control import control_channel
 from device_agent.errors import AgentError
 from device_agent.refusals import REPORT_SECONDS
 from device_agent.source_delivery import Deliver, SourceDelivery
@@ -129,7 +130,7 @@ async def run_sources(
         return sum(rejected)
 
     deliveries = [running.delivery for running in sources]
-    async with agent:
+    async with agent, control_channel(spool, [delivery.source for delivery in deliveries]):
         on_open()
         status = asyncio.create_task(StatusFile(spool, agent, deliveries).keep())
         working = asyncio.create_task(work())

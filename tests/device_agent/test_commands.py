@@ -95,7 +95,10 @@ async def test_a_server_that_floods_does_not_stop_the_agent(peer: Peer, tmp_path
 
 
 async def test_serial_streams_a_port(peer: Peer, tmp_path: Path) -> None:
-    """Lines of a real tty arrive; the device's id is made from the port's name when none is given."""
+    """Lines of a real tty arrive; the device's id is made from the port's name when none is given.
+
+    Another program gets the port meanwhile.
+    """
     end, port = os.openpty()
     tty.setraw(port)
     (tmp_path / "sensor-7").symlink_to(os.ttyname(port))
@@ -106,6 +109,13 @@ async def test_serial_streams_a_port(peer: Peer, tmp_path: Path) -> None:
             pass
         os.write(end, b'{"t": 21.5}\nnoise\n{"t": 22.5}\n')
         await peer.until(lambda: peer.values("t") == [21.5, 22.5])
+        lock = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB); sys.exit(7)"
+        holding = ("hold", str(tmp_path / "sensor-7"), "--", sys.executable, "-c", lock, "{port}")
+        assert (await run(*holding, XDG_STATE_HOME=str(tmp_path)))[0] == 7
+        while b"reading from" not in await process.stderr.readline():
+            pass
+        os.write(end, b'{"t": 23.5}\n{"t": 24.5}\n')
+        await peer.until(lambda: peer.values("t")[2:] == [23.5, 24.5])
         process.terminate()
         await process.communicate()
     os.close(end)
@@ -275,7 +285,7 @@ async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
 
 def test_help_has_examples() -> None:
     """Each command shows how it is used."""
-    for command in ("run", "serial", "try", "replay"):
+    for command in ("run", "serial", "try", "replay", "ports", "hold"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "Example: " in result.stdout

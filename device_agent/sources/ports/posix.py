@@ -193,7 +193,7 @@ def busy_text(users: list[PortUser]) -> str:
     if not users:
         return "another program uses the port"
     names = ", ".join(map(str, users[:3])) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
-    return f"another program uses the port: {names}; end it first"
+    return f"another program uses the port: {names}; end it, or take the port from an agent with `device-agent hold`"
 
 
 def _openers(target: str, proc: Path) -> Iterator[int]:

@@ -95,9 +95,7 @@ def test_a_lock_of_another_user_or_of_minicom_names_its_owner(tmp_path: Path) ->
     assert users_of(str(port), root=tmp_path) == [PortUser(12, "gpsd"), PortUser(34, "minicom")]
     (tmp_path / "run/lock/LCK..ttyUSB0").write_text("        56\n")
     assert users_of(str(port), root=tmp_path) == [PortUser(12, "gpsd")]
-    assert busy_text([PortUser(12, "gpsd")]).startswith(
-        "another program uses the port: gpsd (process 12); end it first"
-    )
+    assert busy_text([PortUser(12, "gpsd")]).startswith("another program uses the port: gpsd (process 12); end it")
 
 
 def test_a_port_is_locked_and_does_not_reset_a_board_when_it_is_opened_again(wire: PtyPort) -> None:
