@@ -25,6 +25,7 @@ from hub.http.forwarded import ROOT
 from hub.http.influxdb import with_token
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
+from hub.http.plain_endpoint import PlainEndpoint
 from hub.http.refusals import RequestRefusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
@@ -35,6 +36,7 @@ from hub.http.routes.influxdb import WRITE_PATHS, InfluxdbRoutes
 from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.readings import ReadingRoutes
 from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
@@ -42,7 +44,7 @@ from hub.http.routes.trial import TrialRoutes
 from hub.http.status import HubIdentity, Status
 from hub.http.tls import PortTls
 from hub.http.trial import TrialRunner
-from hub.http.websocket import DEVICE_PATH
+from hub.http.websocket import DEVICE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import ForeignReadings
@@ -362,23 +364,40 @@ def _application(
     tls: PortTls | None,
 ) -> CrossOrigin:
     """Make the ASGI application: device and live endpoints, the API and the page."""
-    registry, journal, devices = core.registry, core.journal, core.devices
+    devices = core.devices
     status = _status(core, identity, bridges, tls)
     lines = LineWriter(readings, settings.influx_write.rules(), "influxdb", clock=devices.clock)
     return make_application(
         [
             *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges)),
             InfluxdbRoutes(authenticator, lines),
+            ReadingRoutes(readings, devices.clock),
             ConnectionRoutes(
                 authenticator,
-                {DEVICE_PATH: Action.WRITE, LIVE_PATH: Action.READ},
+                {DEVICE_PATH: Action.WRITE, PLAIN_PATH: Action.WRITE, LIVE_PATH: Action.READ},
                 closing=lambda: connections.closing,
             ),
             OperationsRoutes(status, lambda: len(connections), authenticator.refusals.counts, tls),
         ],
         authenticator,
+        _endpoints(settings, core, readings, connections, authenticator, identity),
         public_url=settings.public_url,
-        device=DeviceEndpoint(
+        requires_certificate=settings.tls.client_ca is not None,
+    )
+
+
+def _endpoints(
+    settings: Settings,
+    core: Core,
+    readings: ForeignReadings,
+    connections: Connections,
+    authenticator: Authenticator,
+    identity: HubIdentity,
+) -> dict[str, DeviceEndpoint | PlainEndpoint | LiveEndpoint]:
+    """Return the WebSocket endpoints by their paths."""
+    registry, journal, devices = core.registry, core.journal, core.devices
+    return {
+        DEVICE_PATH: DeviceEndpoint(
             devices,
             connections,
             _directories(core, authenticator),
@@ -387,7 +406,8 @@ def _application(
             window=settings.ingest.window,
             refusals=authenticator.refusals,
         ),
-        live=LiveEndpoint(
+        PLAIN_PATH: PlainEndpoint(readings, connections, authenticator, devices.clock),
+        LIVE_PATH: LiveEndpoint(
             core.live,
             HistorySource(journal, core.reader, core.store),
             connections,
@@ -402,8 +422,7 @@ def _application(
                 role=role,
             ),
         ),
-        requires_certificate=settings.tls.client_ca is not None,
-    )
+    }
 
 
 def _resources(

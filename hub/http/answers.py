@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from hub.model.bridge import BridgeState
 from wire import limits
 from wire.model import MetricName, MetricType, Value
+from wire.plain import RefusedReading
 
 TimeNs = int
 """Nanoseconds since 1970 UTC; 0 where there is no such time yet."""
@@ -59,10 +60,18 @@ class HubDetails(Struct, frozen=True):
     mqtt: Annotated[bool, Meta(description="Whether the hub has a bridge to an MQTT broker.")]
 
 
+class StoredReadings(Struct, frozen=True):
+    """Readings of a request that are durable, and values that are refused: they are in quarantine."""
+
+    ok: Annotated[int, Meta(description="Readings that are stored.")]
+    refused_count: int
+    refused: Annotated[Sequence[RefusedReading], Meta(description="Up to 100 of them.")]
+
+
 class ConnectionRequest(Struct, frozen=True):
     """A WebSocket endpoint to check."""
 
-    path: Annotated[str, Meta(max_length=64, description="`/v1/live` or `/v1/device`.")]
+    path: Annotated[str, Meta(max_length=64, description="`/v1/live`, `/v1/device` or `/v1/plain`.")]
 
 
 class ConnectionCheck(Struct, frozen=True):

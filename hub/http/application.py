@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from stat import S_ISREG
@@ -22,13 +22,17 @@ from hub.http.forwarded import ROOT
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes import RESOURCES
+from hub.http.routes.readings import READINGS_PATH
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
 from hub.http.tls import check_client_certificate
-from hub.http.websocket import DEVICE_PATH
+from hub.http.websocket import DEVICE_PATH, PLAIN_PATH
 from wire.model import device_id_problem
 
 LIVE_PATH = "/v1/live"
+
+WRITING_PATHS = frozenset({DEVICE_PATH, PLAIN_PATH, READINGS_PATH})
+"""Paths through which readings arrive."""
 
 SMALL_BYTES = 1024
 """Files of the page below this size are as quick uncompressed; the others shrink to a third."""
@@ -63,15 +67,14 @@ NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 def make_application(
     resources: Sequence[object],
     authenticator: Authenticator,
+    endpoints: Mapping[str, ASGIApp],
     *,
-    device: ASGIApp,
-    live: ASGIApp,
     public_url: str | None = None,
     requires_certificate: bool = False,
 ) -> CrossOrigin:
-    """Return one ASGI application of the resources, the page, and the endpoints of devices and dashboards.
+    """Return one ASGI application of the resources, the page, and the WebSocket `endpoints` by their paths.
 
-    With `requires_certificate`, devices have to present a client certificate.
+    With `requires_certificate`, clients that write have to present a client certificate.
     """
     described = DescriptionRoutes(RESOURCES, public_url)
     routes = [route for resource in (*resources, described) for route in routes_of(resource, authenticator)]
@@ -89,12 +92,11 @@ def make_application(
     rest = Route("/api/{rest:path}", unknown, methods=METHODS)
     page = Mount("/", GZipMiddleware(StaticPage(base_path=authenticator.access.base_path), minimum_size=SMALL_BYTES))
     api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
-    endpoints = {DEVICE_PATH: device, LIVE_PATH: live}
     access, refusals = authenticator.access, authenticator.refusals
 
     def check(scope: Scope) -> None:
         access.check_host(scope)
-        if requires_certificate and scope["type"] == "websocket" and scope["path"] == DEVICE_PATH:
+        if requires_certificate and scope["path"] in WRITING_PATHS:
             check_client_certificate(scope)
 
     return CrossOrigin(Router(endpoints, api, check=check, refusals=refusals), access, refusals)

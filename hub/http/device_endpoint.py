@@ -194,7 +194,7 @@ class DeviceEndpoint:
                 # Only messages that an agent sends before its upgrade is answered arrive here.
                 text = event.get("text")
                 reading.receive(event["bytes"] if text is None else text.encode(), text is not None)
-            why = _why_closed(event)
+            why = why_closed(event)
         finally:
             await reading.stop()
             self.connections.remove(connection)
@@ -300,13 +300,13 @@ def _check_hello(session: AgentSession) -> None:
         )
 
 
-def _why_closed(message: Message) -> str:
-    """Return the reason of a disconnect message."""
+def why_closed(message: Message, client: str = "agent") -> str:
+    """Return the reason of a disconnect message. `client` is what the client is called."""
     code = message.get("code", 1005)
     reason = message.get("reason") or ""
     names = {
-        1000: "closed by the agent",
-        1001: "the agent went away",
+        1000: f"closed by the {client}",
+        1001: f"the {client} went away",
         1005: "the connection broke",
         1006: "the connection broke",
     }

@@ -37,6 +37,7 @@ from hub.http.loop_share import CONNECTION_S, SHORT_TURN_PAUSE_S, TurnQueues
 from hub.http.problem import ProblemCode, problem_response
 from hub.http.refusals import RefusalCause, RequestRefusals, RequestRefused, client_of, peer_of
 from hub.http.request import Request, RequestReader, Stage
+from hub.http.tls import TRANSPORT
 from hub.http.waiting import WaitingConnections
 
 REQUEST_SECONDS = 20.0
@@ -354,6 +355,7 @@ class HttpConnection(asyncio.Protocol):
             "query_string": request.query,
             "headers": request.headers,
             "state": self.app_state.copy(),
+            "extensions": {TRANSPORT: self.transport},
         }
         restore_client(scope, self._proxies)
         return scope

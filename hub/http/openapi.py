@@ -85,6 +85,8 @@ def _operation(found: Operation) -> dict[str, Any]:
     }
     if body is not None:
         described["requestBody"] = {"required": True, "content": _content(["application/json"], body)}
+    elif found.body_types:
+        described["requestBody"] = {"required": True, "content": _content(found.body_types, None)}
     return described
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated
@@ -17,6 +17,7 @@ from hub.http.refusals import RequestRefused
 from hub.model.journal import JournalError
 from hub.model.store import StoreError, StoreUnavailable
 from wire.errors import Code, WireError
+from wire.plain import RefusedReading
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -85,7 +86,7 @@ WIRE_STATUSES = {
 """The status of an error that the registry or the journal raises; 503 for all others."""
 
 
-class Problem(Struct, frozen=True):
+class Problem(Struct, frozen=True, omit_defaults=True):
     """An error of the API and what to do about it (RFC 9457)."""
 
     type: Annotated[str, Meta(description="`urn:telemetry-hub:problem:` and the code.")]
@@ -93,28 +94,43 @@ class Problem(Struct, frozen=True):
     status: int
     detail: Annotated[str, Meta(description="What is wrong with this request, and what to do.")]
     code: Annotated[str, Meta(description="The error, for programs; its meaning never changes.")]
+    refused: Annotated[
+        Sequence[RefusedReading],
+        Meta(description="Of a request with readings: up to 100 values that are in quarantine."),
+    ] = ()
 
 
 class Refusal(HTTPException):
     """A request that the hub rejects: the status, and a sentence that says what to do.
 
-    `code` is the one of the status if the request has no more precise one.
+    `code` is the one of the status if the request has no more precise one. `refused` are the refused readings.
     """
 
     def __init__(
-        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, code: ProblemCode | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        code: ProblemCode | None = None,
+        *,
+        refused: Sequence[RefusedReading] = (),
     ) -> None:
         super().__init__(status, detail, headers)
         self.code = code
+        self.refused = refused
 
 
 def problem_response(
-    status: int, detail: str, headers: Mapping[str, str] | None = None, code: ProblemCode | None = None
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    code: ProblemCode | None = None,
+    refused: Sequence[RefusedReading] = (),
 ) -> Response:
     """Return a problem as a response."""
     known = HTTPStatus(status)
     named = code or CODES.get(known, ProblemCode.INTERNAL if known >= 500 else ProblemCode.WRONG_REQUEST)
-    problem = Problem(f"{TYPE_PREFIX}{named}", known.phrase, int(known), detail, named.value)
+    problem = Problem(f"{TYPE_PREFIX}{named}", known.phrase, int(known), detail, named.value, refused)
     return Response(msgspec.json.encode(problem), status_code=int(known), media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -131,8 +147,10 @@ async def _answer(_: Request, error: Exception) -> Response:
             return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error), RETRY_AFTER, code)
         case StoreError():
             return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), code=ProblemCode.STORE_REFUSED)
+        case Refusal():
+            return problem_response(error.status_code, error.detail, error.headers, error.code, error.refused)
         case HTTPException():
-            return problem_response(error.status_code, error.detail, error.headers, getattr(error, "code", None))
+            return problem_response(error.status_code, error.detail, error.headers)
     # Starlette raises the exception again after this answer; it is logged with its origin.
     return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the hub failed at this request; its log says where")
 

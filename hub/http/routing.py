@@ -52,7 +52,8 @@ class Operation:
 
     `status` is that of the answer, `also` are further statuses of the same answer, `errors` the statuses of problems
     that this operation adds to those of every operation, `media_types` those of an answer that is not, or not always, a
-    struct. `described` is False for what is no part of the API.
+    struct. `body_types` are those of a body that the operation reads itself. `described` is False for what is no part
+    of the API.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Operation:
     also: Sequence[int] = ()
     errors: Sequence[int] = ()
     media_types: Sequence[str] = ()
+    body_types: Sequence[str] = ()
     described: bool = True
     handler: Callable[..., Awaitable[object]] = field(init=False)
 

@@ -15,6 +15,9 @@ from hub.http.certificate import CertificateError, TlsFiles, certificate_problem
 from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.websocket import EXTENSION
 
+TRANSPORT = "telemetry.transport"
+"""Key in the extensions of a request's scope: the transport of its connection."""
+
 POLL_SECONDS = 2.0
 """Time between two looks at the files. New files are loaded when they did not change between two looks, because
 programs write the certificate and the key one after the other: at most 4 seconds after the last one."""
@@ -115,6 +118,8 @@ def _status_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def check_client_certificate(scope: Scope) -> None:
-    """Raise RequestRefused if the client of a WebSocket presented no certificate of the authority in tls.client_ca."""
-    if not scope["extensions"][EXTENSION].transport.get_extra_info("peercert"):
+    """Raise RequestRefused if the client presented no certificate of the authority in tls.client_ca."""
+    extensions = scope["extensions"]
+    transport = extensions[EXTENSION].transport if scope["type"] == "websocket" else extensions[TRANSPORT]
+    if not transport.get_extra_info("peercert"):
         raise RequestRefused(RefusalCause.NO_CLIENT_CERTIFICATE, "this hub requires a client certificate of devices")

@@ -16,7 +16,7 @@ WebSocket after the handshake (as `uvicorn.Config(ws=...)` does for a whole clas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import thread_time
 from typing import Any
 
@@ -36,7 +36,10 @@ from wire.frame_budget import Flood, FrameBudget
 EXTENSION = "telemetry.direct"
 
 DEVICE_PATH = "/v1/device"
-"""Messages of agents are never compressed, whatever dashboards are offered. It would cost the hub more than all its
+PLAIN_PATH = "/v1/plain"
+
+UNCOMPRESSED = (DEVICE_PATH, PLAIN_PATH)
+"""Paths whose messages are never compressed, whatever dashboards are offered. It would cost the hub more than all its
 other work with them, and one received frame could become a thousand times its size."""
 
 OnMessage = Callable[[bytes, bool], None]
@@ -327,7 +330,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         """Answer the opening handshake. The application's task starts in the next iteration of the loop."""
         # A proxy may pass the path of the public URL in front of it.
-        if event.path.partition("?")[0].endswith(DEVICE_PATH):
+        if event.path.partition("?")[0].endswith(UNCOMPRESSED):
             self.conn.available_extensions = []
         super().handle_connect(event)
         if not self.close_sent:
@@ -370,6 +373,15 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         conn = self.conn
         (conn.send_text if is_text else conn.send_binary)(payload)
         self.transport.write(b"".join(conn.data_to_send()))
+        return True
+
+    def write_all(self, texts: Sequence[bytes]) -> bool:
+        """Send texts now, in one write; return False, and send none, as `write` does."""
+        if not self.is_open or not self.writable.is_set():
+            return False
+        for text in texts:
+            self.conn.send_text(text)
+        self.transport.write(b"".join(self.conn.data_to_send()))
         return True
 
     @property

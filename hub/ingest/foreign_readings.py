@@ -32,7 +32,7 @@ import structlog
 
 from formats.interpretation import KnownType
 from formats.line_block import LineBlock
-from formats.record import RefusedInput, shown
+from formats.record import RefusedInput, setting_text, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
@@ -52,6 +52,7 @@ from hub.model.identity import Identity
 from hub.model.journal import JournalError, JournalFull, settle
 from wire.errors import Code, WireError
 from wire.limits import MAX_MESSAGE
+from wire.plain import RefusedReading
 
 EPOCH = epoch_of("foreign readings")
 """Epoch of all readings that the hub numbers for these clients, one for all inputs: a device may use several."""
@@ -73,31 +74,6 @@ MAX_REFUSED = 100
 log = structlog.get_logger(__name__)
 
 
-class RefusedReading(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A value, or a line without values, that is in quarantine: where it was, why, and what changes the decision."""
-
-    code: str
-    reason: str
-    line: int = 0
-    device: str = ""
-    metric: str = ""
-    value: str = ""
-    setting: str = ""
-
-    @classmethod
-    def of(cls, refusal: RefusedInput) -> RefusedReading:
-        """Return the refusal without its raw bytes."""
-        return cls(
-            refusal.code,
-            refusal.reason,
-            refusal.line,
-            refusal.device,
-            refusal.metric,
-            refusal.value,
-            refusal.setting,
-        )
-
-
 class StoredFrame(NamedTuple):
     """Result for a frame that is durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
 
@@ -108,6 +84,14 @@ class StoredFrame(NamedTuple):
     refused_count: int = 0
     refused: Sequence[RefusedReading] = ()
 
+    @property
+    def reason(self) -> tuple[str, str]:
+        """The code and the sentence of a frame of which nothing is stored as readings."""
+        first = self.refused[0]
+        sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
+        remedy = f"; {setting_text(first.setting)}" if first.setting else ""
+        return first.code, f"{sentence}{remedy}. Nothing is stored as a reading; the content is in quarantine"
+
 
 @dataclass(eq=False, slots=True)
 class Presence:
@@ -115,6 +99,7 @@ class Presence:
 
     agent: str
     devices: set[str] = field(default_factory=set)
+    is_open: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -157,7 +142,7 @@ class ForeignReadings:
         self._writer: RowWriter[_Waiting] = RowWriter(
             devices, directory, epoch=EPOCH, agent="plain", has_presence=False
         )
-        self._readers: OrderedDict[tuple[str, str, str, bytes], InputReader] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, str, str, str, bytes], InputReader] = OrderedDict()
         self._all_readers: WeakSet[InputReader] = WeakSet()
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
@@ -167,14 +152,19 @@ class ForeignReadings:
         self._present: Counter[str] = Counter()
         self._closed: WireError | None = None
 
-    def reader(self, identity: Identity, rules: Rules, name: str, bucket: str = "") -> InputReader:
-        """Return the reader of a credential for these rules, with what it has learned before. `bucket` is the name of
-        the place that the client writes to."""
-        key = (identity.token_id, name, bucket, msgspec.json.encode(rules))
+    def reader(self, identity: Identity, rules: Rules, name: str, bucket: str = "", *, device: str = "") -> InputReader:
+        """Return the reader of a credential for these rules, with what it has learned before.
+
+        `bucket` is the name of the place that the client writes to, and `device` the device of records that name none;
+        a device token names its own.
+        """
+        key = (identity.token_id, name, bucket, device, msgspec.json.encode(rules))
         reader = self._readers.get(key)
         if reader is None or reader.identity != identity:
             zone = ZoneInfo(rules.zone or self._zone)
-            reader = InputReader(identity, rules, name, zone=zone, known_type=self._known_type, bucket=bucket)
+            reader = InputReader(
+                identity, rules, name, zone=zone, known_type=self._known_type, bucket=bucket, device=device
+            )
             self._readers[key] = reader
             self._all_readers.add(reader)
             if len(self._readers) > MAX_READERS:
@@ -201,7 +191,7 @@ class ForeignReadings:
         elif frame.denied and not (frame.rows or frame.blocks):
             done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
         else:
-            refused = [*map(RefusedReading.of, frame.refusals[:MAX_REFUSED])]
+            refused = [*map(_listed, frame.refusals[:MAX_REFUSED])]
             self._waiting.append(_Waiting(frame, presence, done, refused, len(frame.refusals)))
             self._waiting_bytes += len(frame.payload)
             if self._waiting_bytes >= MAX_WAITING_BYTES:
@@ -218,15 +208,14 @@ class ForeignReadings:
         """Wait until fewer than MAX_WAITING_BYTES wait."""
         await self._has_room.wait()
 
-    async def attach(self, presence: Presence, device: str) -> None:
-        """Mark a device as connected until `detach`, unless its own agent is. Raises WireError of the storage."""
-        source = self._writer.source(device)
-        if not source.declared and not source.is_taken:
-            await source.declare([])
-        self._connect(presence, source)
+    def attach(self, reader: InputReader, device: str, presence: Presence) -> None:
+        """Mark a device as connected until `detach`, unless its own agent is, or the hub cannot register it now."""
+        frame = InputFrame(reader, b"", (), (), {device: NO_DESCRIPTION}, "", 0)
+        self.submit(frame, presence).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def detach(self, presence: Presence, reason: str) -> None:
         """Mark the devices of a closed connection as disconnected, unless they have another one."""
+        presence.is_open = False
         devices, presence.devices = presence.devices, set()
         for device in devices:
             self._present[device] -= 1
@@ -283,7 +272,7 @@ class ForeignReadings:
             self._submit(free, batches, errors)
             await self._durable()
         except (WireError, JournalError) as error:
-            self._fail(frames, error)
+            self._fail(frames, _unstored(error))
             return
         except asyncio.CancelledError:
             self._fail(frames, WireError(Code.SHUTTING_DOWN, "the hub stopped before the frame was stored"))
@@ -311,7 +300,8 @@ class ForeignReadings:
                 for device in waiting.devices:
                     self._writer.source(device).check_free()
             except WireError as error:
-                self._fail((waiting,), error)
+                remedy = "nothing of the frame is stored; stop one of the two, or send it again later"
+                self._fail((waiting,), WireError(error.code, f"{error.message}: {remedy}"))
             else:
                 free.append(waiting)
         return free
@@ -322,6 +312,8 @@ class ForeignReadings:
         for waiting in frames:
             frame = waiting.frame
             for device, given in frame.details.items():
+                if self._writer.source(device).is_taken:
+                    continue
                 known = details.get(device, NO_DESCRIPTION)
                 tags = given.tags if known.tags is None else {**known.tags, **(given.tags or {})}
                 details[device] = DeviceDescription({**known.metrics, **given.metrics}, tags)
@@ -356,8 +348,8 @@ class ForeignReadings:
         errors: Mapping[str, WireError],
     ) -> None:
         for waiting in frames:
-            if waiting.presence is not None:
-                for device in waiting.devices:
+            if waiting.presence is not None and waiting.presence.is_open:
+                for device in waiting.devices.union(waiting.frame.details):
                     self._connect(waiting.presence, self._writer.source(device))
         for device, grouped in batches.items():
             source = self._writer.source(device)
@@ -407,15 +399,27 @@ class ForeignReadings:
             source.agent = presence.agent
             source.connect()
 
-    def _fail(self, frames: Iterable[_Waiting], error: WireError | JournalError) -> None:
+    def _fail(self, frames: Iterable[_Waiting], error: WireError) -> None:
         """Refuse frames as a whole: nothing of them is stored."""
-        if isinstance(error, JournalError):
-            code = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED
-            error = WireError(code, str(error)[:MAX_MESSAGE])
         for waiting in frames:
             if not waiting.done.done():
                 waiting.frame.reader.put_back(waiting.frame.details)
                 waiting.done.set_exception(error)
+
+
+def _unstored(error: WireError | JournalError) -> WireError:
+    """Return the error for frames that the hub cannot store now."""
+    if isinstance(error, WireError):
+        code, message = error.code, error.message
+    else:
+        code, message = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED, str(error)
+    return WireError(code, f"{message[: MAX_MESSAGE - 80]}: nothing of the frame is stored; send it again later")
+
+
+def _listed(refusal: RefusedInput) -> RefusedReading:
+    """Return a refusal without its raw bytes."""
+    code, reason, metric = refusal.code, refusal.reason, refusal.metric
+    return RefusedReading(code, reason, refusal.line, refusal.device, metric, refusal.value, refusal.setting)
 
 
 def is_temporary(error: WireError) -> bool:

@@ -65,16 +65,17 @@ class InputReader:
         name: str,
         *,
         zone: tzinfo,
+        device: str = "",
         known_type: KnownType | None = None,
         bucket: str = "",
     ) -> None:
-        """`bucket` is the name of the place that the client writes to. It names the device of records that name none,
-        and is a name in templates."""
+        """`device` is that of records which name none. `bucket` is the name of the place that the client writes to: it
+        names the device of records that name none, after `device`, and is a name in templates."""
         self.identity = identity
         self.name = name
         self.rules = rules
         # A device token names its device; a field of the payload may repeat it.
-        self._device = identity.pattern if identity.role is Role.DEVICE else ""
+        self._device = device or (identity.pattern if identity.role is Role.DEVICE else "")
         self._messages = MessageReader(
             rules,
             zone,
@@ -170,7 +171,9 @@ class InputReader:
     def _owner(self, refusals: Iterable[RefusedInput]) -> str:
         devices = {refusal.device for refusal in refusals if refusal.device}
         device = devices.pop() if len(devices) == 1 else self._device
-        return device if device and self.identity.may_write(device) else self._device
+        if device and self.identity.may_write(device):
+            return device
+        return self.identity.pattern if self.identity.role is Role.DEVICE else ""
 
 
 class FrameSource:

@@ -19,10 +19,11 @@ from formats.line_block import LineBlockReader
 from formats.line_protocol import LineProtocolReader
 from formats.record import RefusedInput, Row, TextFrame
 from formats.rules import Rules
-from hub.ingest.foreign_readings import ForeignReadings, Presence, RefusedReading, StoredFrame
+from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame
 from hub.ingest.input_reader import InputFrame, InputReader
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
+from wire.plain import RefusedReading
 from wire.timestamp import NS_PER_UNIT
 
 PIECE_LINES = 5_000

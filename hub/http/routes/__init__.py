@@ -10,6 +10,7 @@ from hub.http.routes.hub import HubRoutes
 from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
+from hub.http.routes.readings import ReadingRoutes
 from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
@@ -21,6 +22,7 @@ RESOURCES = (
     DeviceRoutes,
     MetricRoutes,
     HistoryRoutes,
+    ReadingRoutes,
     StoreRoutes,
     TokenRoutes,
     QuarantineRoutes,

@@ -38,10 +38,10 @@ from hub.http.influxdb import (
 from hub.http.long_bodies import RETRY_AFTER
 from hub.http.refusals import RequestRefused
 from hub.http.routing import Operation
-from hub.ingest.foreign_readings import RefusedReading
 from hub.ingest.line_writer import LineTimes, LineWriter
 from hub.model.identity import Action, Identity
 from wire.errors import Code, WireError
+from wire.plain import RefusedReading
 
 WRITE_PATHS = ("/api/v2/write", "/write")
 """Paths of requests with long bodies."""

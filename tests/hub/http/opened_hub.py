@@ -28,7 +28,8 @@ HOST = "127.0.0.1"
 async def opened_hub(data: Path, **settings: Any) -> AsyncIterator[HubServices]:
     """Open a hub on a data directory. It does not listen, and its store is written only if a test runs its consumer."""
     data.mkdir(exist_ok=True)
-    async with open_services(load_settings(None, {"data": data, **settings}), listening_on=HOST) as services:
+    loaded = load_settings(None, {"data": data, **settings})
+    async with open_services(loaded, listening_on=HOST) as services, running_task(services.readings.run()):
         yield services
 
 

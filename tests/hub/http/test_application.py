@@ -55,7 +55,9 @@ async def call(method: str, path: str, **headers: str) -> httpx.Response:
     async def refresh() -> None: ...
 
     access = Access(lambda _: None, lambda _: None)
-    application = make_application([Resource()], Authenticator(access, refresh), device=endpoint, live=endpoint)
+    application = make_application(
+        [Resource()], Authenticator(access, refresh), {"/v1/device": endpoint, "/v1/live": endpoint}
+    )
     transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
         return await client.request(method, path)

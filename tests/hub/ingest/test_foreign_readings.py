@@ -203,8 +203,6 @@ async def test_a_commit_that_fails_stores_nothing_and_ends_by_itself(
             await b.store(b'{"n": 2}')
         assert (caught.value.code, is_temporary(caught.value)) == (Code.STORAGE_FULL, True)
         monkeypatch.undo()
-        with pytest.raises(WireError):
-            await b.store(b'{"n": 3}')  # the hub asks the disk again after a second
         b.hub.devices.refusal = None
         assert (await b.store(b'{"n": 4}')).readings == 1
 
@@ -216,7 +214,8 @@ async def test_a_device_is_connected_while_one_of_its_connections_is_open(tmp_pa
         device = b.hub.devices.device("pump")
         assert (device.session, device.agent) == (None, "")
         first, second = Presence("plain"), Presence("plain")
-        await b.readings.attach(first, "pump")
+        b.readings.attach(b.reader(), "pump", first)
+        await until(lambda: device.session is not None)
         assert (device.state().connected, device.agent) == (True, "plain")
         await b.store(b'{"n": 2}', presence=second)
         b.readings.detach(first, "closed")
@@ -225,9 +224,15 @@ async def test_a_device_is_connected_while_one_of_its_connections_is_open(tmp_pa
         b.readings.detach(second, "closed")
         assert not device.state().connected
         session = await connect_agent(b.hub)
-        await b.readings.attach(first, "pump")
-        b.readings.detach(first, "closed")
+        third = Presence("plain")
+        b.readings.attach(b.reader(), "pump", third)
+        with pytest.raises(WireError):
+            await b.store(b'{"n": 3}', presence=third)
+        b.readings.detach(third, "closed")
         assert device.session is session
+        session.close("gone")
+        await b.store(b'{"n": 4}', presence=third)
+        assert (device.state().connected, device.readings) == (False, 3)
 
 
 async def test_waiting_bytes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

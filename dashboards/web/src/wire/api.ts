@@ -71,7 +71,7 @@ export interface components {
         };
         /** @description A WebSocket endpoint to check. */
         ConnectionRequest: {
-            /** @description `/v1/live` or `/v1/device`. */
+            /** @description `/v1/live`, `/v1/device` or `/v1/plain`. */
             path: string;
         };
         /** @description A consumer of the journal: its offset, its lag in entries, and its accounting. */
@@ -447,6 +447,8 @@ export interface components {
             detail: string;
             /** @description The error, for programs; its meaning never changes. */
             code: string;
+            /** @description Of a request with readings: up to 100 values that are in quarantine. */
+            refused: components["schemas"]["RefusedReading"][];
         };
         /** @description The number of batches in quarantine by reason and by device, the largest numbers first. */
         QuarantineCounts: {
@@ -528,6 +530,20 @@ export interface components {
             warnings: {
                 [key: string]: string;
             };
+        };
+        /** @description A value, or a line without values, that is in quarantine. */
+        RefusedReading: {
+            /** @description The reason, for programs; docs/formats.md has the codes. */
+            code: string;
+            reason: string;
+            /** @description Number of the line in the content, from 1; 0 if it is not known. */
+            line: number;
+            device: string;
+            /** @description Empty if the whole line is refused. */
+            metric: string;
+            value: string;
+            /** @description What changes the decision; empty if nothing does. */
+            setting: string;
         };
         /** @description One field: its first register and type. The value is the number × `scale` + `offset`. `bit` is the number of the bit for the type bit, `length` the registers of a string. `no_value` is the number, before the scale, by which the device says that it has none, such as 0x8000 in an i16. */
         Register: {
@@ -761,6 +777,14 @@ export interface components {
             /** @description What is damaged in this part; null if it is intact. */
             problem: string | null;
         };
+        /** @description Readings of a request that are durable, and values that are refused: they are in quarantine. */
+        StoredReadings: {
+            /** @description Readings that are stored. */
+            ok: number;
+            refused_count: number;
+            /** @description Up to 100 of them. */
+            refused: components["schemas"]["RefusedReading"][];
+        };
         /** @description A value at a time (nanoseconds since 1970 UTC). */
         TimedValue: {
             time_ns: number;
@@ -935,6 +959,7 @@ export type QuarantinedBatch = components['schemas']['QuarantinedBatch'];
 export type QuarantinedMessage = components['schemas']['QuarantinedMessage'];
 export type QuarantinedValue = components['schemas']['QuarantinedValue'];
 export type Readiness = components['schemas']['Readiness'];
+export type RefusedReading = components['schemas']['RefusedReading'];
 export type Register = components['schemas']['Register'];
 export type RegisterMap = components['schemas']['RegisterMap'];
 export type ResendRequest = components['schemas']['ResendRequest'];
@@ -953,6 +978,7 @@ export type SourceDetails = components['schemas']['SourceDetails'];
 export type StoreDetails = components['schemas']['StoreDetails'];
 export type StoreHoldDetails = components['schemas']['StoreHoldDetails'];
 export type StoreVerification = components['schemas']['StoreVerification'];
+export type StoredReadings = components['schemas']['StoredReadings'];
 export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
 export type TokenRequest = components['schemas']['TokenRequest'];
