@@ -36,7 +36,7 @@ from hub.http.routes.influxdb import WRITE_PATHS, InfluxdbRoutes
 from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
-from hub.http.routes.readings import ReadingRoutes
+from hub.http.routes.readings import READINGS_PATH, ReadingRoutes
 from hub.http.routes.store import StoreRoutes
 from hub.http.routes.store_files import StoreFilesRoutes
 from hub.http.routes.tokens import TokenRoutes
@@ -179,7 +179,7 @@ async def open_services(
             bridges,
             tls,
             application,
-            LongBodies(WRITE_PATHS, lambda scope: authenticator.may_write(with_token(scope))),
+            LongBodies((*WRITE_PATHS, READINGS_PATH), lambda scope: authenticator.may_write(with_token(scope))),
         )
 
 

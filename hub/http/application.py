@@ -22,6 +22,7 @@ from hub.http.forwarded import ROOT
 from hub.http.openapi import DescriptionRoutes
 from hub.http.problem import HANDLERS, problem_response
 from hub.http.routes import RESOURCES
+from hub.http.routes.influxdb import WRITE_PATHS
 from hub.http.routes.readings import READINGS_PATH
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
@@ -31,7 +32,7 @@ from wire.model import device_id_problem
 
 LIVE_PATH = "/v1/live"
 
-WRITING_PATHS = frozenset({DEVICE_PATH, PLAIN_PATH, READINGS_PATH})
+WRITING_PATHS = frozenset({DEVICE_PATH, PLAIN_PATH, READINGS_PATH, *WRITE_PATHS})
 """Paths through which readings arrive."""
 
 SMALL_BYTES = 1024

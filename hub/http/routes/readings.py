@@ -22,6 +22,9 @@ READINGS_PATH = "/api/v1/readings"
 HTTP_INPUT = "http"
 """Name of the input, in quarantine entries."""
 
+MAX_BODY_BYTES = 1024 * 1024
+"""Body of one request. Ten thousand values, which are read in one turn of the event loop, have about half of it."""
+
 
 @dataclass(frozen=True)
 class ReadingRoutes:
@@ -45,9 +48,13 @@ class ReadingRoutes:
             rules = query.rules(CONTENT_FORMATS.get(content_type, "json"))
         except RulesError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"query: {error}") from None
+        body = await request.body()
+        if len(body) > MAX_BODY_BYTES:
+            detail = f"a body with readings has at most {MAX_BODY_BYTES:,} bytes; send them in several requests"
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         source = self.readings.reader(caller, rules, HTTP_INPUT).source()
         try:
-            stored = await self.readings.store(source.read(await request.body(), self.now_ns()))
+            stored = await self.readings.store(source.read(body, self.now_ns()))
         except WireError as error:
             if not is_temporary(error):
                 raise

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from hub.app.services import HubServices
+from hub.http.routes import readings as module
 from hub.model.identity import Role
 from tests.conditions import until
 from tests.hub.http.opened_hub import HOST, connected, http_client, listening, new_token, opened_hub
@@ -92,6 +93,7 @@ async def test_a_request_that_cannot_be_stored_is_a_problem(tmp_path: Path) -> N
         assert "may not write as 'other'" in denied[1]
         async with http_client(services, Role.ADMIN) as admin:
             assert (await admin.post(URL, json={"n": 1})).status_code == 403
+        assert (await client.post(URL, content=b" " * (module.MAX_BODY_BYTES + 1))).status_code == 413
         assert services.journal.last_offset == 0
 
 
