@@ -6,38 +6,31 @@ import asyncio
 import logging
 import os
 import random
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, SecurityError
-from websockets.frames import CTRL_OPCODES, Frame
-from websockets.protocol import Event, State
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from agent_client.bounds import bounded_ending, parse_retry_after
 from agent_client.endpoint import SUBPROTOCOLS, Endpoint
 from agent_client.reconnect import FIRST_DELAY_MS, MAX_DELAY_MS, Ending, delay_ms
-from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http, read_answer
+from agent_client.refusal import HandshakeAnswer, explain_answer, explain_no_http
 from agent_client.session import ClientSession, DeviceOutbox, OutboxUnavailable
 from agent_client.tls import describe_tls_failure, is_wrong_name, read_certificate_names
-from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
-from wire.frame_budget import ControlBudget
+from agent_client.websocket import CLOSE_SECONDS, UNREADABLE, BoundedConnection, ConnectWithoutRedirect, UpgradeRefused
+from wire.errors import CLOSE_FOR_CODE, Close, WireError
 
 MAX_HUB_MESSAGE_BYTES = 64 * 1024
 """Largest message accepted from a hub; an error message is under 4 kB."""
 
 OPEN_SECONDS = 10.0
 """Longest time for the connection and the upgrade."""
-
-CLOSE_SECONDS = 2.0
-"""Longest time for the closing handshake; everything that counts is acknowledged or in the outbox by then."""
 
 PING_SECONDS = 20.0
 """Time between pings, and the time to answer one: detects a peer that disappeared without closing."""
@@ -47,19 +40,6 @@ STABLE_SECONDS = 30.0
 
 MIN_FIRST_DELAY_MS = 100
 """Least bound of the first delay, so that agents do not flood a hub that asks for no delay."""
-
-MAX_ANSWER_BYTES = 16 * 1024
-"""Beginning of an answer that is kept to explain it: twice the head that servers send by default."""
-
-PIECE_BYTES = 1024
-"""Bytes of a read of the socket that are parsed before their frames are counted: at most 512 frames, 5 ms."""
-
-MAX_FRAMES_PER_READ = 4096
-"""Frames in one read of the socket, 256 kB at most. A hub sends one message for all batches of a commit."""
-
-UNREADABLE = (InvalidMessage, SecurityError)
-"""Errors of websockets for an answer that it cannot read, or that is larger than its bounds."""
-
 
 _log = logging.getLogger(__name__)
 
@@ -97,106 +77,18 @@ class ClientStopped(_Ended):
     """The connection ended for a reason that reconnecting would only repeat; `ending` has the reason."""
 
 
-class _Refused(InvalidHandshake):
-    """An answer in HTTP that is no upgrade, also one that websockets cannot read."""
-
-    def __init__(self, answer: HandshakeAnswer) -> None:
-        super().__init__()
-        self.answer = answer
-
-
-class ServerFlood(Exception):
-    """The server sends more frames than a hub does."""
-
-
-class _BoundedConnection(ClientConnection):
-    """Connection that ends when its server floods it; its opening handshake reports why TLS or an answer ended it.
-
-    The frames of one read of the socket are parsed in one turn of the event loop, and each ping is answered. A flood
-    would otherwise leave no time for the sources, for the spool and for the signal that ends the agent.
-
-    With TLS 1.3 the server checks a client's certificate when the client considers the TLS handshake complete: its
-    alert is the answer to the request. An answer of HTTP/1.0, or one with a large or broken body, has a status that
-    websockets does not report.
-    """
-
-    _beginning = b""
-    _frames = 0
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._budget = ControlBudget()
-        self._flood: ServerFlood | None = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.protocol.state is State.CONNECTING and len(self._beginning) < MAX_ANSWER_BYTES:
-            self._beginning += data[:MAX_ANSWER_BYTES]
-        self._frames = 0
-        for at in range(0, len(data), PIECE_BYTES):
-            if self._flood is not None:
-                return
-            super().data_received(data[at : at + PIECE_BYTES])
-
-    def process_event(self, event: Event) -> None:
-        if self._flood is not None:
-            return
-        if isinstance(event, Frame):
-            self._frames += 1
-            if event.opcode in CTRL_OPCODES and self._budget.count(self.loop.time()):
-                self._end_flood("pings and pongs")
-                return
-            if self._frames > MAX_FRAMES_PER_READ:
-                self._end_flood("messages")
-                return
-        super().process_event(event)
-
-    def _end_flood(self, what: str) -> None:
-        self._flood = ServerFlood(f"the server sends more {what} than a hub does; check which server answers there")
-        self.set_connection_exc(self._flood)
-        self.protocol.fail(CLOSE_FOR_CODE[Code.TOO_MANY_FRAMES], Code.TOO_MANY_FRAMES)
-        self.send_data()
-        # A server that floods may not close, and its data need not be read any more.
-        self.transport.pause_reading()
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
-
-    async def handshake(self, *arguments: Any, **named: Any) -> None:
-        try:
-            await super().handshake(*arguments, **named)
-        except (InvalidHandshake, ConnectionClosed) as error:
-            if isinstance(self.connection_exc, ssl.SSLError):
-                raise self.connection_exc from error
-            if isinstance(error, InvalidStatus):
-                response = error.response
-                headers = {name.lower(): value for name, value in response.headers.raw_items()}
-                raise _Refused(HandshakeAnswer(response.status_code, headers, bytes(response.body or b""))) from error
-            answer = read_answer(self._beginning) if isinstance(error, UNREADABLE) else None
-            if answer is not None:
-                raise _Refused(answer) from error
-            raise
-
-
-class _Connect(open_websocket):
-    """Connection attempt that follows no redirect.
-
-    To another host or scheme it would lose the token; a redirect to http:// would raise an error of another kind.
-    """
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
-
-
 async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
     """Open a connection that speaks the device protocol; `name` is the User-Agent. Raises ConnectFailed."""
     url, tls = endpoint.url, endpoint.client_tls
     try:
-        connection = await _Connect(
+        connection = await ConnectWithoutRedirect(
             url,
             subprotocols=[Subprotocol(name) for name in SUBPROTOCOLS[endpoint.format]],
             additional_headers=endpoint.headers,
             user_agent_header=name or None,
             proxy=endpoint.proxy,
             ssl=None if tls is None else tls.context,
-            create_connection=_BoundedConnection,
+            create_connection=BoundedConnection,
             compression="deflate" if endpoint.compression else None,
             open_timeout=OPEN_SECONDS,
             close_timeout=CLOSE_SECONDS,
@@ -204,7 +96,7 @@ async def connect(endpoint: Endpoint, *, name: str) -> ClientConnection:
             ping_timeout=PING_SECONDS,
             max_size=MAX_HUB_MESSAGE_BYTES,
         )
-    except _Refused as refusal:
+    except UpgradeRefused as refusal:
         raise ConnectFailed(_refused(url, refusal.answer)) from None
     except (OSError, InvalidHandshake) as error:
         raise ConnectFailed(Ending(await _describe_failure(error, endpoint))) from None

@@ -17,12 +17,25 @@ GOOD_LINES = 10
 
 
 class LineReport:
-    """Log and health of one source of lines. `name` says what people have to look at, such as a port."""
+    """Log and health of one source of lines. `name` says what people have to look at, such as a port.
 
-    def __init__(self, name: str, input: ForeignInput, log: logging.Logger, *, aspect: str = "connection") -> None:
+    `problem` is what is wrong while there is no connection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input: ForeignInput,
+        log: logging.Logger,
+        *,
+        aspect: str = "connection",
+        problem: str = "no connection",
+    ) -> None:
         self.name = name
         self.health = SourceHealth(name, input=input)
-        self.absence = RepeatedWarning(log, f"no connection to {name}")
+        is_connection = problem == "no connection"
+        self.absence = RepeatedWarning(log, f"{problem} to {name}" if is_connection else f"{name}: {problem}")
+        self._problem = problem
         self._input = input
         self._log = log
         self._aspect = aspect
@@ -40,7 +53,7 @@ class LineReport:
         """Record that there is no connection. Lines of an earlier one say nothing about the next one."""
         self.absence.record_failure(reason)
         self.health.recover("lines")
-        self.health.fail(self._aspect, f"no connection: {reason}")
+        self.health.fail(self._aspect, f"{self._problem}: {reason}")
 
     def record_format(self) -> None:
         """Log the format when it is detected, or detected again."""

@@ -63,7 +63,8 @@ class InputCounts(msgspec.Struct):
     """Counts of one input: what was read is readings, refused values and lines, and values that are no value.
 
     `skipped` counts first lines after the port was opened: they may be the rest of a line. `odd_times` counts times
-    before 1990 or more than a day ahead.
+    before 1990 or more than a day ahead. Of a source that listens, `senders` is the number of its senders now, and
+    `ignored` counts datagrams and connections of others than it allows, `dropped` datagrams that were not read in time.
     """
 
     format: str = ""
@@ -74,6 +75,9 @@ class InputCounts(msgspec.Struct):
     no_values: int = 0
     refused: int = 0
     odd_times: int = 0
+    senders: int = 0
+    ignored: int = 0
+    dropped: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -180,7 +184,7 @@ class LineInput:
     def finish(self, now_ns: int) -> list[LineResult]:
         """Return the results of what waits at the end of a connection. A last line without an end may be cut."""
         rest = self._framing.feed(self._transcoder.feed(b"", final=True)) + self._framing.finish()
-        frames = [frame for frame in rest if self._is_whole or (isinstance(frame, TextFrame) and is_whole(frame.raw))]
+        frames = [frame for frame in rest if self._is_whole or (isinstance(frame, TextFrame) and is_ended(frame.raw))]
         self._input.counts.skipped += len(rest) - len(frames)
         self._input.counts.lines += len(rest) - len(frames)
         results = self._read_frames(frames, now_ns)
@@ -293,6 +297,12 @@ def is_whole(raw: bytes) -> bool:
         return bool(documents(text))
     except FrameRefused:
         return False
+
+
+def is_ended(raw: bytes) -> bool:
+    """Return whether a line without a line end proves that it is complete: JSON, or NMEA with a checksum."""
+    text = raw.strip()
+    return is_whole(text) and (not text.startswith((b"$", b"!")) or text[-3:-2] == b"*")
 
 
 def sensor_readings(reading: Reading, result: Result, arrival_ns: int | None = None) -> list[SensorReading]:

@@ -124,6 +124,17 @@ def test_a_connection_that_begins_and_ends_with_a_line_loses_none(is_whole: bool
 
 
 @pytest.mark.parametrize(
+    ("rest", "expected"),
+    [(b"$IIHDT,1", []), (b"$IIHDT,1.5,T*2", []), (b"$IIHDT,1.5,T*26", [1.5]), (b"", [])],
+)
+def test_a_sentence_without_a_checksum_may_be_cut_at_its_end(rest: bytes, expected: list[float]) -> None:
+    """A part of its number would be another number."""
+    lines = LineInput(foreign_input())
+    results = lines.feed(b"$IIHDT,274.07,T*14\r\n" + rest, NOW) + lines.finish(NOW)
+    assert [found["heading"] for found in values(results)] == [274.07, *expected]
+
+
+@pytest.mark.parametrize(
     ("data", "format", "expected"),
     [
         (b'{"t": 21.5, "imu": {"x": 1}}\n', "json", [{"t": 21.5, "imu.x": 1}]),
