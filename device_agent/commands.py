@@ -8,38 +8,24 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import msgspec
 import typer
 
 from agent_client.option_group import with_option_groups
-from agent_client.rule_files import zone_of
 from agent_client.rule_options import RuleOptions, options_text
-from agent_client.tls import (
-    CA_HELP,
-    CA_VARIABLE,
-    CERTIFICATE_HELP,
-    CERTIFICATE_VARIABLE,
-    KEY_HELP,
-    KEY_VARIABLE,
-    TlsFileError,
-    client_tls,
-)
 from agent_client.trial import InputUnreadable, try_file
-from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import AgentError, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
 from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports
 from device_agent.settings import (
-    DEFAULT_HUB,
-    MIN_SPOOL_BYTES,
     OPTIONS_OVER_FILE,
     AgentSettings,
     SettingsError,
@@ -48,78 +34,32 @@ from device_agent.settings import (
     load_settings,
     with_options,
 )
-from device_agent.sources import Source
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
-from device_agent.sources.lines import ForeignInput, ReplaySource
+from device_agent.sources.lines import ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.sources.settings import SourceContext
-from device_agent.spool import SqliteSpool
-from device_agent.spool.durable import DEFAULT_MAX_BYTES
 from device_agent.spool.status import earlier_metrics, read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
-from formats.rules import RulesError
+from device_agent.uplink_options import (
+    FAILED,
+    MISUSE,
+    Device,
+    Spool,
+    UplinkOptions,
+    completed_options,
+    default_device,
+    fail,
+    input_of,
+    stream,
+    with_earlier_format,
+)
 from integrity.finding import exit_code
 from wire.codec import Format
-from wire.model import Metric, device_id_problem
 from wire.text import escaped, plural
 
 if TYPE_CHECKING:
-    from device_agent.source_delivery import Deliver
-
-FAILED = 1
-MISUSE = 2
-
-Device = Annotated[str, typer.Option(help="Device id. Default: made from the name of this computer.")]
-Spool = Annotated[Path | None, typer.Option(help="File that keeps readings until the hub has them.")]
-
-
-@dataclass(frozen=True)
-class UplinkOptions:
-    """Options of all commands that send readings."""
-
-    hub: Annotated[str, typer.Option(envvar="HUB_URL", help="Hub, for example https://hub.example:8600.")] = DEFAULT_HUB
-    device: Device = ""
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="HUB_TOKEN", show_envvar=True, help="Token. Prefer HUB_TOKEN: every user can see command lines."
-        ),
-    ] = None
-    token_file: Annotated[Path | None, typer.Option(help="File that contains the token.", dir_okay=False)] = None
-    ca: Annotated[Path | None, typer.Option(envvar=CA_VARIABLE, help=CA_HELP)] = None
-    client_certificate: Annotated[Path | None, typer.Option(envvar=CERTIFICATE_VARIABLE, help=CERTIFICATE_HELP)] = None
-    client_key: Annotated[Path | None, typer.Option(envvar=KEY_VARIABLE, help=KEY_HELP)] = None
-    spool: Spool = None
-    spool_bytes: Annotated[
-        int, typer.Option(min=MIN_SPOOL_BYTES, help="Size of the spool; above it the oldest readings are lost.")
-    ] = DEFAULT_MAX_BYTES
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="KEY=VALUE, sent to the hub (repeatable).")] = None
-    wire_format: Annotated[
-        Format, typer.Option("--wire-format", help="Encoding of the readings on their way to the hub.")
-    ] = "msgpack"
-    proxy: Annotated[str | None, typer.Option(help="URL of an HTTP or SOCKS proxy. Default: none.")] = None
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(help="Least level of log lines on standard error.")
-    ] = "info"
-
-    def agent(self, *, when_full: Literal["drop", "wait"] = "drop", metrics: Sequence[Metric] = ()) -> Agent:
-        """Return the agent for complete options, which declares these metrics. Raises AgentError for invalid ones."""
-        assert self.spool is not None
-        try:
-            tls = client_tls(self.ca, self.client_certificate, self.client_key)
-        except TlsFileError as error:
-            raise AgentError(str(error)) from None
-        return Agent(
-            self.hub,
-            device=self.device,
-            token=self.token,
-            spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
-            metrics=metrics,
-            tags=dict(_tag(text) for text in self.tags or []),
-            options=AgentOptions(self.wire_format, when_full=when_full, proxy=self.proxy, tls=tls),
-        )
-
+    pass
 
 app = typer.Typer(
     name="device-agent",
@@ -175,9 +115,9 @@ def run(
         _run_service(context, config)
         return
     uplink = replace(uplink, wire_format=earlier_format or uplink.wire_format)
-    uplink = _completed(uplink, default_device=socket.gethostname())
+    uplink = completed_options(uplink, default_device=socket.gethostname())
     source = HostSource(interval_seconds=interval, include_loopback=loopback)
-    _stream(uplink, source, lambda agent: agent.send)
+    stream(uplink, source, lambda agent: agent.send)
 
 
 @app.command()
@@ -218,10 +158,10 @@ def serial(
     A metric keeps the type of earlier runs, unless --type names another one.
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
     """
-    uplink, options = _with_earlier_format(uplink, options)
-    uplink = _completed(uplink, default_device=_default_device(Path(port)))
-    source = SerialSource(line.settings(port), _input(options, uplink.device))
-    _stream(uplink, source, lambda agent: agent.collect)
+    uplink, options = with_earlier_format(uplink, options)
+    uplink = completed_options(uplink, default_device=default_device(Path(port)))
+    source = SerialSource(line.settings(port), input_of(options, uplink.device))
+    stream(uplink, source, lambda agent: agent.collect)
 
 
 app.command("ports")(list_ports)
@@ -251,10 +191,10 @@ def modbus(
     try:
         settings = bus.settings(port=port, baud=baud, frame=frame)
     except BusOptionsError as error:
-        _fail(str(error), MISUSE)
+        fail(str(error), MISUSE)
     name = re.sub(r"^\w+://", "", settings.port)
-    uplink = _completed(uplink, default_device=_default_device(Path(name)))
-    _stream(uplink, settings.source(SourceContext(uplink.device)), lambda agent: agent.collect)
+    uplink = completed_options(uplink, default_device=default_device(Path(name)))
+    stream(uplink, settings.source(SourceContext(uplink.device)), lambda agent: agent.collect)
 
 
 @app.command("try")
@@ -288,8 +228,8 @@ def try_input(
     if bus.is_given or target.startswith("tcp://"):
         _try_bus(bus, target, context, as_json=as_json)
     is_port = is_port_name(target)
-    device = device or _default_device(Path(target) if is_port else None)
-    foreign = _input(options, device)
+    device = device or default_device(Path(target) if is_port else None)
+    foreign = input_of(options, device)
     earlier = earlier_metrics(spool or default_spool(device))
     types = {metric.name: metric.type for metric in (*earlier, *corrected(earlier, foreign.rules.types))}
     foreign.known_type = lambda _, metric: types.get(metric)
@@ -306,7 +246,7 @@ def try_input(
                 target, foreign.rules, foreign.zone, function=foreign.function, known_type=foreign.known_type
             )
     except InputUnreadable as error:
-        _fail(str(error))
+        fail(str(error))
     skipped = foreign.counts.skipped
     command = f"device-agent serial {shlex.quote(target if is_port else 'PORT')} {options_text(trial.settings)}"
     if as_json:
@@ -334,13 +274,13 @@ def replay(
     The format is detected, or given by --format; a record without a time is refused. Sending a log twice stores it
     twice. Example: device-agent replay january.jsonl --device boiler-1
     """
-    uplink, options = _with_earlier_format(uplink, options)
-    uplink = _completed(uplink, default_device=file.stem)
-    foreign = _input(options, uplink.device)
+    uplink, options = with_earlier_format(uplink, options)
+    uplink = completed_options(uplink, default_device=file.stem)
+    foreign = input_of(options, uplink.device)
     source = ReplaySource(file, foreign, speed=speed)
-    rejected = _stream(uplink, source, lambda agent: agent.collect, is_finite=True)
+    rejected = stream(uplink, source, lambda agent: agent.collect, is_finite=True)
     if rejected is not None and rejected + foreign.counts.refused:
-        _fail(
+        fail(
             f"{plural(foreign.counts.refused, 'line or value was', 'lines or values were')} refused, "
             f"{plural(rejected, 'reading was', 'readings were')} rejected"
         )
@@ -368,7 +308,7 @@ def status(
         try:
             found = read_status(path)
         except SpoolError as error:
-            _fail(str(error))
+            fail(str(error))
         agent = read_agent_status(path) if found.in_use else None
         texts.append(status_text(found, agent, time.time_ns()))
         facts.append(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent}))
@@ -407,13 +347,13 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
     try:
         settings = bus.settings(port=port, **given)
     except BusOptionsError as error:
-        _fail(str(error), MISUSE)
+        fail(str(error), MISUSE)
     from device_agent.sources.modbus.trial import BusTrial
 
     try:
         trial = run_until_stopped(BusTrial.of(settings))
     except OSError as error:
-        _fail(f"{settings.port}: no connection: {error.strerror or error}")
+        fail(f"{settings.port}: no connection: {error.strerror or error}")
     if trial is None:
         raise typer.Exit(FAILED)
     typer.echo(json.dumps(trial.facts()) if as_json else trial.text())
@@ -434,33 +374,6 @@ def main() -> None:
     app()
 
 
-def _stream(
-    uplink: UplinkOptions, source: Source, deliver_to: Callable[[Agent], Deliver], *, is_finite: bool = False
-) -> int | None:
-    """Run an agent with a source; return how many readings were rejected, None if a signal stopped it.
-
-    Exits with 1 when it fails.
-    """
-    # structlog and rich take a third of the start time; `--help` and `status` need neither.
-    from device_agent.program import run_source, run_until_stopped, set_up_log
-
-    log = set_up_log(uplink.log_level)
-
-    async def work() -> int:
-        assert uplink.spool is not None
-        foreign = source.health.input
-        metrics = [] if foreign is None else corrected(earlier_metrics(uplink.spool), foreign.rules.types)
-        agent = uplink.agent(when_full="wait" if is_finite else "drop", metrics=metrics)
-        return await run_source(agent, source, deliver_to(agent), spool=uplink.spool, is_finite=is_finite, log=log)
-
-    try:
-        assert uplink.spool is not None
-        uplink.spool.parent.mkdir(parents=True, exist_ok=True)
-        return run_until_stopped(work())
-    except (AgentError, OSError) as error:
-        _fail(str(error))
-
-
 def _run_service(context: typer.Context, config: Path) -> None:
     """Run the agents of a file. Exits with 2 when the settings are wrong, and with 1 when an agent fails."""
     from device_agent.program import run_until_stopped, set_up_log
@@ -476,7 +389,7 @@ def _run_service(context: typer.Context, config: Path) -> None:
     try:
         run_until_stopped(run_service(settings, load, log=log))
     except (AgentError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _load(load: Callable[[], AgentSettings]) -> AgentSettings:
@@ -487,7 +400,7 @@ def _load(load: Callable[[], AgentSettings]) -> AgentSettings:
         *first, last = str(error).splitlines()
         for line in first:
             typer.echo(f"device-agent: {escaped(line)}", err=True)
-        _fail(last, MISUSE)
+        fail(last, MISUSE)
 
 
 def _given_options(context: typer.Context) -> dict[str, Any]:
@@ -502,52 +415,5 @@ def _given_options(context: typer.Context) -> dict[str, Any]:
         given.pop("token", None)
     wrong = sorted(given.keys() - OPTIONS_OVER_FILE)
     if wrong:
-        _fail(f"--{wrong[0].replace('_', '-')} does not fit --config: set it in the file", MISUSE)
+        fail(f"--{wrong[0].replace('_', '-')} does not fit --config: set it in the file", MISUSE)
     return given
-
-
-def _completed(options: UplinkOptions, *, default_device: str) -> UplinkOptions:
-    """Return the options with the device, the token and the spool filled in; exit with 2 when they are invalid."""
-    device = options.device or device_id_of(default_device)
-    try:
-        token = options.token if options.token_file is None else options.token_file.read_text().strip()
-        if problem := device_id_problem(device):
-            raise AgentError(problem)
-        completed = replace(options, device=device, token=token or None, spool=options.spool or default_spool(device))
-        completed.agent()  # raises for the rest of the invalid options
-    except (AgentError, OSError, UnicodeError) as error:
-        _fail(str(error), MISUSE)
-    return completed
-
-
-def _with_earlier_format(uplink: UplinkOptions, options: RuleOptions) -> tuple[UplinkOptions, RuleOptions]:
-    """Return the options; `--format msgpack` is the encoding on the way to the hub, as in earlier versions."""
-    if options.format != "msgpack":
-        return uplink, options
-    return replace(uplink, wire_format="msgpack"), replace(options, format=None)
-
-
-def _input(options: RuleOptions, device: str) -> ForeignInput:
-    """Return what a source reads by these options; exit with 2 when they are invalid."""
-    try:
-        rules = options.to_rules(device=device)
-        return ForeignInput(rules, zone_of(rules.zone), options.load_function())
-    except RulesError as error:
-        _fail(str(error), MISUSE)
-
-
-def _default_device(port: Path | None) -> str:
-    """Return the device id of a port, made from the name of this computer and its own name."""
-    return device_id_of(socket.gethostname() if port is None else f"{socket.gethostname()}-{port.name}")
-
-
-def _tag(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise AgentError(f"{text!r} is not a tag; write KEY=VALUE")
-    return key, value
-
-
-def _fail(message: str, status: int = FAILED) -> NoReturn:
-    typer.echo(f"device-agent: {escaped(message)}", err=True)
-    raise typer.Exit(status)

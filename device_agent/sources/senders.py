@@ -18,7 +18,7 @@ The sender that was silent for the longest time is forgotten; its next line begi
 
 
 class Piece(NamedTuple):
-    """Bytes of a sender, None at its end; `in_order` tells whether it closed its connection itself."""
+    """Bytes of a sender, None at its end; `in_order` shows whether it closed its connection itself."""
 
     sender: Hashable
     data: bytes | None

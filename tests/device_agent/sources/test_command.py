@@ -69,7 +69,7 @@ async def test_a_program_that_fails_is_started_again(tmp_path: Path) -> None:
     ],
 )
 async def test_the_end_of_a_program_has_a_reason(text: str, reason: str) -> None:
-    """Of a long output on standard error the end is kept."""
+    """The end of a long output on standard error is kept."""
     async with collected(python(text)) as found:
         error = await found.until_error(reason)
     assert len(error) < 5000

@@ -52,7 +52,7 @@ def test_anything_else_is_no_address(text: str) -> None:
 
 @given(st.text(), st.booleans(), st.sampled_from([None, 2947]))
 def test_any_text_is_an_address_or_an_error(text: str, is_own: bool, default_port: int | None) -> None:
-    """What is accepted is read again from its own form."""
+    """An accepted one is read again from its own form."""
     try:
         address = parse_address(text, is_own=is_own, default_port=default_port)
     except ValueError:
