@@ -23,8 +23,9 @@ from device_agent.sources.line_report import LineReport
 from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput
 from device_agent.sources.ports import DEFAULT_BAUD, MAX_BAUD, Port, PortError, PortSettings
 from device_agent.sources.ports.hold import PortHold
+from device_agent.sources.ports.network import connection_problem
 from device_agent.sources.ports.opening import PortFinder, open_port
-from device_agent.sources.ports.selection import NOT_FOUND
+from device_agent.sources.ports.selection import NOT_FOUND, selector_kind
 from device_agent.sources.settings import SourceContext
 from wire.backoff import full_jitter
 
@@ -33,6 +34,9 @@ RETRY_SECONDS = 1.0
 
 MAX_RETRY_SECONDS = 5.0
 """Bound of every delay. The bound doubles from attempt to attempt up to this."""
+
+CHECK_SECONDS = 3.0
+"""Longest wait for a terminal server in a check."""
 
 REASONS = {
     errno.ENOENT: NOT_FOUND,
@@ -74,6 +78,10 @@ class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
         return SerialSource(self.line, self.input(context))
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        if selector_kind(self.port) == "url":
+            if problem := connection_problem(self.port, CHECK_SECONDS):
+                yield "port", problem
+            return
         try:
             PortFinder(self.port).find()
         except PortError as error:

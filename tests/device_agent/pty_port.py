@@ -37,6 +37,14 @@ class PtyPort:
         assert self._end is not None
         return termios.tcgetattr(self._end)
 
+    def read(self, count: int) -> bytes:
+        """Read as the device what was sent to it. Blocks."""
+        assert self._end is not None
+        data = b""
+        while len(data) < count:
+            data += os.read(self._end, count - len(data))
+        return data
+
     async def write(self, data: bytes) -> None:
         """Write to the port as its device."""
         assert self._end is not None

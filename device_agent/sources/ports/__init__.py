@@ -74,6 +74,9 @@ class Port(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes, at most as many as fit into the buffer of a tty. Raises OSError when the port is gone."""
 
+    async def set_baud(self, baud: int) -> None:
+        """Change the rate, which does not reset the board. Raises OSError and ValueError."""
+
     def line_errors(self) -> LineErrors | None:
         """Return the errors so far; None if the port does not count them."""
 

@@ -12,6 +12,7 @@ import serial
 from serial.tools import list_ports
 
 from device_agent.sources.ports import READ_BYTES, LineErrors, Port, PortSettings, PortUser
+from device_agent.sources.ports.network import open_network_port
 from device_agent.sources.ports.selection import PortInfo, choose_port, selector_kind
 
 CLOSE_SECONDS = 0.5
@@ -94,7 +95,9 @@ class PortFinder:
 
 
 async def open_port(target: str, settings: PortSettings) -> Port:
-    """Open a port by its path. Raises OSError."""
+    """Open a port by its path or URL. Raises OSError."""
+    if selector_kind(target) == "url":
+        return await open_network_port(target, settings)
     return await asyncio.to_thread(posix.TtyPort if HAS_TTYS else ThreadPort, target, settings)
 
 
@@ -135,6 +138,10 @@ class ThreadPort:
     def write(self, data: bytes) -> None:
         """Send bytes."""
         self._serial.write(data)
+
+    async def set_baud(self, baud: int) -> None:
+        """Change the rate."""
+        self._serial.baudrate = baud
 
     def line_errors(self) -> LineErrors | None:
         """Return None: pyserial does not count errors."""

@@ -56,6 +56,9 @@ class TtyPort:
         self._serial = _opened(path, settings)
         try:
             _prepare(self._serial.fileno(), settings, is_pty=self._is_pty)
+        except termios.error as error:
+            self._serial.close()
+            raise OSError(*error.args) from None  # the device is gone
         except BaseException:
             self._serial.close()
             raise
@@ -83,6 +86,14 @@ class TtyPort:
     def write(self, data: bytes) -> None:
         """Send bytes."""
         self._serial.write(data)
+
+    async def set_baud(self, baud: int) -> None:
+        """Change the rate, and discard what was read at the earlier one."""
+        try:
+            self._serial.baudrate = baud
+            self._serial.reset_input_buffer()
+        except termios.error as error:
+            raise PortError(error.args[0], f"the port does not support {baud:,} baud: {error.args[1]}") from None
 
     def line_errors(self) -> LineErrors | None:
         """Return the errors that the driver has counted since the port was opened."""
@@ -122,6 +133,10 @@ def _opened(path: str, settings: PortSettings) -> serial.Serial:
     port.port = path
     try:
         port.open()
+    except termios.error as error:
+        raise PortError(
+            error.args[0], f"the port does not support {settings.baud:,} baud with {settings.frame}: {error.args[1]}"
+        ) from None
     except OSError as error:
         match error.errno:
             case errno.EBUSY | errno.EAGAIN:
@@ -159,11 +174,6 @@ def _reset(descriptor: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCMBIC, _DTR)
     time.sleep(RESET_SECONDS)
     fcntl.ioctl(descriptor, termios.TIOCMBIS, _DTR)
-
-
-def set_baud(port: TtyPort, baud: int) -> None:
-    """Change the rate of an open port, which does not reset its board."""
-    port._serial.baudrate = baud
 
 
 def _counters(descriptor: int) -> LineErrors | None:

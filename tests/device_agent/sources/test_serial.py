@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 import serial
@@ -18,8 +19,10 @@ from device_agent.sources.line_report import GOOD_LINES
 from device_agent.sources.lines import MAX_LINE_BYTES
 from device_agent.sources.ports import PortSettings
 from device_agent.sources.serial import SerialSource
+from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
+from tests.device_agent.terminal_server import TerminalServer
 from tests.device_agent.usb_ports import UsbPorts
 
 
@@ -128,6 +131,33 @@ async def test_a_board_is_read_on_when_it_comes_back_under_another_name(tmp_path
             await usb.write(name, b'{"n": %d}\n' % number)
             assert (await coming).values == {"n": number}
     usb.close()
+
+
+@pytest.mark.parametrize("rfc2217", [False, True])
+async def test_a_port_of_a_terminal_server_is_read(wire: PtyPort, rfc2217: bool) -> None:
+    """All its lines arrive once and in order; the source waits for a server that is gone."""
+    wire.plug_in()
+    server = TerminalServer(wire.path, rfc2217=rfc2217)
+    async with server.running():
+        pass  # the address is known, and nobody listens
+    source = SerialSource(PortSettings(port=server.url, baud=9600), foreign_input(), retry_seconds=0.01)
+    async with reading_from(source) as readings:
+        coming = asyncio.ensure_future(anext(readings))
+        for start in (0, 500):
+            await until(lambda: source.health.error)
+            async with server.running(urlsplit(server.url).port or 0):
+                await until(lambda: source.health.error is None)
+                lines = b"".join(b'{"n": %d}\n' % number for number in range(start, start + 500))
+                writing = asyncio.ensure_future(wire.write(lines))
+                for number in range(start, start + 500):
+                    assert (await coming).values == {"n": number}
+                    coming = asyncio.ensure_future(anext(readings))
+                await writing
+                await asyncio.sleep(0)
+        await until(lambda: source.health.error)
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    assert source.input.counts.refused == 0
 
 
 async def test_noise_is_counted_and_logged_once(wire: PtyPort, ear: Ear) -> None:
