@@ -16,6 +16,7 @@ from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttSettings
 from hub.ingest.device import Devices
+from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder
 from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal
@@ -149,11 +150,13 @@ async def open_bridges(
     return bridges
 
 
-def message_decoder(bridges: Sequence[Bridge]) -> MessageDecoder:
-    """Return the function that decodes a message in quarantine again, by the bridge that received it."""
+def message_decoder(bridges: Sequence[Bridge], readings: ForeignReadings) -> MessageDecoder:
+    """Return the function that decodes a message in quarantine again, as the part of the hub that received it."""
     inbound = {bridge.inbound.epoch: bridge.inbound for bridge in bridges}
 
     async def decode(entry: Entry) -> DecodedMessage:
+        if entry.epoch == EPOCH:
+            return await readings.decode_again(entry)
         receiver = inbound.get(entry.epoch)
         if receiver is None:
             return DecodedMessage(reason=("topic", "the settings no longer have the broker of the message"))

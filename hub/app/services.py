@@ -369,7 +369,7 @@ def _application(
     lines = LineWriter(readings, settings.influx_write.rules(), "influxdb", clock=devices.clock)
     return make_application(
         [
-            *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges)),
+            *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges, readings)),
             InfluxdbRoutes(authenticator, lines),
             ReadingRoutes(readings, devices.clock),
             ConnectionRoutes(

@@ -114,7 +114,7 @@ def refused_content(payload: bytes, message_format: Format) -> RefusedContent:
         ]
         return RefusedContent(False, examples, report.count, "\n".join(reason.raw for reason in report.reasons) or None)
     try:
-        message = msgspec.json.decode(payload, type=_BrokerMessage)
+        message = msgspec.json.decode(payload, type=_RefusedInput)
         raw = base64.b64decode(message.payload_base64).decode(errors="replace")
     except (msgspec.DecodeError, ValueError):
         return RefusedContent()
@@ -134,20 +134,19 @@ def _report_of(payload: bytes, message_format: Format) -> Refused | None:
     return message if isinstance(message, Refused) else None
 
 
-class _BrokerRefusal(msgspec.Struct):
-    """Refused value of a broker's message."""
+class _RefusedPart(msgspec.Struct):
+    """Refused value of a message."""
 
     metric: str = ""
     value: str = ""
     reason: str = ""
 
 
-class _BrokerMessage(msgspec.Struct):
-    """Message of a broker in quarantine."""
+class _RefusedInput(msgspec.Struct):
+    """Message of a broker, or frame of a client, in quarantine."""
 
-    topic: str
     payload_base64: str
-    refused: list[_BrokerRefusal] = []
+    refused: list[_RefusedPart] = []
 
 
 def _shown(value: Any) -> str:
@@ -276,10 +275,11 @@ _STORE_REMEDIATION = (
 
 
 _MESSAGE_REMEDIATION = (
-    "A bridge could not read this message, or not all of its values: those that it could read are stored. The reason "
-    "names the setting that changes the decision. Correct the settings of the subscription, or the type of the metric "
-    "(`hub metric retype`, which also retries), and see the result with `hub mqtt check`. Then retry: the message is "
-    "decoded again, and what can be read is stored. Delete the entry when you no longer need it."
+    "The hub could not read this message, or not all of its values: those that it could read are stored. The reason "
+    "names the setting that changes the decision. Correct the settings of the broker's subscription, and see the "
+    "result with `hub mqtt check`; or the parameters with which the client sends; or the type of the metric (`hub "
+    "metric retype`, which also retries). Then retry: the message is decoded again, and what can be read is stored. "
+    "Delete the entry when you no longer need it."
 )
 
 

@@ -23,7 +23,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
@@ -38,7 +38,7 @@ from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
-from hub.ingest.rejected_input import reason_of, rejected_content
+from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
     STORAGE_CODES,
@@ -48,7 +48,9 @@ from hub.ingest.row_writer import (
     batch_of,
     group_rows,
 )
-from hub.model.identity import Identity
+from hub.model.batch import Entry
+from hub.model.bridge import DecodedMessage
+from hub.model.identity import Identity, Role
 from hub.model.journal import JournalError, JournalFull, settle
 from wire.errors import Code, WireError
 from wire.limits import MAX_MESSAGE
@@ -70,6 +72,8 @@ metrics. At the bound the one that was not used for longest is dropped, and the 
 MAX_REFUSED = 100
 """Refused values that a result lists. The quarantine has the whole payload."""
 
+
+M = TypeVar("M")
 
 log = structlog.get_logger(__name__)
 
@@ -222,6 +226,40 @@ class ForeignReadings:
             if self._present[device] <= 0:
                 del self._present[device]
                 self._writer.source(device).disconnect(reason)
+
+    async def decode_again(self, entry: Entry) -> DecodedMessage:
+        """Decode a frame in quarantine by its own rules and the types of now, without the values that are stored.
+
+        The metrics of its values are declared. If the entry has only the beginning of the frame, or its values cannot
+        be distinguished from stored ones, its reason stays. Raises WireError while no metrics can be declared.
+        """
+        kept = read_quarantined(entry.payload)
+        payload = None if kept is None else kept.payload
+        if kept is None or payload is None or not kept.input:
+            return DecodedMessage(reason=entry.reason)
+        # With the rights of the credential that has sent it: a retry gives it no device of others.
+        sender = Identity("", Role.GATEWAY, kept.devices)
+        zone = ZoneInfo(kept.rules.zone or self._zone)
+        reader = InputReader(
+            sender, kept.rules, kept.input, zone=zone, device=kept.device, known_type=self._known_type,
+            bucket=kept.bucket,
+        )  # fmt: skip
+        frame = reader.source().read(payload, entry.received_ns)
+        rows = kept.unstored_rows(_pending_rows(frame, None))
+        if rows is None:
+            return DecodedMessage(reason=entry.reason)
+        batches = {device: group_rows(of_device) for device, of_device in rows.items()}
+        for device, grouped in batches.items():
+            error = await self._writer.declare(device, grouped, frame.details.get(device, NO_DESCRIPTION))
+            if error is not None:
+                return DecodedMessage(reason=(error.code.value, error.message))
+        accepted = [(device, batch_of(group)) for device, grouped in batches.items() for group in grouped]
+        refusals = [refusal for refusal in frame.refusals if kept.was_refused(refusal.device, refusal.metric)]
+        if not refusals:
+            return DecodedMessage(accepted)
+        code, sentence = reason_of(refusals)
+        rest = rejected_content(reader.origin, payload, refusals, is_partial=bool(accepted) or kept.partial)
+        return DecodedMessage(accepted, (code, sentence[:MAX_MESSAGE]), rest)
 
     async def run(self) -> None:
         """Store what arrives until cancelled."""
@@ -439,11 +477,17 @@ def _rows_of_block(waiting: _Waiting, block: LineBlock) -> list[PendingRow[_Wait
 def _rows_by_device(frames: Iterable[_Waiting]) -> dict[str, list[PendingRow[_Waiting]]]:
     rows: dict[str, list[PendingRow[_Waiting]]] = {}
     for waiting in frames:
-        received_ns = waiting.frame.received_ns
-        for row in waiting.frame.rows:
-            has_time = row.time_ns is not None
-            time_ns = row.time_ns if row.time_ns is not None else received_ns
-            rows.setdefault(row.device, []).append(
-                PendingRow(waiting, time_ns, row.values, has_time, row.historical, False)
-            )
+        for device, of_frame in _pending_rows(waiting.frame, waiting).items():
+            rows.setdefault(device, []).extend(of_frame)
+    return rows
+
+
+def _pending_rows(frame: InputFrame, message: M) -> dict[str, list[PendingRow[M]]]:
+    """Return the rows of a frame by device. Those without a time have that of the arrival."""
+    rows: dict[str, list[PendingRow[M]]] = {}
+    for row in frame.rows:
+        has_time = row.time_ns is not None
+        time_ns = row.time_ns if row.time_ns is not None else frame.received_ns
+        pending = PendingRow(message, time_ns, row.values, has_time, row.historical, False)
+        rows.setdefault(row.device, []).append(pending)
     return rows

@@ -85,9 +85,9 @@ class InputReader:
             max_content_bytes=MAX_CONTENT_BYTES,
         )
         self.interpreter: Interpreter = self._messages.interpreter
-        self.origin: dict[str, object] = {"input": name, "rules": msgspec.to_builtins(rules)}
-        if self._device or bucket:
-            self.origin["device"] = self._device or bucket
+        origin = {"input": name, "device": self._device, "bucket": bucket, "devices": identity.pattern}
+        self.origin: dict[str, object] = {"rules": msgspec.to_builtins(rules)}
+        self.origin |= {key: text for key, text in origin.items() if text}
         self._source = FrameSource(self, self._messages.source(Origin()))
         # Descriptions that came with frames which were not stored: the next frame declares them.
         self._undeclared: dict[str, DeviceDescription] = {}

@@ -95,7 +95,7 @@ class RowWriter(Generic[M]):
         return source
 
     async def declare(
-        self, device: str, batches: Sequence[Sequence[PendingRow[M]]], details: DeviceDescription = NO_DESCRIPTION
+        self, device: str, batches: Sequence[Sequence[PendingRow[Any]]], details: DeviceDescription = NO_DESCRIPTION
     ) -> WireError | None:
         """Register a device with the metrics of its batches. Return why some cannot be; raise a WireError of the
         storage."""
@@ -245,5 +245,5 @@ def _is_news(known: Series | WireError | None, metric: Metric) -> bool:
     return widens(known.type, metric.type) or (metric.unit not in ("", known.unit) and metric.type == known.type)
 
 
-def _has_float(rows: Sequence[PendingRow[M]], name: str) -> bool:
+def _has_float(rows: Sequence[PendingRow[Any]], name: str) -> bool:
     return any(type(row.values[name]) is float for row in rows)

@@ -7,8 +7,8 @@ The messages are acknowledged, in the order of their arrival, when their own com
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +20,7 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
+from hub.ingest.rejected_input import QuarantinedInput, read_quarantined
 from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
@@ -36,7 +37,6 @@ from hub.mqtt.message import (
     TopicDecoder,
     Undecodable,
 )
-from hub.mqtt.quarantined_message import RefusedMessage, read_quarantined
 from hub.mqtt.recent_readings import RecentReadings, Values
 from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import WireError
@@ -251,18 +251,17 @@ class Inbound:
         be distinguished from stored ones, its reason stays. Raises WireError while no metrics can be declared.
         """
         kept = read_quarantined(entry.payload)
-        message = None if kept is None else kept.message(entry.received_ns)
-        if kept is None or message is None or not self._is_repeatable(kept.topic):
+        payload = None if kept is None else kept.payload
+        if kept is None or payload is None or not self._is_repeatable(kept.topic):
             return DecodedMessage(reason=entry.reason)
+        message = Message(kept.topic, payload, received_ns=entry.received_ns)
         pending = PendingMessages()
         self._decode(pending, message)
         pending.presence.clear()
-        pending.rows = {
-            device: found for device, rows in pending.rows.items() if (found := [*_refused_before(kept, device, rows)])
-        }
-        counts = Counter((device, name) for device, rows in pending.rows.items() for row in rows for name in row.values)
-        if kept.is_ambiguous(counts):
+        rows = kept.unstored_rows(pending.rows)
+        if rows is None:
             return DecodedMessage(reason=entry.reason)
+        pending.rows = rows
         batches = {device: group_rows(rows) for device, rows in pending.rows.items()}
         for error in (await self._declare(pending, batches)).values():
             return DecodedMessage(reason=(error.code.value, error.message))
@@ -429,16 +428,8 @@ class Inbound:
         source.quarantine(rejected.content(), (rejected.code, rejected.sentence), readings)
 
 
-def _refused_before(kept: RefusedMessage, device: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows of a device with the values that are in quarantine, as history."""
-    for row in rows:
-        values = {name: value for name, value in row.values.items() if kept.was_refused(device, name)}
-        if values:
-            yield row._replace(values=values, historical=True)
-
-
 def _rest_of(
-    kept: RefusedMessage, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
+    kept: QuarantinedInput, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
 ) -> RejectedMessage | None:
     """Return the part of a message that is still refused, None if there is none."""
     for whole in rejected:

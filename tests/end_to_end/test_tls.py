@@ -245,7 +245,7 @@ async def test_devices_need_a_certificate_and_others_do_not(authority: Authority
         async with httpx.AsyncClient(base_url=hub.url, verify=_trusting(authority)) as browser:
             assert (await browser.get("/")).status_code in (200, 503)  # 503: the page is not built
             assert (await browser.get("/api/v1/flow")).status_code == 401
-            for path in ("/api/v1/readings", "/api/v2/write"):  # readings need one, whoever sends them
+            for path in ("/api/v1/readings", "/api/v2/write"):  # readings need one, by any way
                 assert (await browser.post(path, content=b"{}")).status_code == 403
             metrics = (await browser.get("/metrics")).text
             assert (await browser.get("/health")).status_code == 200

@@ -314,3 +314,31 @@ async def test_a_defect_costs_the_frames_that_met_it(tmp_path: Path, monkeypatch
             with pytest.raises(WireError, match="its log says where"):
                 await b.store(b'{"n": 1}')
         assert (await b.store(b'{"n": 2}')).readings == 1
+
+
+async def test_a_frame_in_quarantine_is_decoded_again_by_its_own_rules(tmp_path: Path) -> None:
+    """The values that are stored are left out, and the others accepted as far as the types of now allow."""
+    async with bench(tmp_path) as b:
+        rules = Rules(format="csv", delimiter=";", units={"t": "bar"})
+        await b.store(b"t;h\n1;1\n", rules=rules)
+        await b.store(b"t;h;u\nwarm;cold;3\n", rules=rules)
+        [entry] = b.quarantined
+        again = await b.readings.decode_again(entry)
+        assert ([*again.batches], again.reason is None) == ([], False)
+        b.hub.devices.replace_series(Series(9, "pump", "t", "string"))
+        again = await b.readings.decode_again(entry)
+        [(device, data)] = again.batches
+        assert (device, data.values, data.time, data.historical) == ("pump", {"t": ["warm"]}, [7], True)
+        rest = json.loads(again.rest)
+        assert (rest["partial"], [refused["metric"] for refused in rest["refused"]]) == (True, ["h"])
+        assert again.reason is not None
+        assert again.reason[0] == "type"
+
+
+async def test_a_retry_gives_a_credential_no_device_of_others(tmp_path: Path) -> None:
+    """A row that was denied stays in quarantine."""
+    async with bench(tmp_path) as b:
+        assert (await b.store(b'[{"device": "p1", "n": 1}, {"device": "q1", "n": 2}]', GATEWAY)).readings == 1
+        [entry] = b.quarantined
+        again = await b.readings.decode_again(entry)
+        assert ([*again.batches], again.reason) == ([], entry.reason)
