@@ -23,13 +23,10 @@ def quarantined(*refusals: RefusedInput, is_partial: bool = True) -> Quarantined
     return found
 
 
-def unstored(
-    found: QuarantinedInput, *values: dict[str, float], device: str = "boiler"
-) -> list[dict[str, float]] | None:
-    """Return the values that are not stored in rows of one device; None if they are ambiguous."""
-    rows = {device: [PendingRow("", 7, {**row}, True, False, False) for row in values]}
-    kept = found.unstored_rows(rows)
-    return None if kept is None else [{**row.values} for row in kept.get(device, []) if row.historical]  # type: ignore[misc]
+def unstored(found: QuarantinedInput, *values: dict[str, Any]) -> list[Any] | None:
+    """Return the values that are not stored in rows of the device; None if they are ambiguous."""
+    kept = found.unstored_rows({"boiler": [PendingRow("", 7, row, True, False, False) for row in values]})
+    return None if kept is None else [row.values for row in kept.get("boiler", []) if row.historical]
 
 
 def test_only_refused_values_are_not_stored() -> None:
