@@ -7,13 +7,12 @@ import os
 import re
 import shlex
 import socket
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -22,17 +21,15 @@ from agent_client.option_group import with_option_groups
 from agent_client.rule_options import RuleOptions, options_text
 from agent_client.trial import InputUnreadable, try_file
 from device_agent.catalogue import corrected
-from device_agent.errors import AgentError, SpoolError
+from device_agent.errors import FAILED, MISUSE, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
 from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports
 from device_agent.settings import (
     OPTIONS_OVER_FILE,
-    AgentSettings,
     SettingsError,
     default_spool,
     device_id_of,
     load_settings,
-    with_options,
 )
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ReplaySource
@@ -42,8 +39,6 @@ from device_agent.spool.status import earlier_metrics, read_status
 from device_agent.spool.verify import verify_spool
 from device_agent.status_file import read_agent_status, status_text
 from device_agent.uplink_options import (
-    FAILED,
-    MISUSE,
     Device,
     Spool,
     UplinkOptions,
@@ -57,9 +52,6 @@ from device_agent.uplink_options import (
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.text import escaped, plural
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="device-agent",
@@ -301,7 +293,12 @@ def status(
     if config is None:
         paths = [spool or default_spool(device or device_id_of(socket.gethostname()))]
     else:
-        settings = _load(partial(load_settings, config))
+        try:
+            settings = load_settings(config)
+        except SettingsError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"device-agent: {escaped(line)}", err=True)
+            raise typer.Exit(MISUSE) from None
         paths = [settings.spool_of(name) for name in settings.devices if device in ("", name)]
     texts, facts = [], []
     for path in paths:
@@ -375,32 +372,14 @@ def main() -> None:
 
 
 def _run_service(context: typer.Context, config: Path) -> None:
-    """Run the agents of a file. Exits with 2 when the settings are wrong, and with 1 when an agent fails."""
-    from device_agent.program import run_until_stopped, set_up_log
-    from device_agent.service import run_service
+    """Run the agents of a file. The program is replaced by one that has not loaded the command line, 10 MB less."""
+    arguments = [str(config), json.dumps({name: str(value) for name, value in _given_options(context).items()})]
+    if os.name == "posix":
+        warnings = [f"-W{option}" for option in sys.warnoptions]
+        os.execv(sys.executable, [sys.executable, *warnings, "-m", "device_agent.service", *arguments])
+    from device_agent.service import main
 
-    given = _given_options(context)
-
-    def load() -> AgentSettings:
-        return with_options(load_settings(config), given)
-
-    settings = _load(load)
-    log = set_up_log(settings.log_level)
-    try:
-        run_until_stopped(run_service(settings, load, log=log))
-    except (AgentError, OSError) as error:
-        fail(str(error))
-
-
-def _load(load: Callable[[], AgentSettings]) -> AgentSettings:
-    """Return the settings; exit with 2 after a line for each problem."""
-    try:
-        return load()
-    except SettingsError as error:
-        *first, last = str(error).splitlines()
-        for line in first:
-            typer.echo(f"device-agent: {escaped(line)}", err=True)
-        fail(last, MISUSE)
+    main(arguments)
 
 
 def _given_options(context: typer.Context) -> dict[str, Any]:

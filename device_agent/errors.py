@@ -1,8 +1,12 @@
-"""Errors of an agent. Errors of other libraries are translated where they occur."""
+"""Errors of an agent, and the exit codes of its commands. Errors of other libraries are translated where they occur."""
 
 from __future__ import annotations
 
 from wire.errors import Code
+
+FAILED = 1
+MISUSE = 2
+"""Exit codes: the work failed; options or settings are wrong."""
 
 
 class AgentError(Exception):

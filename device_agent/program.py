@@ -1,19 +1,17 @@
-"""An agent with its sources as a program: its log, its status line, and how it ends."""
+"""An agent with its sources as a program: its status line, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
-import structlog
 
 from device_agent.agent import Agent
 from device_agent.control import control_channel
@@ -21,9 +19,8 @@ from device_agent.errors import AgentError
 from device_agent.refusals import REPORT_SECONDS
 from device_agent.source_delivery import Deliver, SourceDelivery
 from device_agent.sources import Source
-from device_agent.sources.lines import InputCounts
 from device_agent.status_file import StatusFile, read_agent_status
-from wire.text import escape_log_event, plural
+from wire.text import plural
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -33,45 +30,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-def set_up_log(level: str) -> logging.StreamHandler[TextIO]:
-    """Log to stderr, as console lines on a terminal and as JSON elsewhere; return the only handler.
-
-    structlog formats what the library logs through standard logging. NO_COLOR is respected.
-    """
-    console = sys.stderr.isatty()
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(InputCounts.__struct_fields__),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
-    ]
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors="NO_COLOR" not in os.environ, exception_formatter=structlog.dev.plain_traceback
-        )
-        if console
-        else structlog.processors.JSONRenderer()
-    )
-    handler: logging.StreamHandler[TextIO] = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                escape_log_event,
-                renderer,
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("websockets.client", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return handler
 
 
 def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:

@@ -1,27 +1,38 @@
-"""The agent as a service: the sources of agent.toml, one agent for each device, supervised and reloaded."""
+"""The agent as a service: the sources of agent.toml, one agent for each device, supervised and reloaded.
+
+`device-agent run --config FILE` replaces itself by `python -m device_agent.service FILE OPTIONS`, which imports no
+command line: a service idles in less than 40 MB.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from agent_client.endpoint import TokenFile, TokenFileError
 from agent_client.tls import ClientTls, TlsFileError, client_tls
 from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
-from device_agent.errors import AgentError
-from device_agent.program import RunningSource, run_sources, status_line
-from device_agent.settings import AgentSettings, SettingsError, TlsSettings
+from device_agent.errors import FAILED, MISUSE, AgentError
+from device_agent.log import set_up_log
+from device_agent.program import RunningSource, run_sources, run_until_stopped, status_line
+from device_agent.settings import AgentSettings, SettingsError, TlsSettings, load_settings, with_options
 from device_agent.source_delivery import SourceDelivery
 from device_agent.sources.settings import SourceSettings
 from device_agent.spool import SqliteSpool
 from device_agent.spool.status import earlier_metrics
 from device_agent.supervision import Supervisor
-from wire.text import plural
+from wire.text import escaped, plural
 
 TOKEN_VARIABLE = "HUB_TOKEN"
 CREDENTIAL = "token"
@@ -122,6 +133,7 @@ class AgentService:
         def count() -> None:
             self._opened += 1
             if self._opened == len(self.devices):
+                _release_memory()
                 on_ready()
 
         tasks = [asyncio.create_task(self._run_device(device, count)) for device in self.devices]
@@ -215,3 +227,41 @@ async def _replaced(
             for line in str(error).splitlines():
                 _log.error("settings not reloaded: %s", line)
         supervisor.ready()
+
+
+def _release_memory() -> None:
+    """Return to the system what the start has used and does not need any more: 3 MB with glibc."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # other libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a service by the path of its settings and the options that win over them, as a JSON object.
+
+    Exits with 2 when the settings are wrong, and with 1 when an agent fails.
+    """
+    file, given = Path(arguments[0]), json.loads(arguments[1])
+
+    def load() -> AgentSettings:
+        return with_options(load_settings(file), given)
+
+    try:
+        settings = load()
+    except SettingsError as error:
+        _exit(str(error), MISUSE)
+    log = set_up_log(settings.log_level)
+    try:
+        run_until_stopped(run_service(settings, load, log=log))
+    except (AgentError, OSError) as error:
+        _exit(str(error), FAILED)
+
+
+def _exit(text: str, status: int) -> NoReturn:
+    for line in text.splitlines():
+        print(f"device-agent: {escaped(line)}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

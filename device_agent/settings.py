@@ -46,6 +46,8 @@ NO_RULES = frozenset({"device"})
 
 _TLS_OPTIONS = {"ca": "ca", "client_certificate": "certificate", "client_key": "key"}
 
+_PATH_OPTIONS = frozenset({"token_file", *_TLS_OPTIONS})
+
 OPTIONS_OVER_FILE = frozenset({"hub", "device", "token_file", "wire_format", "proxy", "log_level", *_TLS_OPTIONS})
 """Options of `device-agent run` that win over the file."""
 
@@ -319,11 +321,11 @@ def _inner_path(place: str) -> Iterator[str | int]:
         yield name or int(index)
 
 
-def with_options(settings: AgentSettings, given: Mapping[str, Any]) -> AgentSettings:
+def with_options(settings: AgentSettings, given: Mapping[str, str]) -> AgentSettings:
     """Return the settings with options of the command line, named as in OPTIONS_OVER_FILE, which win."""
-    tls = {name: given[option] for option, name in _TLS_OPTIONS.items() if option in given}
-    own = {name: value for name, value in given.items() if name not in _TLS_OPTIONS}
-    return replace(settings, tls=replace(settings.tls, **tls), **own)
+    values = {name: Path(value) if name in _PATH_OPTIONS else value for name, value in given.items()}
+    tls = {name: values.pop(option) for option, name in _TLS_OPTIONS.items() if option in given}
+    return replace(settings, tls=replace(settings.tls, **tls), **values)
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -24,7 +24,8 @@ from agent_client.tls import (
 )
 from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
-from device_agent.errors import AgentError
+from device_agent.errors import FAILED, MISUSE, AgentError
+from device_agent.log import set_up_log
 from device_agent.settings import DEFAULT_HUB, MIN_SPOOL_BYTES, default_spool, device_id_of
 from device_agent.sources import Source
 from device_agent.sources.lines import ForeignInput
@@ -38,9 +39,6 @@ from wire.text import escaped
 
 if TYPE_CHECKING:
     from device_agent.source_delivery import Deliver
-
-FAILED = 1
-MISUSE = 2
 
 Device = Annotated[str, typer.Option(help="Device id. Default: made from the name of this computer.")]
 Spool = Annotated[Path | None, typer.Option(help="File that keeps readings until the hub has them.")]
@@ -100,8 +98,7 @@ def stream(
 
     Exits with 1 when it fails.
     """
-    # structlog and rich take a third of the start time; `--help` and `status` need neither.
-    from device_agent.program import run_source, run_until_stopped, set_up_log
+    from device_agent.program import run_source, run_until_stopped
 
     log = set_up_log(uplink.log_level)
 

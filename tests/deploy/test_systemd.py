@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from device_agent.agent import DRAIN_SECONDS
+from device_agent.errors import MISUSE
 from device_agent.service import CREDENTIAL
-from device_agent.uplink_options import MISUSE
 from hub.app.run import CLOSING_S, DRAIN_S
 from hub.cli.application import app
 from tests.deploy.compose import ROOT

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -34,22 +31,3 @@ async def test_a_run_after_a_kill_says_what_is_not_counted(tmp_path: Path, caplo
             await run_source(agent, source, agent.send, spool=spool, is_finite=True, log=logging.NullHandler())
             assert bool([r for r in agent_records(caplog) if "was killed" in r.getMessage()]) == killed
             assert not status_path(spool).exists()
-
-
-def test_a_log_line_cannot_control_the_terminal() -> None:
-    """On a terminal, control characters in the text of a hub are printed as escapes."""
-    terminal, stderr = os.openpty()
-    script = """
-import logging
-from device_agent.program import set_up_log
-set_up_log("info")
-logging.getLogger("a").warning("%s; next attempt", chr(27) + "[2J" + chr(0x9b))
-"""
-    try:
-        subprocess.run([sys.executable, "-c", script], stderr=stderr, env={**os.environ, "NO_COLOR": "1"}, check=True)
-        line = os.read(terminal, 4096).decode().rstrip("\r\n")
-    finally:
-        os.close(stderr)
-        os.close(terminal)
-    assert r"\x1b[2J\x9b; next attempt" in line
-    assert line.isprintable()

@@ -210,7 +210,7 @@ def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     """The options of TLS replace single settings of the table."""
-    settings = with_options(load(tmp_path, WHOLE), {"hub": "http://other", "ca": Path("other.pem")})
+    settings = with_options(load(tmp_path, WHOLE), {"hub": "http://other", "ca": "other.pem"})
     assert (settings.hub, settings.tls.ca, settings.tls.key) == (
         "http://other", Path("other.pem"), tmp_path / "agent.key",
     )  # fmt: skip
