@@ -15,6 +15,7 @@ from bench.formats import FORMAT_ROWS, FormatRow
 from bench.frames import Frames, Shape
 from bench.history import HistoryRow, InfluxdbHistoryRow
 from bench.hub_process import HubProcess, running_hub, slow_disk
+from bench.line_protocol import LINE_PROTOCOL, LineProtocol
 from bench.measure import Run, measure
 from bench.mqtt import MQTT_ROWS, MqttIn, MqttOut
 from bench.stores import STORE_ROWS, StoreRow, Where, influxdb_bucket
@@ -178,7 +179,18 @@ class Idle(NamedTuple):
         return Outcome([at_most(self.name, value, "KB", IDLE_MUST_KB)], [f"{connections} connections"])
 
 
-Row = Throughput | Latency | Idle | HistoryRow | StoreRow | InfluxdbHistoryRow | MqttIn | MqttOut | FormatRow
+Row = (
+    Throughput
+    | Latency
+    | Idle
+    | HistoryRow
+    | StoreRow
+    | InfluxdbHistoryRow
+    | MqttIn
+    | MqttOut
+    | FormatRow
+    | LineProtocol
+)
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
@@ -220,6 +232,7 @@ ROWS: tuple[Row, ...] = (
     ),
     InfluxdbHistoryRow("history-influxdb", "InfluxDB's history", 10_000_000),
     *MQTT_ROWS,
+    LINE_PROTOCOL,
     *FORMAT_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )

@@ -79,10 +79,13 @@ TELEGRAF = Source(
     "telegraf",
     "github.com/influxdata/telegraf/cmd/telegraf",
     "1.37.2",
-    tags=("custom", "inputs.mqtt_consumer", "outputs.influxdb_v2", "parsers.json"),
+    tags=(
+        "custom", "inputs.mqtt_consumer", "inputs.tail", "outputs.influxdb", "outputs.influxdb_v2",
+        "outputs.websocket", "parsers.influx", "parsers.json", "serializers.influx",
+    ),  # fmt: skip
     whole=True,
 )
-"""Telegraf with the few plugins that a comparison needs; with all of them the build takes many times as long."""
+"""Telegraf with the few plugins that tests and a comparison need; with all of them the build takes many times as long."""
 
 
 def built_path(source: Source) -> Path:
