@@ -13,7 +13,18 @@ import hypothesis
 import pytest
 
 from tests.services import Service, find_service, service_table
-from tests.services.found import CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, MOSQUITTO, NGINX
+from tests.services.found import (
+    CADDY,
+    CHROMIUM,
+    COMPOSE,
+    HAPROXY,
+    INFLUXDB1,
+    INFLUXDB2,
+    INFLUXDB_CLIENT_GO,
+    MOSQUITTO,
+    NGINX,
+    TELEGRAF,
+)
 from tests.services.influxdb import Influxdb1, Influxdb2, InfluxdbServer
 from tests.skips import is_forbidden, skips_are_forbidden
 
@@ -67,6 +78,18 @@ def influxdb2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxdbServ
 def compose_program() -> Path:
     """Return the path of the program that reads Compose files; skip the test with the reason when there is none."""
     return _program(COMPOSE)
+
+
+@pytest.fixture(scope="session")
+def telegraf_program() -> Path:
+    """Return the path of Telegraf; skip the test with the reason when there is none."""
+    return _program(TELEGRAF)
+
+
+@pytest.fixture(scope="session")
+def go_writer_program() -> Path:
+    """Return the path of the writer with InfluxDB's Go client; skip the test with the reason when there is none."""
+    return _program(INFLUXDB_CLIENT_GO)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Command `python -m tests.services`: builds the servers that are missing and prints what is available.
 
-The arguments name programs that no test needs, which are built as well. The exit code is 1 when something is missing
-and CI=true forbids skipped tests.
+The exit code is 1 when something is missing and CI=true forbids skipped tests.
 """
 
 from __future__ import annotations
@@ -11,18 +10,13 @@ import sys
 import time
 
 from tests.services.built import BuildError, build, built_path
-from tests.services.found import OTHERS, SERVICES, find_service, service_table
+from tests.services.found import SERVICES, find_service, service_table
 from tests.skips import skips_are_forbidden
 
 
 def main() -> int:
     reasons = {}
-    asked = sys.argv[1:]
-    if unknown := set(asked) - {service.name for service in OTHERS}:
-        print(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(service.name for service in OTHERS)}")
-        return 2
-    services = (*SERVICES, *(service for service in OTHERS if service.name in asked))
-    for service in services:
+    for service in SERVICES:
         source = service.source
         if source is None or service.variable in os.environ or find_service(service).path is not None:
             continue
@@ -35,8 +29,8 @@ def main() -> int:
         else:
             print(f"built {service.name} {source.version} in {time.monotonic() - begun:.0f} s", flush=True)
     find_service.cache_clear()
-    print("services:", *service_table(reasons, services), sep="\n")
-    missing = any(find_service(service).path is None for service in services)
+    print("services:", *service_table(reasons), sep="\n")
+    missing = any(find_service(service).path is None for service in SERVICES)
     return 1 if missing and skips_are_forbidden() else 0
 
 

@@ -75,13 +75,23 @@ INFLUXDB2 = Source(
 )
 COMPOSE = Source("compose", "telemetry-hub/tests/services/compose", "2.16.2")
 """A few lines around the library with which `docker compose` reads its files, in this version."""
+INFLUXDB_CLIENT_GO = Source("influxdb_client_go", "telemetry-hub/tests/services/influxdb_client_go", "2.14.0")
+"""A program that writes with the official Go client of InfluxDB, in this version."""
+
 TELEGRAF = Source(
     "telegraf",
     "github.com/influxdata/telegraf/cmd/telegraf",
     "1.37.2",
     tags=(
-        "custom", "inputs.mqtt_consumer", "inputs.tail", "outputs.influxdb", "outputs.influxdb_v2",
-        "outputs.websocket", "parsers.influx", "parsers.json", "serializers.influx",
+        "custom",
+        "inputs.mqtt_consumer",
+        "inputs.tail",
+        "outputs.influxdb",
+        "outputs.influxdb_v2",
+        "outputs.websocket",
+        "parsers.influx",
+        "parsers.json",
+        "serializers.influx",
     ),  # fmt: skip
     whole=True,
 )

@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from tests.services.built import COMPOSE as COMPOSE_SOURCE
 from tests.services.built import INFLUXDB1 as INFLUXDB1_SOURCE
 from tests.services.built import INFLUXDB2 as INFLUXDB2_SOURCE
+from tests.services.built import INFLUXDB_CLIENT_GO as INFLUXDB_CLIENT_GO_SOURCE
 from tests.services.built import TELEGRAF as TELEGRAF_SOURCE
 from tests.services.built import Source, built_path
 
@@ -84,6 +85,8 @@ def _packaged(name: str, *, package: str, ask_version: str, exit_code: int = 0) 
 COMPOSE = _built("compose", COMPOSE_SOURCE, "-help")
 INFLUXDB1 = _built("influxdb1", INFLUXDB1_SOURCE, "version")
 INFLUXDB2 = _built("influxdb2", INFLUXDB2_SOURCE, "version")
+INFLUXDB_CLIENT_GO = _built("influxdb_client_go", INFLUXDB_CLIENT_GO_SOURCE, "-help")
+TELEGRAF = _built("telegraf", TELEGRAF_SOURCE, "--version")
 
 MOSQUITTO = _packaged("mosquitto", package="mosquitto", ask_version="-h", exit_code=3)
 NGINX = _packaged("nginx", package="nginx-light", ask_version="-v")
@@ -97,18 +100,7 @@ CADDY = Service(
     ask_version="version",
 )
 
-SERVICES = (CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, MOSQUITTO, NGINX)
-
-TELEGRAF = Service(
-    name="telegraf",
-    commands=(),
-    variable="HUB_TEST_TELEGRAF",
-    advice="run `python -m tests.services telegraf`",
-    source=TELEGRAF_SOURCE,
-)
-
-OTHERS = (TELEGRAF,)
-"""Programs that no test needs; they are built when they are named."""
+SERVICES = (CADDY, CHROMIUM, COMPOSE, HAPROXY, INFLUXDB1, INFLUXDB2, INFLUXDB_CLIENT_GO, MOSQUITTO, NGINX, TELEGRAF)
 
 
 @functools.cache
@@ -136,13 +128,11 @@ def find_service(service: Service) -> FoundService:
     return FoundService(service, Path(path), version, "")
 
 
-def service_table(
-    reasons: Mapping[str, str] = MappingProxyType({}), services: Sequence[Service] = SERVICES
-) -> list[str]:
+def service_table(reasons: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Return one line per service: its name, version and path, or why it is missing; `reasons` by name override."""
-    width = max(len(service.name) for service in services)
+    width = max(len(service.name) for service in SERVICES)
     lines = []
-    for found in map(find_service, services):
+    for found in map(find_service, SERVICES):
         state = (
             f"{found.version}  ({found.path})"
             if found.path

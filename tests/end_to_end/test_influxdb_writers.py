@@ -1,0 +1,172 @@
+"""InfluxDB's real writers and a real hub: they work unchanged, and nothing that was answered with 204 is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write.point import Point
+from influxdb_client.client.write_api import ASYNCHRONOUS, SYNCHRONOUS
+
+from tests.conditions import result_of, until
+from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.influx_writers import START_NS, BatchingWriter, PythonWriter, running_telegraf, write_lines
+from tests.hub.storage.small_disk import SmallDisk
+
+DISK_BYTES = 256 << 20
+LEFT_BYTES = 1 << 16
+TELEGRAF_POINTS = 3_000
+SOCKET_POINTS = 500
+GO_POINTS = 2_000
+BATCHED_POINTS = 2_000
+PHASE_POINTS = 400
+"""Points that the synchronous writer writes between two failures."""
+
+
+async def stored(hub: Hub, device: str, metric: str) -> list[Any]:
+    """Return the values of a series in the store, in the order of their times."""
+    answer = await hub.get("/api/v1/history", device=device, metric=metric, points=0, **{"from": "0"})
+    return [value for series in answer["series"] for value in series["values"]]
+
+
+@pytest.mark.deadline(240)
+async def test_nothing_that_was_answered_is_lost(
+    telegraf_program: Path, go_writer_program: Path, tmp_path: Path
+) -> None:
+    """Telegraf by HTTP and WebSocket, influxdb-client for Python, synchronous and batching, and for Go write through two
+    kills of the hub and a full disk. The store has every point that was answered, and those that writers repeat."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    disk = SmallDisk(mount, DISK_BYTES)
+    write_lines(tmp_path, "http", TELEGRAF_POINTS)
+    write_lines(tmp_path, "socket", SOCKET_POINTS)
+    try:
+        async with running_hub(mount / "data", log=tmp_path / "hub.log") as hub:
+            token = await hub.token("gateway", "--devices", "*")
+            await hub.admin()
+            synchronous = PythonWriter(hub.url, token, "sync")
+            batching = BatchingWriter(hub.url, token, "batching")
+            go = await asyncio.create_subprocess_exec(
+                go_writer_program, hub.url, token, "go", str(GO_POINTS), "50", stdout=asyncio.subprocess.PIPE
+            )
+            async with running_telegraf(telegraf_program, tmp_path, hub.url, token):
+                with synchronous.running():
+                    for part in range(2):
+                        await asyncio.to_thread(batching.write, range(part * 1_000, (part + 1) * 1_000))
+                        answered = (part + 1) * PHASE_POINTS
+                        await until(partial(_has_answered, synchronous, answered))
+                        await hub.kill()
+                        await hub.start()
+                    with disk.filled(leaving_bytes=LEFT_BYTES):
+                        await until(lambda: 503 in synchronous.statuses)
+                    await until(partial(_has_answered, synchronous, synchronous.answered + PHASE_POINTS))
+                await asyncio.to_thread(batching.close)
+                out, _ = await go.communicate()
+                assert (go.returncode, out.decode().startswith(f"{GO_POINTS} points answered")) == (0, True)
+
+                async def telegraf_points() -> bool | None:
+                    found = {*await stored(hub, "telegraf-http", "http.number")}
+                    return len(found) == TELEGRAF_POINTS or None
+
+                await result_of(telegraf_points)
+            await hub.settled()
+            assert synchronous.statuses == {0, 204, 503}
+            assert batching.failures == []
+            for device, metric, points in (
+                ("sync", "sync", synchronous.answered),
+                ("batching", "batching", BATCHED_POINTS),
+                ("go", "m", GO_POINTS),
+                ("telegraf-http", "http", TELEGRAF_POINTS),
+            ):
+                assert {*await stored(hub, device, f"{metric}.number")} >= {*range(points)}, device
+                assert {*await stored(hub, device, f"{metric}.half")} >= {n / 2 for n in range(points)}, device
+    finally:
+        disk.unmount()
+
+
+def _has_answered(writer: PythonWriter, points: int) -> bool:
+    return writer.answered >= points
+
+
+HOME_ASSISTANT = {
+    "measurement": "°C",
+    "tags": {"domain": "sensor", "entity_id": "kitchen temperature"},
+    "time": START_NS,
+    "fields": {"value": 21.5, "device_class_str": "temperature", "friendly_name_str": "Kitchen, left"},
+}
+"""A point as Home Assistant passes it to its client."""
+
+PROXMOX = "".join(
+    f"{text} {START_NS}\n"
+    for text in (
+        'system,object=nodes,host=pve1 uptime=12345,name="pve1",kversion="Linux 6.8 (x)"',
+        "cpustat,object=nodes,host=pve1 avg1=0.15,cpu=0.0123,cpus=8,wait=0",
+        "blockstat,object=qemu,vmid=100,nodename=pve1,host=web\\ server,instance=scsi0 rd_bytes=12,wr_bytes=4567890123",
+        'system,object=storages,nodename=pve1,host=local,type=dir active=1,avail=123456789012,type="dir"',
+    )
+)
+"""Lines as Proxmox VE sends them."""
+
+
+async def test_other_writers_work_unchanged(tmp_path: Path) -> None:
+    """Requests as Home Assistant, with both versions of its client, Proxmox, curl and a Python program send them."""
+    async with running_hub(tmp_path / "data") as hub:
+        token = await hub.token("gateway", "--devices", "*")
+        await asyncio.to_thread(_home_assistant_2, hub.url, token)
+        async with httpx.AsyncClient(base_url=hub.url, timeout=30) as client:
+            # The client of version 1: an empty write is its test of the connection.
+            basic = base64.b64encode(f"homeassistant:{token}".encode()).decode()
+            headers = {
+                "Accept": "application/x-msgpack",
+                "Authorization": f"Basic {basic}",
+                "Content-Type": "application/octet-stream",
+            }
+            point = f"°C,domain=sensor,entity_id=hall value=19.0 {START_NS // 10**9}\n"
+            for body, query in (("\n", {"db": "ha1"}), (point, {"db": "ha1", "precision": "s"})):
+                answer = await client.post("/write", params=query, content=body.encode(), headers=headers)
+                assert (answer.status_code, answer.content) == (204, b"")
+            databases = await client.get("/query", params={"q": "SHOW DATABASES"}, headers=headers)
+            assert ["ha1"] in databases.json()["results"][0]["series"][0]["values"]
+            # Proxmox tests the connection with the token, and sends no precision and no type of its content.
+            headers = {"Authorization": f"Token {token}", "User-Agent": "libwww-perl/6.68"}
+            assert (await client.get("/health", headers=headers)).is_success
+            answer = await client.post("/api/v2/write?org=proxmox&bucket=proxmox", content=PROXMOX, headers=headers)
+            assert answer.is_success, answer.text
+        await hub.settled()
+        assert await stored(hub, "home", "°C.sensor.kitchen temperature.value") == [21.5]
+        assert await stored(hub, "home", "°C.sensor.kitchen temperature.friendly_name_str") == ["Kitchen, left"]
+        assert await stored(hub, "ha1", "°C.sensor.hall.value") == [19.0]
+        assert await stored(hub, "boiler-1", "water.temperature") == [71.5]
+        assert await stored(hub, "pve1", "cpustat.nodes.cpu") == [0.0123]
+        assert await stored(hub, "pve1", "system.nodes.kversion") == ["Linux 6.8 (x)"]
+        assert await stored(hub, "local", "system.pve1.storages.dir.avail") == [123456789012.0]
+        devices = [device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]]
+        (web,) = [device for device in devices if device.startswith("web_server-")]
+        assert await stored(hub, web, "blockstat.scsi0.pve1.qemu.100.wr_bytes") == [4567890123.0]
+
+
+def _home_assistant_2(url: str, token: str) -> None:
+    """Write as Home Assistant does with the client of version 2, and as a program that looks its bucket up."""
+    client: Any
+    with InfluxDBClient(url, token, org="any", timeout=10_000) as client:
+        assert client.ping()
+        assert client.version().startswith("v2.")
+        client.write_api(write_options=SYNCHRONOUS).write(bucket="home", record=b"")
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            api = client.write_api(write_options=ASYNCHRONOUS)
+        api.write(bucket="home", record=[HOME_ASSISTANT]).get()
+        bucket = client.buckets_api().find_bucket_by_name("plant")
+        assert bucket.name == "plant"
+        new_point: Any = Point
+        point = new_point("water").tag("device", "boiler-1").field("temperature", 71.5).time(START_NS)
+        client.write_api(write_options=SYNCHRONOUS).write(bucket=bucket.name, record=point)
