@@ -25,14 +25,14 @@ from hub.http.forwarded import ROOT
 from hub.http.influxdb import with_token
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
-from hub.http.plain_endpoint import PlainEndpoint
+from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
 from hub.http.routes.hub import HubRoutes
-from hub.http.routes.influxdb import WRITE_PATHS, InfluxdbRoutes
+from hub.http.routes.influxdb import INFLUXDB_INPUT, WRITE_PATHS, InfluxdbRoutes, line_input
 from hub.http.routes.metrics import MetricRoutes
 from hub.http.routes.operations import OperationsRoutes
 from hub.http.routes.quarantine import QuarantineRoutes
@@ -44,7 +44,7 @@ from hub.http.routes.trial import TrialRoutes
 from hub.http.status import HubIdentity, Status
 from hub.http.tls import PortTls
 from hub.http.trial import TrialRunner
-from hub.http.websocket import DEVICE_PATH, PLAIN_PATH
+from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import ForeignReadings
@@ -366,7 +366,7 @@ def _application(
     """Make the ASGI application: device and live endpoints, the API and the page."""
     devices = core.devices
     status = _status(core, identity, bridges, tls)
-    lines = LineWriter(readings, settings.influx_write.rules(), "influxdb", clock=devices.clock)
+    lines = LineWriter(readings, settings.influx_write.rules(), INFLUXDB_INPUT, clock=devices.clock)
     return make_application(
         [
             *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges, readings)),
@@ -374,13 +374,13 @@ def _application(
             ReadingRoutes(readings, devices.clock),
             ConnectionRoutes(
                 authenticator,
-                {DEVICE_PATH: Action.WRITE, PLAIN_PATH: Action.WRITE, LIVE_PATH: Action.READ},
+                dict.fromkeys((DEVICE_PATH, PLAIN_PATH, LINE_PATH), Action.WRITE) | {LIVE_PATH: Action.READ},
                 closing=lambda: connections.closing,
             ),
             OperationsRoutes(status, lambda: len(connections), authenticator.refusals.counts, tls),
         ],
         authenticator,
-        _endpoints(settings, core, readings, connections, authenticator, identity),
+        _endpoints(settings, core, readings, lines, connections, authenticator, identity),
         public_url=settings.public_url,
         requires_certificate=settings.tls.client_ca is not None,
     )
@@ -390,6 +390,7 @@ def _endpoints(
     settings: Settings,
     core: Core,
     readings: ForeignReadings,
+    lines: LineWriter,
     connections: Connections,
     authenticator: Authenticator,
     identity: HubIdentity,
@@ -406,7 +407,13 @@ def _endpoints(
             window=settings.ingest.window,
             refusals=authenticator.refusals,
         ),
-        PLAIN_PATH: PlainEndpoint(readings, connections, authenticator, devices.clock),
+        **{
+            path: PlainEndpoint(readings, connections, authenticator, devices.clock, open_input)
+            for path, open_input in (
+                (PLAIN_PATH, partial(plain_input, readings)),
+                (LINE_PATH, partial(line_input, lines, settings.influx_write.device)),
+            )
+        },
         LIVE_PATH: LiveEndpoint(
             core.live,
             HistorySource(journal, core.reader, core.store),

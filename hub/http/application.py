@@ -27,12 +27,12 @@ from hub.http.routes.readings import READINGS_PATH
 from hub.http.routing import methods_for, routes_of
 from hub.http.server import Router
 from hub.http.tls import check_client_certificate
-from hub.http.websocket import DEVICE_PATH, PLAIN_PATH
+from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from wire.model import device_id_problem
 
 LIVE_PATH = "/v1/live"
 
-WRITING_PATHS = frozenset({DEVICE_PATH, PLAIN_PATH, READINGS_PATH, *WRITE_PATHS})
+WRITING_PATHS = frozenset({DEVICE_PATH, PLAIN_PATH, LINE_PATH, READINGS_PATH, *WRITE_PATHS})
 """Paths through which readings arrive."""
 
 SMALL_BYTES = 1024

@@ -69,7 +69,7 @@ class InputQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _PAIRS = ("columns", "types", "units")
 _PLAIN = tuple(field for field in InputQuery.__struct_fields__ if field not in (*_PAIRS, "format"))
 
-Query = TypeVar("Query", bound=InputQuery)
+Query = TypeVar("Query", bound=Struct)
 
 CONTENT_FORMATS: dict[str, Format] = {
     "text/csv": "csv",

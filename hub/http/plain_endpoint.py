@@ -18,7 +18,7 @@ from msgspec import Meta
 from starlette.types import Receive, Scope, Send
 
 from formats.names import legal_device
-from formats.rules import Rules, RulesError
+from formats.rules import RulesError
 from hub.http.access import offered_subprotocols
 from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
@@ -29,6 +29,7 @@ from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame, is_temporary
 from hub.ingest.input_reader import FrameSource
+from hub.ingest.line_writer import LineSource
 from hub.model.identity import Action, Identity, Role
 from wire import limits
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
@@ -64,14 +65,40 @@ class PlainQuery(InputQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ack: Annotated[Literal["each", "none"], Meta(description="`none`: the client never reads.")] = "each"
 
 
+class PlainInput(NamedTuple):
+    """An input as the query of a handshake describes it.
+
+    `name` is shown in the fleet. `device` is the template of the rules, "" for none. `source` returns the reader of the
+    frames of a credential, with a device for records that name none.
+    """
+
+    name: str
+    device: str
+    has_answers: bool
+    source: Callable[[Identity, str], FrameSource | LineSource]
+
+
+def plain_input(readings: ForeignReadings, query_string: bytes) -> PlainInput:
+    """Return the input of /v1/plain. Raises RulesError."""
+    query = read_query(query_string, PlainQuery)
+    rules = query.rules()
+    return PlainInput(
+        PLAIN_INPUT,
+        rules.device,
+        query.ack == "each",
+        lambda identity, device: readings.reader(identity, rules, PLAIN_INPUT, device=device).source(),
+    )
+
+
 @dataclass(frozen=True)
 class PlainEndpoint:
-    """Serves plain clients at /v1/plain."""
+    """Serves plain clients at /v1/plain, and others whose frames `open_input` reads by the query of their handshake."""
 
     readings: ForeignReadings
     connections: Connections
     authenticator: Authenticator
     clock: Callable[[], int]
+    open_input: Callable[[bytes], PlainInput]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client, from the upgrade to the close."""
@@ -85,7 +112,7 @@ class PlainEndpoint:
             await upgrade_response(status, refused.message, refused.headers)(scope, receive, send)
             return
         direct: DirectWebSocket = scope["extensions"][EXTENSION]
-        connection = PlainConnection(self, scope, direct, send, opening.rules, has_answers=opening.query.ack == "each")
+        connection = PlainConnection(self, scope, direct, send, opening.input)
         self.connections.add(connection, scope, direct, opening.identity)
         why = "the hub stopped"
         try:
@@ -113,8 +140,7 @@ class PlainEndpoint:
                 status=HTTPStatus.BAD_REQUEST,
             )
         try:
-            query = read_query(scope["query_string"], PlainQuery)
-            rules = query.rules()
+            opened = self.open_input(scope["query_string"])
         except RulesError as error:
             raise RequestRefused(
                 RefusalCause.BAD_REQUEST, str(error), "correct the query", status=HTTPStatus.BAD_REQUEST
@@ -139,15 +165,14 @@ class PlainEndpoint:
                     "use a token of role device or gateway",
                     status=HTTPStatus.FORBIDDEN,
                 )
-        return _Opening(identity, query, rules, SUBPROTOCOL if offered else None)
+        return _Opening(identity, opened, SUBPROTOCOL if offered else None)
 
 
 class _Opening(NamedTuple):
-    """The head of a handshake: the owner of its token, None without one; its parameters; the subprotocol to answer."""
+    """The head of a handshake: the owner of its token, None without one; its input; the subprotocol to answer."""
 
     identity: Identity | None
-    query: PlainQuery
-    rules: Rules
+    input: PlainInput
     subprotocol: str | None
 
 
@@ -162,11 +187,10 @@ class PlainConnection:
     scope: Scope
     direct: DirectWebSocket
     transmit: Send
-    rules: Rules
-    has_answers: bool
-    presence: Presence = field(default_factory=lambda: Presence(PLAIN_INPUT))
+    input: PlainInput
+    presence: Presence = field(init=False)
     identity: Identity | None = None
-    source: FrameSource | None = None
+    source: FrameSource | LineSource | None = None
     is_first: bool = True
     ending: WireError | None = None
     # Frames without an answer yet, in their order.
@@ -176,6 +200,9 @@ class PlainConnection:
     sending: asyncio.Task[None] | None = None
     token_timer: asyncio.TimerHandle | None = None
     cut: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.presence = Presence(self.input.name)
 
     def begin(self, identity: Identity | None) -> None:
         """Begin with the owner of the token in the head of the handshake, or wait for the token."""
@@ -303,12 +330,12 @@ class PlainConnection:
         """Read frames from now on, with a device for records that name none. A device that is known is present."""
         identity = self.identity
         assert identity is not None
-        self.source = self.endpoint.readings.reader(identity, self.rules, PLAIN_INPUT, device=device).source()
-        device = self.rules.device or device or (identity.pattern if identity.role is Role.DEVICE else "")
+        self.source = self.input.source(identity, device)
+        device = self.input.device or device or (identity.pattern if identity.role is Role.DEVICE else "")
         if device and "{" not in device and identity.may_write(legal_device(device)):
             self.endpoint.readings.attach(self.source.reader, legal_device(device), self.presence)
 
-    def _store(self, source: FrameSource, payload: bytes) -> None:
+    def _store(self, source: FrameSource | LineSource, payload: bytes) -> None:
         frame = source.read(payload, self.endpoint.clock())
         done = self.endpoint.readings.submit(frame, self.presence)
         self.unanswered.append(done)
@@ -327,7 +354,7 @@ class PlainConnection:
         if self.sending is not None:
             return
         answers = self._ready()
-        is_sent = not (answers and self.has_answers) or self.direct.write_all(answers)
+        is_sent = not (answers and self.input.has_answers) or self.direct.write_all(answers)
         if not is_sent or (self.ending is not None and not self.unanswered):
             self.sending = asyncio.get_running_loop().create_task(self._send([] if is_sent else answers))
 
@@ -350,7 +377,7 @@ class PlainConnection:
         if error is None:
             return encode(answer_to(done.result()))
         assert isinstance(error, WireError)
-        if not self.has_answers and is_temporary(error):
+        if not self.input.has_answers and is_temporary(error):
             # The client does not read. The end of the connection is the only sign that it can get.
             self.end(error)
         return encode(NotStored(error.code.value, error.message))
@@ -361,7 +388,7 @@ class PlainConnection:
             while answers and self.direct.is_open:
                 for answer in answers:
                     await self.transmit({"type": "websocket.send", "text": answer.decode()})
-                answers = self._ready() if self.has_answers else []
+                answers = self._ready() if self.input.has_answers else []
             if self.ending is not None and not self.unanswered and self.direct.is_open:
                 await self._send_end(self.ending)
         except OSError:
@@ -371,7 +398,7 @@ class PlainConnection:
             self.sending = None
 
     async def _send_end(self, error: WireError) -> None:
-        if self.has_answers:
+        if self.input.has_answers:
             text = encode(NotStored(error.code.value, error.message)).decode()
             await self.transmit({"type": "websocket.send", "text": text})
         if self.direct.is_open:

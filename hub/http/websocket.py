@@ -37,8 +37,9 @@ EXTENSION = "telemetry.direct"
 
 DEVICE_PATH = "/v1/device"
 PLAIN_PATH = "/v1/plain"
+LINE_PATH = "/v1/line"
 
-UNCOMPRESSED = (DEVICE_PATH, PLAIN_PATH)
+UNCOMPRESSED = (DEVICE_PATH, PLAIN_PATH, LINE_PATH)
 """Paths whose messages are never compressed, whatever dashboards are offered. It would cost the hub more than all its
 other work with them, and one received frame could become a thousand times its size."""
 

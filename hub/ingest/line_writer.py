@@ -14,10 +14,11 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
+import structlog
 
-from formats.line_block import LineBlockReader
+from formats.line_block import LineBlock, LineBlockReader, LineBlocks
 from formats.line_protocol import LineProtocolReader
-from formats.record import RefusedInput, Row, TextFrame
+from formats.record import MAX_RAW_BYTES, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame
 from hub.ingest.input_reader import InputFrame, InputReader
@@ -45,6 +46,8 @@ MAX_REFUSED = 100
 """Refused values that a result lists."""
 
 
+log = structlog.get_logger(__name__)
+
 _TIME = re.compile(rb" (-?[0-9]{1,19})\s*\Z")
 
 
@@ -69,6 +72,50 @@ class WrittenLines(NamedTuple):
     readings: int = 0
     refused_count: int = 0
     refused: Sequence[RefusedReading] = ()
+
+
+class LineSource:
+    """Reader of the lines of one credential, which are in blocks or one by one."""
+
+    def __init__(self, reader: InputReader, block_reader: LineBlockReader, times: LineTimes) -> None:
+        self.reader = reader
+        self._block_reader = block_reader
+        self._times = times
+
+    def blocks(self, lines: Sequence[bytes], now_ns: int) -> LineBlocks:
+        """Return the blocks of some lines that the credential may write, and the places of the other lines."""
+        blocks, others = self._block_reader.read(lines, self._times.ns_per_count, now_ns)
+        allowed = [block for block in blocks if self.reader.identity.may_write(block.device)]
+        if len(allowed) < len(blocks):
+            # They are refused line by line, each with its reason.
+            others = sorted({*range(len(lines))}.difference(*(block.lines for block in allowed)))
+        return LineBlocks(allowed, others)
+
+    def one_by_one(self) -> LineProtocolReader:
+        """Return the reader of other lines of one request or frame: a quoted text may continue on the next line."""
+        return LineProtocolReader(self._times.unit, self.reader.rules.measurements, per_count=self._times.per_count)
+
+    def frame(
+        self, blocks: Sequence[LineBlock], rows: Sequence[Row], refusals: Sequence[RefusedInput], now_ns: int
+    ) -> InputFrame:
+        """Return the frame of what was read."""
+        return self.reader.frame(_refused_lines(refusals, self._times), rows, refusals, now_ns, blocks)
+
+    def read(self, payload: bytes, now_ns: int) -> InputFrame:
+        """Return the content of a frame of a WebSocket that arrives now."""
+        lines = payload.split(b"\n")
+        try:
+            blocks, others = self.blocks(lines, now_ns)
+            one_by_one = self.one_by_one()
+            frames = [TextFrame(place + 1, lines[place]) for place in others]
+            entries = [*one_by_one.feed(frames), *one_by_one.finish()]
+            rows, refusals = self.reader.interpreter.interpret(entries, now_ns)
+        except Exception:
+            # A defect of the hub costs this frame, and not the connection.
+            log.exception("lines could not be read")
+            reason = "the hub could not read the lines; its log contains the reason"
+            blocks, rows, refusals = [], [], [RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)]
+        return self.frame(blocks, rows, refusals, now_ns)
 
 
 class LineWriter:
@@ -125,25 +172,33 @@ class LineWriter:
             sorted(refused, key=lambda each: each.line)[:MAX_REFUSED],
         )
 
+    def source(
+        self,
+        identity: Identity,
+        *,
+        bucket: str = "",
+        device: str = "",
+        times: LineTimes = LineTimes(),  # noqa: B008 - immutable
+    ) -> LineSource:
+        """Return the reader of the lines of a credential. `device` is that of lines that name none."""
+        rules = msgspec.structs.replace(self._rules, time_format=times.unit)
+        reader = self._readings.reader(identity, rules, self._name, bucket, device=device)
+        block_reader = self._blocks.get(reader)
+        if block_reader is None:
+            block_reader = self._blocks[reader] = LineBlockReader(reader.interpreter)
+        return LineSource(reader, block_reader, times)
+
     async def _frames(
         self, identity: Identity, content: bytes, bucket: str, times: LineTimes
     ) -> AsyncIterator[InputFrame]:
         """Yield the frames of the pieces of some lines."""
-        rules = msgspec.structs.replace(self._rules, time_format=times.unit)
-        reader = self._readings.reader(identity, rules, self._name, bucket)
-        block_reader = self._blocks.get(reader)
-        if block_reader is None:
-            block_reader = self._blocks[reader] = LineBlockReader(reader.interpreter)
-        one_by_one = LineProtocolReader(times.unit, rules.measurements, per_count=times.per_count)
+        source = self.source(identity, bucket=bucket, times=times)
+        one_by_one = source.one_by_one()
         lines = content.split(b"\n")
         for start in range(0, len(lines), PIECE_LINES):
             piece = lines[start : start + PIECE_LINES]
             received_ns = self._clock()
-            blocks, others = block_reader.read(piece, times.ns_per_count, received_ns)
-            allowed = [block for block in blocks if identity.may_write(block.device)]
-            if len(allowed) < len(blocks):
-                # They are refused line by line, each with its reason.
-                others = sorted({*range(len(piece))}.difference(*(block.lines for block in allowed)))
+            blocks, others = source.blocks(piece, received_ns)
             is_last = start + PIECE_LINES >= len(lines)
             rows: list[Row] = []
             refusals: list[RefusedInput] = []
@@ -152,12 +207,12 @@ class LineWriter:
                 entries = [*one_by_one.feed(frames)]
                 if is_last and first + TURN_LINES >= len(others):
                     entries += one_by_one.finish()
-                found, refused = reader.interpreter.interpret(entries, received_ns)
+                found, refused = source.reader.interpreter.interpret(entries, received_ns)
                 rows += found
                 refusals += refused
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
-            yield reader.frame(_refused_lines(refusals, times), rows, refusals, received_ns, allowed)
+            yield source.frame(blocks, rows, refusals, received_ns)
 
 
 def _refused_lines(refusals: Sequence[RefusedInput], times: LineTimes) -> bytes:

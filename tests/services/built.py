@@ -92,10 +92,10 @@ TELEGRAF = Source(
         "parsers.influx",
         "parsers.json",
         "serializers.influx",
-    ),  # fmt: skip
+    ),
     whole=True,
 )
-"""Telegraf with the few plugins that tests and a comparison need; with all of them the build takes many times as long."""
+"""Telegraf with the few plugins that tests and a comparison need; with all of them the build takes far longer."""
 
 
 def built_path(source: Source) -> Path:

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Annotated, Literal
 from urllib.parse import parse_qs
 
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +21,7 @@ from formats.container import inflated
 from formats.record import FrameRefused, setting_text
 from hub.http.authenticator import Authenticator
 from hub.http.influxdb import (
+    MAX_NAME,
     KnownNames,
     RefusedLine,
     Version,
@@ -35,13 +38,18 @@ from hub.http.influxdb import (
     with_token,
     write_parameters,
 )
+from hub.http.input_query import read_query
 from hub.http.long_bodies import RETRY_AFTER
+from hub.http.plain_endpoint import PlainInput
 from hub.http.refusals import RequestRefused
 from hub.http.routing import Operation
 from hub.ingest.line_writer import LineTimes, LineWriter
 from hub.model.identity import Action, Identity
 from wire.errors import Code, WireError
 from wire.plain import RefusedReading
+
+INFLUXDB_INPUT = "influxdb"
+"""Name of the input: in the fleet, and in quarantine entries."""
 
 WRITE_PATHS = ("/api/v2/write", "/write")
 """Paths of requests with long bodies."""
@@ -170,6 +178,26 @@ class InfluxdbRoutes:
     async def _look_up(self, request: Request, answer: Callable[[], Response]) -> Response:
         await self._identify(request)
         return answer()
+
+
+class LineQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of /v1/line: the unit of the timestamps, the bucket, and whether each frame is answered."""
+
+    precision: Literal["ns", "us", "ms", "s"] = "ns"
+    bucket: Annotated[str, Meta(max_length=MAX_NAME)] = ""
+    ack: Literal["each", "none"] = "each"
+
+
+def line_input(lines: LineWriter, device: str, query_string: bytes) -> PlainInput:
+    """Return the input of /v1/line. `device` is the template of the rules. Raises RulesError."""
+    query = read_query(query_string, LineQuery)
+    times = LineTimes(query.precision)
+    return PlainInput(
+        INFLUXDB_INPUT,
+        device,
+        query.ack == "each",
+        lambda identity, named: lines.source(identity, bucket=query.bucket, device=named, times=times),
+    )
 
 
 async def _answer(version: Version, work: Awaitable[Response]) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +13,15 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from hub.app.services import HubServices
 from hub.http.influxdb import MAX_NAMES
 from hub.http.routes import influxdb as module
 from hub.model.batch import EntryKind
 from hub.model.identity import Role
-from tests.hub.http.opened_hub import new_token, opened_hub
+from tests.conditions import until
+from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub
 from tests.tasks import running_task
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -310,3 +313,29 @@ async def test_the_remembered_names_are_bounded(tmp_path: Path) -> None:
         assert len(names) == MAX_NAMES
         assert names[-1] == f"b{MAX_NAMES + 4}"
         assert (await hub.write(LINE, bucket="b" * 300)).status_code == 400
+
+
+async def test_lines_over_a_websocket(tmp_path: Path) -> None:
+    """Each frame of lines, text or binary, has one answer when it is durable, and its devices are present."""
+    async with influx(tmp_path / "hub") as hub, listening(hub.services) as url:
+        headers = {"Authorization": f"Token {hub.token}"}
+        async with connected(f"{url}/v1/line?precision=s&bucket=yard", headers=headers) as client:
+            for number in range(3):
+                text = f"cpu,host=pi usage={number}.5 {1_700_000_000 + number}\nair t=21 {1_700_000_000 + number}"
+                await client.send(text.encode() if number else text)
+                assert json.loads(await client.recv()) == {"ok": 2}
+            assert hub.services.devices.device("pi").session is not None
+            await client.send("cpu,host=pi usage=4.5\nno line")
+            answer = json.loads(await client.recv())
+            assert (answer["ok"], answer["refused"][0]["line"]) == (1, 2)
+        stored = await hub.stored()
+        assert [value for device, _, _, value in stored if device == "pi"] == [0.5, 1.5, 2.5, 4.5]
+        assert {(device, metric) for device, metric, *_ in stored} == {("pi", "cpu.usage"), ("yard", "air.t")}
+        assert stored[0][2] == 1_700_000_000 * 10**9
+        async with connected(f"{url}/v1/line?ack=none", headers=headers) as client:
+            await client.send(f"cpu,host=pi usage=9 {TIME_NS}")
+            await until(lambda: hub.services.devices.device("pi").durable.readings == 5)
+        with pytest.raises(InvalidStatus) as refused:
+            async with connected(f"{url}/v1/line?precision=weeks", headers=headers):
+                pass
+        assert refused.value.response.status_code == 400
