@@ -86,7 +86,8 @@ class RawWebSocket:
                     if opcode == PONG:
                         pongs.append(payload)
                     elif opcode == TEXT:
-                        error = json.loads(payload).get("code", error)
+                        message = json.loads(payload)
+                        error = message.get("code", message.get("error", error))
                     elif opcode == CLOSE:
                         close = int.from_bytes(payload[:2], "big") if payload else 1005
                         with contextlib.suppress(OSError):

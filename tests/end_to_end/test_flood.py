@@ -121,11 +121,11 @@ async def test_a_flood_does_not_delay_other_devices(hub: Hub, path: str, authent
 
 
 async def test_the_time_to_authenticate_ends_whatever_is_sent(hub: Hub) -> None:
-    """On both endpoints, for a client that sends a little all the time, while another client floods the hub."""
+    """On every endpoint, for a client that sends a little all the time, while another client floods the hub."""
     opening, connections = await prepared(hub, "/v1/device", authenticated=True)
     _, again = repeated("/v1/device", "messages")
     async with flooding(hub, opening, again, connections=connections):
-        ends = await asyncio.gather(*(trickle(hub, path) for path in PATHS))
+        ends = await asyncio.gather(*(trickle(hub, path) for path in (*PATHS, "/v1/plain")))
     for end, open_s in ends:
         assert (end.close, end.error) == (4401, "not_authenticated")
         assert limits.AUTHENTICATION_SECONDS - 1 < open_s < limits.AUTHENTICATION_SECONDS + 3

@@ -17,7 +17,7 @@ from tests.end_to_end.browser import open_browser, open_page
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.witness import MAX_PROCESSOR, check_not_delayed, churning, flooding
 
-ENDPOINTS = ("/v1/device", "/v1/live")
+ENDPOINTS = ("/v1/device", "/v1/live", "/v1/plain")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Frames that RFC 6455 forbids or allows, byte by byte, on both endpoints of a real hub: each ends as documented."""
+"""Frames that RFC 6455 forbids or allows, byte by byte, on every endpoint of a real hub: each ends as documented."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ from wire import limits
 DELIVERED = End(4400, "unexpected_message")
 """The hub has received the message as a whole: it is valid, but no session allows it before the authentication."""
 
+DELIVERED_BY = {"/v1/plain": End(4401, "not_authenticated")}
+"""The same on endpoints whose first message has the token."""
+
 INVALID, INVALID_TEXT, TOO_BIG = End(1002, None), End(1007, None), End(1009, None)
 
 TEMPLATES = {
     "/v1/device": '{"type":"gap","from":1,"to":2,"reason":"%s"}',
     "/v1/live": '{"type":"subscribe","id":1,"devices":["%s"],"metrics":["*"]}',
+    "/v1/plain": '{"temperature":21.5,"text":"%s"}',
 }
-LONGEST = {"/v1/device": limits.MAX_BATCH_BYTES, "/v1/live": limits.MAX_LIVE_MESSAGE_BYTES}
+LONGEST = {
+    "/v1/device": limits.MAX_BATCH_BYTES,
+    "/v1/live": limits.MAX_LIVE_MESSAGE_BYTES,
+    "/v1/plain": limits.MAX_BATCH_BYTES,
+}
 
 RESERVED_OPCODES = (0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF)
 """RFC 6455, 5.2."""
@@ -117,6 +125,7 @@ def length_cases(path: str) -> list[Case]:
         Case("length form", "2 bytes for a ping", frame(PING, b"x", length_bytes=2), INVALID),
         Case("length form", "2^63", frame(TEXT, length_bytes=8, length=1 << 63), INVALID),
         Case("length form", "2^64 - 1", frame(TEXT, length_bytes=8, length=(1 << 64) - 1), INVALID),
+        Case("too long", "2^62", frame(TEXT, length_bytes=8, length=1 << 62), TOO_BIG),
         Case("too long", "2^63 - 1", frame(TEXT, length_bytes=8, length=(1 << 63) - 1), TOO_BIG),
         Case("too long", "one byte", frame(BINARY, length_bytes=8, length=limit + 1), TOO_BIG),
         Case(
@@ -160,6 +169,12 @@ def fragment_cases(valid: bytes) -> list[Case]:
             "too many fragments",
             "all empty",
             frame(TEXT, fin=False) + frame(CONT, fin=False) * limits.MAX_FRAGMENTS,
+            End(1008, "too_many_frames"),
+        ),
+        Case(
+            "too many fragments",
+            "66,000, all empty",
+            frame(TEXT, fin=False) + frame(CONT, fin=False) * 66_000,
             End(1008, "too_many_frames"),
         ),
         Case(
@@ -209,13 +224,19 @@ def close_cases(valid: bytes) -> list[Case]:
 def cases_of(path: str) -> list[Case]:
     """Return all cases of an endpoint."""
     valid = message(path)
-    return [
+    cases = [
         *header_cases(valid),
         *control_cases(valid),
         *length_cases(path),
         *fragment_cases(valid),
         *text_cases(path),
         *close_cases(valid),
+    ]
+    delivered = DELIVERED_BY.get(path, DELIVERED)
+    is_delivered = (DELIVERED.close, DELIVERED.error)
+    return [
+        case._replace(end=delivered._replace(pongs=case.end.pongs)) if case.end[:2] == is_delivered else case
+        for case in cases
     ]
 
 
@@ -276,7 +297,7 @@ async def test_invalid_frames_are_counted_and_logged_once(hub: Hub) -> None:
 
 
 async def test_compressed_messages_are_bounded_after_decompression(hub: Hub) -> None:
-    """A message of 130 kB that becomes 134 MB is rejected, and costs the hub no memory. Agents cannot compress."""
+    """A message of 130 kB that becomes 134 MB is rejected, and costs the hub no memory. Devices cannot compress."""
     valid = deflated(message("/v1/live"))
     bomb = deflated(bytes(1 << 27))
     assert len(bomb) < limits.MAX_BATCH_BYTES
@@ -297,10 +318,11 @@ async def test_compressed_messages_are_bounded_after_decompression(hub: Hub) -> 
             socket.writer.write(sent)
             assert await socket.read_to_end() == end, name
     assert hub.memory_bytes() - before < 16 << 20
-    async with raw_websocket(hub.url, "/v1/device", extensions="permessage-deflate") as socket:
-        assert "permessage-deflate" not in socket.response
-        socket.writer.write(frame(TEXT, valid, rsv=4))
-        assert await socket.read_to_end() == INVALID
+    for path in ("/v1/device", "/v1/plain"):
+        async with raw_websocket(hub.url, path, extensions="permessage-deflate") as socket:
+            assert "permessage-deflate" not in socket.response
+            socket.writer.write(frame(TEXT, valid, rsv=4))
+            assert await socket.read_to_end() == INVALID
 
 
 def deflated(content: bytes) -> bytes:
