@@ -20,7 +20,14 @@ from websockets.exceptions import ConnectionClosed
 from agent_client.bounds import bounded_welcome
 from agent_client.reconnect import Ending
 from wire import device, limits
-from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, PARTIAL_SUBPROTOCOLS, STATUS_SUBPROTOCOLS, Format
+from wire.codec import (
+    AGENT_MESSAGES,
+    EVENT_SUBPROTOCOLS,
+    HUB_MESSAGES,
+    PARTIAL_SUBPROTOCOLS,
+    STATUS_SUBPROTOCOLS,
+    Format,
+)
 from wire.device_session import AgentDeviceSession, ClockOffset
 from wire.errors import Code, WireError
 from wire.frame_budget import ControlBudget
@@ -112,8 +119,11 @@ class ClientSession:
         self._format = format
         self._time_ns = time_ns
         self._hello = outbox.hello()
-        has_refused = connection.subprotocol in PARTIAL_SUBPROTOCOLS
-        self.state = AgentDeviceSession(next_seq=self._hello.next_seq, has_refused=has_refused)
+        self.state = AgentDeviceSession(
+            next_seq=self._hello.next_seq,
+            has_refused=connection.subprotocol in PARTIAL_SUBPROTOCOLS,
+            has_events=connection.subprotocol in EVENT_SUBPROTOCOLS,
+        )
         self._declared: dict[str, Metric] = {}
         self._revision = -1
         self._room = asyncio.Event()

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -27,6 +29,7 @@ from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
+from device_agent.source_state import shorten
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from device_agent.spool_writer import FLUSH_MS, Batching, CollectedRow, Collector, SpoolWriter
 from device_agent.uplink import Uplink
@@ -35,15 +38,20 @@ from wire import device as messages
 from wire.codec import Format
 from wire.device_session import ClockOffset
 from wire.errors import Code
-from wire.limits import MAX_BATCH_BYTES, MAX_SOURCES
+from wire.limits import MAX_BATCH_BYTES, MAX_EVENT_KIND, MAX_REASON, MAX_SOURCE_NAME, MAX_SOURCES
 from wire.model import DeviceId, Metric, MetricType, Value
 from wire.text import plural
+
+MAX_WAITING_EVENTS = 100
+"""Events that wait for the spool: more are only there while its disk is full, and then the oldest are dropped."""
 
 DRAIN_SECONDS = 5.0
 """Longest wait for acknowledgements on leaving an agent; the rest stays in a durable spool."""
 
 MAX_BATCHINGS = 16
 """Different bounds of batches: each has a task, and rows in memory."""
+
+EVENT_KIND = re.compile(f"[a-z][a-z ]{{0,{MAX_EVENT_KIND - 1}}}")
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +143,8 @@ class Agent:
         self._collectors: dict[Batching, Collector] = {}
         self._refused: dict[str, RefusalTally] = {}
         self._has_refused = asyncio.Event()
+        self._events: deque[messages.DeviceEvent] = deque(maxlen=MAX_WAITING_EVENTS)
+        self._has_events = asyncio.Event()
         self._open = False
         self._closing = asyncio.Event()
         self._failure: AgentError | None = None
@@ -151,7 +161,7 @@ class Agent:
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run, self._report_refused):
+        for work in (self._uplink.run, self._report_refused, self._report_events):
             self._start(work)
         self._open = True
         return self
@@ -319,8 +329,24 @@ class Agent:
         tally.add(refusals, self._surroundings.time_ns())
         self._has_refused.set()
 
+    def report_event(self, kind: str, detail: str = "", *, source: str = "", time_ns: int | None = None) -> None:
+        """Report something that happened to the device, such as a restart, at a time or now; charts show it.
+
+        `kind` are some words in small letters a to z, up to 64. The event is stored like a batch, soon. A hub of a
+        version before 1.3 of the protocol gets a gap with the text. Raises ReadingError for another kind.
+        """
+        if not EVENT_KIND.fullmatch(kind):
+            raise ReadingError(Code.BAD_MESSAGE, "", f"{kind!r} is no kind of an event: write words of a to z")
+        if len(self._events) == MAX_WAITING_EVENTS:
+            _log.error("the oldest event that waits for the spool is dropped: %s", self._events[0].kind)
+        time_ns = self._surroundings.time_ns() if time_ns is None else check_time(time_ns)
+        source = shorten(source, MAX_SOURCE_NAME) if source else ""
+        detail = shorten(detail, MAX_REASON) if detail else ""
+        self._events.append(messages.DeviceEvent(1, time_ns, kind, source, detail))
+        self._has_events.set()
+
     async def flush(self) -> None:
-        """Store the collected rows, and what was refused; durable when this returns. Raises SpoolError."""
+        """Store the collected rows, what was refused, and events; durable when this returns. Raises SpoolError."""
         self._check_open()
         await self._flush_collected()
         await self._store_reports()
@@ -371,8 +397,32 @@ class Agent:
             except SpoolError as error:
                 _log.debug("report of refused lines not stored, it is kept: %s", error)
 
+    async def _report_events(self) -> None:
+        """Store events when there are some. Raises SpoolFailed."""
+        while True:
+            await self._has_events.wait()
+            try:
+                await self._store_events()
+            except SpoolFailed:
+                raise
+            except SpoolError as error:
+                _log.debug("event not stored, it is kept: %s", error)
+                await asyncio.sleep(REPORT_SECONDS)
+
+    async def _store_events(self) -> None:
+        """Store the events that wait. Raises SpoolError; then nothing is lost."""
+        while self._events:
+            event = self._events.popleft()
+            try:
+                await self._writer.put_report(event)
+            except SpoolError:
+                self._events.appendleft(event)
+                raise
+        self._has_events.clear()
+
     async def _store_reports(self) -> None:
-        """Store what is refused and not reported. Raises SpoolError; then nothing is lost."""
+        """Store events, and what is refused and not reported. Raises SpoolError; then nothing is lost."""
+        await self._store_events()
         self._has_refused.clear()
         for source, tally in self._refused.items():
             if tally.is_empty:

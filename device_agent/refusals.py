@@ -1,7 +1,7 @@
 """Refused lines and values of a source, counted by reason until they are reported to the hub. Pure.
 
 A report has a number in the spool like a batch: it is durable, and the hub counts it once. A hub that does not know
-reports gets a gap with the reasons instead.
+reports gets a gap with the reasons instead. The same holds for an event of the device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from device_agent.source_state import shorten
 from formats.record import RefusedInput
 from wire import limits
 from wire.codec import Format
-from wire.device import Refused, SourceRefusal
+from wire.device import DeviceEvent, Refused, SourceRefusal
 
 REPORT_SECONDS = 5.0
 """Time between two reports. An agent that is killed loses the counts of this time at most."""
@@ -89,24 +89,25 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def encode_report(report: Refused, format: Format) -> EncodedBatch:
-    """Return a report as a row of the spool. It has no readings, which distinguishes it from a batch."""
+def encode_report(report: Refused | DeviceEvent, format: Format) -> EncodedBatch:
+    """Return a report or an event as a row of the spool. It has no readings, which distinguishes it from a batch."""
     encode = _ENCODE[format]
-    return EncodedBatch(format, False, 0, encode([report.from_time]), encode(report))
+    time_ns = report.time if isinstance(report, DeviceEvent) else report.from_time
+    return EncodedBatch(format, False, 0, encode([time_ns]), encode(report))
 
 
 def is_report(batch: EncodedBatch) -> bool:
-    """Return whether a row of the spool is a report."""
+    """Return whether a row of the spool is a report or an event."""
     return not batch.readings
 
 
 def report_frame(seq: int, batch: EncodedBatch, format: Format) -> bytes:
-    """Return the message of a report under this number. Raises msgspec.DecodeError."""
+    """Return the message of a report or an event under this number. Raises msgspec.DecodeError."""
     return _ENCODE[format](msgspec.structs.replace(decode_report(batch), seq=seq))
 
 
-def decode_report(batch: EncodedBatch) -> Refused:
-    """Return the report in a row of the spool. Raises msgspec.DecodeError."""
+def decode_report(batch: EncodedBatch) -> Refused | DeviceEvent:
+    """Return the report or the event in a row of the spool. Raises msgspec.DecodeError."""
     decode: Callable[..., Any] = msgspec.json.decode if batch.format == "json" else msgspec.msgpack.decode
-    report: Refused = decode(batch.values, type=Refused)
+    report: Refused | DeviceEvent = decode(batch.values, type=Refused | DeviceEvent)
     return report

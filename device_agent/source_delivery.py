@@ -17,6 +17,7 @@ import msgspec
 from device_agent.agent import Agent
 from device_agent.errors import ReadingError, SpoolError, SpoolFailed
 from device_agent.reporting import ExceptionFilter, ReportRule, TimedRow, matching_rule
+from device_agent.source_state import SourceEvent
 from device_agent.sources import RepeatedWarning, SensorReading, Source
 from device_agent.spool_writer import FLUSH_MS, MAX_COLLECTED_ROWS, Batching
 from formats.record import MAX_RAW_BYTES, RefusalCode, RefusedInput, shown
@@ -107,6 +108,7 @@ class SourceDelivery:
         if source.health.input is not None:
             source.health.input.known_type = lambda device, metric: agent.metric_type(self._prefix + metric)
         source.health.on_refused = self._refuse
+        source.health.on_event = self._report_event
         timer = asyncio.create_task(self._report_due()) if self._rules else None
         try:
             async with aclosing(_restarted(source) if restart else source.readings()) as readings:
@@ -123,6 +125,9 @@ class SourceDelivery:
     def _refuse(self, refusals: Sequence[RefusedInput]) -> None:
         self.refused += len(refusals)
         self._agent.refuse(self.source.health.name, refusals)
+
+    def _report_event(self, event: SourceEvent) -> None:
+        self._agent.report_event(event.kind, event.detail, source=self.source.health.name, time_ns=event.time_ns)
 
     async def _take(self, reading: SensorReading) -> None:
         self.last_ns = time.time_ns()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from formats.record import RefusedInput
 from wire.device import SourceState
@@ -19,17 +19,26 @@ NS_PER_S = 1_000_000_000
 _log = logging.getLogger(__name__)
 
 
+class SourceEvent(NamedTuple):
+    """Something that happened to a device at a source, such as a restart."""
+
+    kind: str
+    detail: str
+    time_ns: int
+
+
 @dataclass(slots=True, eq=False)
 class SourceHealth:
     """Health of one source. It works while none of its aspects (the port, the lines) has an error.
 
     `input` has the rules and the counts of a source that reads foreign data. `on_change` is called with this object
-    after a change, `on_refused` with the lines and values that the source refuses.
+    after a change, `on_refused` with the lines and values that the source refuses, `on_event` with events.
     """
 
     name: str
     on_change: Callable[[SourceHealth], None] = lambda health: None
     on_refused: Callable[[Sequence[RefusedInput]], None] = lambda refusals: None
+    on_event: Callable[[SourceEvent], None] = lambda event: None
     input: ForeignInput | None = None
     _errors: dict[str, str] = field(default_factory=dict)
     _is_announced: bool = False

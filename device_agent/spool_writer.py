@@ -24,7 +24,7 @@ from device_agent.refusals import encode_report
 from device_agent.spool import ROW_BYTES, Count, Spool
 from wire import limits
 from wire.codec import Format
-from wire.device import Refused
+from wire.device import DeviceEvent, Refused
 from wire.errors import Code
 from wire.model import Value
 from wire.text import plural
@@ -84,8 +84,8 @@ class SpoolWriter:
         # At the same time, so that they share a commit.
         return max(await asyncio.gather(*map(self._put, batches)))
 
-    async def put_report(self, report: Refused) -> int:
-        """Store a report of what a source refused; return its number. Raises SpoolError."""
+    async def put_report(self, report: Refused | DeviceEvent) -> int:
+        """Store a report of what a source refused, or an event; return its number. Raises SpoolError."""
         return await self._put(encode_report(report, self.encoding))
 
     async def _put(self, batch: EncodedBatch) -> int:

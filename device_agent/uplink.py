@@ -222,7 +222,7 @@ class Uplink:
                 entries = await spool.read(sent, max_batches=1 if alone else session.room)
             if not entries:
                 await spool.wait(sent)
-            elif frames := self._encode(entries, session.max_batch_bytes, has_refused=session.has_refused):
+            elif frames := self._encode(entries, session):
                 return frames
             elif isinstance(first := entries[0], StoredBatch) and first.seq == session.sent + 1:
                 if first.seq <= spool.acked:
@@ -277,10 +277,10 @@ class Uplink:
         _log.warning("%s; new batches are sent in epoch %s", ending.reason, spool.epoch)
         return ending
 
-    def _encode(self, entries: Sequence[Entry], max_bytes: int, *, has_refused: bool) -> list[Frame | messages.Gap]:
+    def _encode(self, entries: Sequence[Entry], session: AgentDeviceSession) -> list[Frame | messages.Gap]:
         """Return the entries as frames, up to the first that is too large.
 
-        A hub that does not know reports of refusals gets gaps with their reasons.
+        A hub that does not know reports of refusals, or events, gets gaps with their sentences.
         """
         frames: list[Frame | messages.Gap] = []
         for entry in entries:
@@ -289,15 +289,17 @@ class Uplink:
                 continue
             seq, batch = entry
             if is_report(batch):
-                if not has_refused:
-                    frames.append(messages.Gap(seq, seq, decode_report(batch).sentence(limits.MAX_REASON)))
+                report = decode_report(batch)
+                is_event = isinstance(report, messages.DeviceEvent)
+                if not (session.has_events if is_event else session.has_refused):
+                    frames.append(messages.Gap(seq, seq, report.sentence(limits.MAX_REASON)))
                     continue
                 data = report_frame(seq, batch, self.endpoint.format)
             else:
                 if batch.format != self.endpoint.format:
                     batch = encode_batch(decode_batch(batch), self.spool.metrics, self.endpoint.format)
                 data = encode_frame(seq, batch)
-            if len(data) > max_bytes:
+            if len(data) > session.max_batch_bytes:
                 break
             frames.append(Frame(seq, data, batch.readings))
         return frames

@@ -144,6 +144,8 @@ VIEWER_MESSAGES: Codec[live.ViewerMessage] = Codec(live.ViewerMessage, "json")
 LIVE_MESSAGES: Codec[live.LiveMessage] = Codec(live.LiveMessage, "json")
 
 FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
+    device.PROTOCOL_JSON_1_3: "json",
+    device.PROTOCOL_MSGPACK_1_3: "msgpack",
     device.PROTOCOL_JSON_1_2: "json",
     device.PROTOCOL_MSGPACK_1_2: "msgpack",
     device.PROTOCOL_JSON_1_1: "json",
@@ -152,7 +154,10 @@ FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
     device.PROTOCOL_MSGPACK: "msgpack",
 }
 
-PARTIAL_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_2, device.PROTOCOL_MSGPACK_1_2})
+EVENT_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_3, device.PROTOCOL_MSGPACK_1_3})
+"""Subprotocols with the message `event`."""
+
+PARTIAL_SUBPROTOCOLS = EVENT_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_2, device.PROTOCOL_MSGPACK_1_2}
 """Subprotocols with the message `refused` and the fields of a partial `reject`."""
 
 STATUS_SUBPROTOCOLS = PARTIAL_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_1, device.PROTOCOL_MSGPACK_1_1}

@@ -21,9 +21,11 @@ PROTOCOL_JSON_1_1 = "telemetry.v1.1.json"
 PROTOCOL_MSGPACK_1_1 = "telemetry.v1.1.msgpack"
 PROTOCOL_JSON_1_2 = "telemetry.v1.2.json"
 PROTOCOL_MSGPACK_1_2 = "telemetry.v1.2.msgpack"
-"""Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`. An older end rejects what it
-does not know, so the subprotocol announces them: a client that offers several versions gets the newest that the hub
-knows."""
+PROTOCOL_JSON_1_3 = "telemetry.v1.3.json"
+PROTOCOL_MSGPACK_1_3 = "telemetry.v1.3.msgpack"
+"""Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`, version 1.3 `event`. An older
+end rejects what it does not know, so the subprotocol announces them: a client that offers several versions gets the
+newest that the hub knows."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -175,7 +177,29 @@ class Refused(Struct, frozen=True, forbid_unknown_fields=True, tag="refused"):
         return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
-AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused
+class DeviceEvent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="event"):
+    """Agent → hub, from version 1.3 on: something that happened to the device or a source, such as a restart.
+
+    It has a number like a batch, so it is recorded once. `time` is by the device's clock, as that of readings.
+    """
+
+    seq: Seq
+    time: TimeNs
+    kind: Annotated[str, Meta(pattern="^[a-z][a-z ]*$", max_length=limits.MAX_EVENT_KIND)]
+    source: Annotated[str, Meta(max_length=limits.MAX_SOURCE_NAME)] = ""
+    detail: Annotated[str, Meta(max_length=limits.MAX_REASON)] = ""
+
+    def __post_init__(self) -> None:
+        if any(map(has_control, (self.kind, self.source, self.detail))):
+            raise ValueError("a text of an event has control or bidirectional characters")
+
+    def sentence(self, max_length: int) -> str:
+        """Return the event as a text, cut to this length."""
+        text = ": ".join(filter(None, (self.kind, self.source, self.detail)))
+        return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused | DeviceEvent
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):

@@ -8,7 +8,7 @@ pair is a protocol error. The two classes below check the numbers (order, window
     GREETING  ── hello ───────────────►  GREETING
     GREETING  ◄─────────────── welcome   OPEN
     OPEN      ── declare/data/gap ────►  OPEN
-    OPEN      ── refused ─────────────►  OPEN
+    OPEN      ── refused/event ───────►  OPEN
     OPEN      ◄──────────── ack/reject   OPEN
     OPEN      ◄──────────── time_probe   OPEN
     OPEN      ── time_reply/status ───►  OPEN
@@ -35,7 +35,7 @@ class DeviceSessionState(Enum):
 
 _WHILE_OPEN: tuple[type[object], ...] = (
     device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Status, device.Ack,
-    device.Reject, device.Refused,
+    device.Reject, device.Refused, device.DeviceEvent,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {
@@ -75,7 +75,7 @@ class HubDeviceSession:
     next_seq: int = 1
 
     def receive(self, message: device.AgentMessage) -> None:
-        """Validate any message but data, gap and refused, for which there is `receive_batches`. Raises WireError."""
+        """Validate any message but those with a number, for which there is `receive_batches`. Raises WireError."""
         self.state = _next_state(self.state, message)
         if isinstance(message, device.Hello):
             if self.epoch:
@@ -100,7 +100,7 @@ class HubDeviceSession:
         self.received = received
 
     def receive_batches(self, first: int, last: int) -> bool:
-        """Check a batch or a report of refusals (first = last), or a gap.
+        """Check a batch, a report of refusals or an event (first = last), or a gap.
 
         Return True for a new one, False for a duplicate to acknowledge again. Of a gap that begins before `received`,
         only the part after it is new. Raises WireError if the session is not open, a seq is missing (the error's `seq`
@@ -146,8 +146,9 @@ class AgentDeviceSession:
     """The agent's end: which batch is next, and which are acknowledged.
 
     `acked` is the highest acknowledged seq, `sent` the highest that was sent on this connection or need not be sent. An
-    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused` says whether
-    the protocol of the connection has the message refused. `clock` is measured with the welcome.
+    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused` and
+    `has_events` say whether the protocol of the connection has the messages refused and event. `clock` is measured with
+    the welcome.
     """
 
     next_seq: int
@@ -158,6 +159,7 @@ class AgentDeviceSession:
     max_batch_bytes: int = 0
     retry_ms: int = 0
     has_refused: bool = False
+    has_events: bool = False
     clock: ClockOffset | None = None
 
     def receive(self, message: device.HubMessage) -> None:

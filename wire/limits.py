@@ -34,6 +34,9 @@ MAX_SOURCE_NAME = 128
 
 MAX_SOURCE_ERROR = 256
 
+MAX_EVENT_KIND = 64
+"""Characters of the kind of an event: some words, such as "restarted"."""
+
 MAX_REFUSALS = 32
 """Reasons in one report of what a source refused. There are about twenty."""
 

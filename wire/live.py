@@ -153,7 +153,8 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     `since` is the time of the last connect or disconnect, `seen` the time of the last batch. `clock_offset_ns` is how
     far the device's clock is ahead of the hub's, `clock_error_ns` the error of that. A `retired` device is not part of
     the fleet until it sends again. `sources` has the states of the device's sources, by the hub's clock, and
-    `source_refused` counts the lines and values that they refused.
+    `source_refused` counts the lines and values that they refused. `events` counts the events that the device's agent
+    reported since the hub started.
     """
 
     device: DeviceId
@@ -170,6 +171,7 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     retired: bool = False
     sources: Sources = []
     source_refused: Annotated[int, Meta(ge=0)] = 0
+    events: Annotated[int, Meta(ge=0)] = 0
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True, tag="fleet"):

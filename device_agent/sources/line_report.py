@@ -63,7 +63,10 @@ class LineReport:
             self._log.info("reading lines of %s as %s: %s", self.name, counts.format, counts.reason)
 
     def record_result(self, result: LineResult) -> None:
-        """Record what is refused in a line, in the log, in the health of the source, and for the hub."""
+        """Record what is refused in a line, in the log, in the health of the source, and for the hub; and events."""
+        for event in result.events:
+            self._log.warning("the board at %s %s: %s", self.name, event.kind, event.detail)
+            self.health.on_event(event)
         if not result.refusals:
             self._bad_values.record_success()
             self._bad.record_success()

@@ -15,8 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from agent_client.rule_files import load_user_function, zone_of
-from device_agent.source_state import SourceHealth
+from device_agent.source_state import SourceEvent, SourceHealth
 from device_agent.sources import RepeatedWarning, SensorReading
+from device_agent.sources.restarts import RestartDetector
 from device_agent.sources.settings import SourceContext, SourceSettings
 from formats.columns import cells_of, delimiter_of, is_header
 from formats.container import unpacked
@@ -141,10 +142,11 @@ class ForeignSettings(SourceSettings, frozen=True, kw_only=True):
 
 
 class LineResult(NamedTuple):
-    """The readings and the refusals of one line."""
+    """The readings and the refusals of one line, and the events that it shows, such as a restart of the board."""
 
     readings: list[SensorReading]
     refusals: Sequence[RefusedInput]
+    events: Sequence[SourceEvent] = ()
 
 
 class LineInput:
@@ -158,6 +160,7 @@ class LineInput:
         self._head: list[_HeadLine] = []
         self._reading: Reading | None = None
         self._unreadable = 0
+        self.restarts = RestartDetector()
         self.open()
 
     def open(self, *, is_whole: bool = False) -> None:
@@ -213,6 +216,7 @@ class LineInput:
         for frame in frames:
             self._input.counts.lines += 1
             is_first, self._is_first = self._is_first, False
+            self.restarts.read_line(frame.raw, now_ns)
             if isinstance(frame, RefusedInput):
                 results.append(self._input.refuse(frame))
             elif self._reading is None:
@@ -271,11 +275,16 @@ class LineInput:
         return is_table and is_header(names)
 
     def _read(self, reading: Reading, raw: bytes, now_ns: int, *, is_late: bool = False) -> LineResult:
+        restarts = reading.interpreter.times.restarts
         result = self._input.count(reading, lambda: reading.message(raw, now_ns))
+        restarts = reading.interpreter.times.restarts - restarts
+        for row in result.rows:
+            self.restarts.read_values(row.values, now_ns, restarts=restarts)
         self._unreadable = self._unreadable + 1 if result.refusals and not result.rows else 0
         if self._unreadable >= LOST_LINES and self._input.rules.format == "auto":
             self._reading = None
-        return LineResult(sensor_readings(reading, result, now_ns if is_late else None), result.refusals)
+        readings = sensor_readings(reading, result, now_ns if is_late else None)
+        return LineResult(readings, result.refusals, self.restarts.take())
 
 
 class _HeadLine(NamedTuple):

@@ -117,6 +117,7 @@ class SerialSource:
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings without end, none while the port is absent or held."""
         attempt = 0
+        was_lost = False
         while True:
             await self._hold.wait_free()
             try:
@@ -132,6 +133,11 @@ class SerialSource:
             where = "" if port.name == self.settings.port else f", now {port.name},"
             self._report.record_connection(f"{where} at {self.settings.baud} baud")
             self._lines.open()
+            if (
+                was_lost and "://" not in self.settings.port
+            ):  # a connection to a serial server says nothing of its board
+                self._lines.restarts.reopen(time.time_ns())
+            was_lost = False
             try:
                 while True:
                     data = await self._read(port)
@@ -144,6 +150,7 @@ class SerialSource:
                             yield reading
             except (serial.SerialException, OSError) as error:
                 if not self._hold.was_requested:
+                    was_lost = True
                     self._report.record_absence(reason_of(error))
             finally:
                 port.close()

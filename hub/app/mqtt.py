@@ -81,7 +81,7 @@ class TrialDirectory:
         """Return all metrics of the device; a WireError for each whose type conflicts."""
         return await self.registry.declare(device, metrics)
 
-    def record(self, device: str, kind: str, detail: str) -> None:
+    def record(self, device: str, kind: str, detail: str, time_ns: int | None = None) -> None:
         """Ignore events."""
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:

@@ -90,6 +90,7 @@ class Status:
             return None
         metrics = [self.metric(series) for series in self.series_of(device.id)]
         state = msgspec.structs.asdict(device.state())
+        del state["events"]  # the page reads the list of events again when it changes
         state["sources"] = [answers.SourceDetails(**msgspec.structs.asdict(source)) for source in device.sources]
         return answers.DeviceDetails(**state, metrics=metrics)
 

@@ -60,8 +60,8 @@ class MetricDirectory(Protocol):
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         """Return all metrics of the device, durable; a WireError for each whose type conflicts."""
 
-    def record(self, device: str, kind: str, detail: str) -> None:
-        """Record an event of the device."""
+    def record(self, device: str, kind: str, detail: str, time_ns: int | None = None) -> None:
+        """Record an event of the device, of now or of a time of its own."""
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Record the device's tags and the name of its agent."""
@@ -151,6 +151,9 @@ class AgentSession:
             return self._receive_data(message, frame)
         if isinstance(message, messages.Refused):
             self._receive_refused(message, frame)
+            return None
+        if isinstance(message, messages.DeviceEvent):
+            self._receive_event(message, frame)
             return None
         self._session.receive(message)
         match message:
@@ -312,6 +315,30 @@ class AgentSession:
         reason = (SOURCE_REFUSED, refused.sentence(limits.MAX_MESSAGE))
         self._quarantine(device, refused.seq, frame, reason, 0, None, self._devices.report_to_replace(device))
 
+    def _receive_event(self, event: messages.DeviceEvent, frame: bytes) -> None:
+        """Record an event of the device once, at the time of the device, as its readings are."""
+        device = self.device
+        if not self._session.receive_batches(event.seq, event.seq) or device is None:
+            if device is not None:
+                self._acknowledge_duplicate(device)
+            return
+        device.received = event.seq
+        device.seen_ns = now = self._clock()
+        detail = ": ".join(filter(None, (event.source, event.detail)))
+        self._record_within_budget(device, event.kind, detail, now, time_ns=event.time)
+        device.events += 1
+        self._journal.submit(device, Entry(EntryKind.EVENT, device.id, self.epoch, event.seq, now, self._format, frame))
+
+    def _record_within_budget(
+        self, device: Device, kind: str, detail: str, now_ns: int, *, time_ns: int | None = None
+    ) -> None:
+        """Record an event that the agent causes, unless it causes too many."""
+        device.source_events = device.source_events or EventBudget()
+        refused = device.source_events.spend(now_ns)
+        if refused is not None:
+            unrecorded = f" ({plural(refused, 'event')} before it not recorded)" if refused else ""
+            self._directory.record(device.id, kind, detail + unrecorded, time_ns)
+
     async def _receive_hello(self, hello: messages.Hello) -> None:
         await self._directory.allow(hello)
         self._devices.check_open()
@@ -417,10 +444,6 @@ class AgentSession:
         if states == device.sources:
             return
         for kind, detail in transitions(device.sources, states):
-            device.source_events = device.source_events or EventBudget()
-            refused = device.source_events.spend(now)
-            if refused is not None:
-                unrecorded = f" ({plural(refused, 'change')} before it not recorded)" if refused else ""
-                self._directory.record(device.id, kind, detail + unrecorded)
+            self._record_within_budget(device, kind, detail, now)
         device.sources = states
         self._devices.sources_changed(device)

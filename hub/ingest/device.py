@@ -64,8 +64,8 @@ class Device:
     `received` is the highest seq of `epoch` that was accepted, durable or not; `earlier` has those of earlier epochs.
     `durable` is the mark on disk. The counts include what is not durable yet, and return to the durable ones when a
     commit fails. A device that is `retired` is in service again when it sends something. `sources` is what its agent
-    reported last, by the hub's clock. `reports` are the offsets of its reports in quarantine, None before they are
-    needed.
+    reported last, by the hub's clock. `events` counts the events that its agent reported. `reports` are the offsets of
+    its reports in quarantine, None before they are needed.
     """
 
     id: str
@@ -82,6 +82,7 @@ class Device:
     clock_error_ns: int | None = None
     sources: tuple[messages.SourceState, ...] = ()
     source_events: EventBudget | None = None
+    events: int = 0
     epoch: str = field(init=False)
     received: int = field(init=False)
     earlier: tuple[tuple[str, int], ...] = field(init=False)
@@ -191,6 +192,7 @@ class Device:
             retired=self.retired,
             sources=list(self.sources),
             source_refused=self.durable.source_refused,
+            events=self.events,
         )
 
     @property
@@ -351,6 +353,7 @@ class Devices:
         self.refusal = None
         quarantined = [entry for entry in submitted if entry.kind is EntryKind.QUARANTINE]
         reported = [self._devices[entry.device] for entry in quarantined if self._is_report(entry)]
+        reported += [self._devices[entry.device] for entry in submitted if entry.kind is EntryKind.EVENT]
         for _, parts in groupby(quarantined, _batch_of):
             self._reject(list(parts))
         # By the id in the mark: every source is one of these devices, and another one must not pass unnoticed.

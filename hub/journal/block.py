@@ -130,7 +130,9 @@ def marks_after(marks: Mapping[str, Mark], entries: Iterable[Entry]) -> list[Mar
         earlier = dict(mark.earlier)
         if entry.epoch != mark.epoch and entry.epoch not in earlier:
             mark = mark._replace(epoch=entry.epoch, seq=0, earlier=((mark.epoch, mark.seq), *mark.earlier))
-        if entry.kind is EntryKind.GAP:
+        if entry.kind is EntryKind.EVENT:
+            pass  # only its number counts
+        elif entry.kind is EntryKind.GAP:
             mark = mark._replace(lost=mark.lost + max(0, entry.seq - mark.seq))
         elif entry.kind is EntryKind.QUARANTINE:
             readings = count_loose_readings(read_loosely(entry.payload, entry.format))

@@ -190,9 +190,9 @@ class FleetFeed:
 
 def _plain(state: messages.DeviceState) -> messages.DeviceState:
     """Return the state without the fields that only watchers of progress know."""
-    if not (state.sources or state.source_refused):
+    if not (state.sources or state.source_refused or state.events):
         return state
-    return msgspec.structs.replace(state, sources=[], source_refused=0)
+    return msgspec.structs.replace(state, sources=[], source_refused=0, events=0)
 
 
 def _progress(devices: Collection[ProgressingDevice]) -> messages.FleetProgress:

@@ -105,6 +105,8 @@ class EntryKind(IntEnum):
     """A batch that cannot be accepted, or the values of one that cannot be accepted for one reason, while the others
     are in a BATCH with the same seq, or a report with the code SOURCE_REFUSED. The payload is the frame, or a message
     with these values; the quarantine table has the reason."""
+    EVENT = 4
+    """An event of the device, which has a number like a batch. The payload is the message; the registry has it, too."""
 
 
 MESSAGE_CODES = frozenset({

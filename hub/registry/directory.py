@@ -41,9 +41,9 @@ class DeviceDirectory:
         self.live.add_series(series)
         return known
 
-    def record(self, device: str, kind: str, detail: str) -> None:
-        """Record an event of the device."""
-        self.registry.record_event(device, self.clock(), kind, detail)
+    def record(self, device: str, kind: str, detail: str, time_ns: int | None = None) -> None:
+        """Record an event of the device, of now or of a time of its own."""
+        self.registry.record_event(device, self.clock() if time_ns is None else time_ns, kind, detail)
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Record the device's tags and the name of its agent."""

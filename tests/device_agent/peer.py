@@ -21,6 +21,7 @@ from device_agent import Agent, AgentOptions, Surroundings
 from wire import device, limits
 from wire.codec import (
     AGENT_MESSAGES,
+    EVENT_SUBPROTOCOLS,
     FORMAT_OF_SUBPROTOCOL,
     HUB_MESSAGES,
     PARTIAL_SUBPROTOCOLS,
@@ -35,7 +36,8 @@ from wire.model import Metric, Value
 NEWER_SUBPROTOCOLS: dict[str, frozenset[str]] = {
     "1.0": STATUS_SUBPROTOCOLS,
     "1.1": PARTIAL_SUBPROTOCOLS,
-    "1.2": frozenset(),
+    "1.2": EVENT_SUBPROTOCOLS,
+    "1.3": frozenset(),
 }
 """Subprotocols that a hub of each version does not know."""
 
@@ -47,7 +49,7 @@ class Accepted(NamedTuple):
     epoch: str
     first: int
     last: int
-    message: device.Data | device.Gap | device.Refused
+    message: device.Data | device.Gap | device.Refused | device.DeviceEvent
 
 
 class Mark:
@@ -77,7 +79,7 @@ class Peer:
         max_batch_bytes: int = limits.MAX_BATCH_BYTES,
         retry_ms: int = 1,
         port: int = 0,
-        version: Literal["1.0", "1.1", "1.2"] = "1.2",
+        version: Literal["1.0", "1.1", "1.2", "1.3"] = "1.3",
     ) -> None:
         self.window = window
         self.max_batch_bytes = max_batch_bytes
@@ -290,6 +292,9 @@ class Peer:
                 await self._append(link, seq, seq, message)
             case device.Gap(from_seq=first, to=last):
                 await self._append(link, first, last, message)
+            case device.DeviceEvent(seq=seq):
+                assert link.connection.subprotocol in EVENT_SUBPROTOCOLS, "the connection has no events"
+                await self._append(link, seq, seq, message)
             case device.Refused(seq=seq):
                 assert link.connection.subprotocol in PARTIAL_SUBPROTOCOLS, "the connection has no reports"
                 await self._append(link, seq, seq, message)
@@ -305,7 +310,7 @@ class Peer:
         await self._notify()
 
     async def _append(
-        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused
+        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused | device.DeviceEvent
     ) -> None:
         hello, session = link.hello, link.session
         received = session.received

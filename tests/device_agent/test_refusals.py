@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agent import Agent, agent
+from device_agent.errors import ReadingError
 from device_agent.refusals import RefusalTally, encode_report, is_report, report_frame
 from formats.record import RefusalCode, RefusedInput
 from tests.device_agent.batches import batch_of
@@ -129,6 +130,39 @@ async def test_an_older_hub_gets_a_gap_with_the_reasons(version: Literal["1.0", 
     gaps = [entry.message for entry in peer.journal if isinstance(entry.message, device.Gap)]
     assert [gap.reason for gap in gaps] == ["1 line or value refused by port: type 1 (it is a type)"]
     assert peer.values("n") == [1, 2]
+    peer.check_order()
+
+
+async def test_an_event_is_delivered_once(tmp_path: Path) -> None:
+    """It has a number like a batch, and waits in the spool while there is no hub."""
+    async with Peer() as away:
+        pass
+    async with Agent(away.url, device="boiler", spool=tmp_path / "spool", drain_seconds=0) as sender:
+        sender.report_event("restarted", "rst:0x1 (POWERON_RESET)\x1b[2J", source="port", time_ns=77)
+        with pytest.raises(ReadingError, match="no kind of an event"):
+            sender.report_event("Restarted!")
+    async with Peer() as peer, Agent(peer.url, device="boiler", spool=tmp_path / "spool") as sender:
+        peer.hold()
+        await peer.until(lambda: peer.received == 1)
+        await peer.drop()
+        await peer.until(lambda: peer.duplicates == 1 or len(peer.hellos) > 1)
+        await peer.release()
+        sender.report_event("opened")
+        await sender.drain(10)
+    found = [entry.message for entry in peer.journal if isinstance(entry.message, device.DeviceEvent)]
+    assert found[0] == device.DeviceEvent(1, 77, "restarted", "port", "rst:0x1 (POWERON_RESET)�[2J")
+    assert [(event.seq, event.kind) for event in found] == [(1, "restarted"), (2, "opened")]
+    peer.check_order()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.2"])
+async def test_an_older_hub_gets_a_gap_with_the_event(version: Literal["1.0", "1.2"]) -> None:
+    """It does not know the message."""
+    async with Peer(version=version) as peer, Agent(peer.url, device="boiler") as sender:
+        sender.report_event("restarted", "the uptime fell", source="port")
+        await sender.drain(10)
+    (entry,) = peer.journal
+    assert entry.message == device.Gap(1, 1, "restarted: port: the uptime fell")
     peer.check_order()
 
 

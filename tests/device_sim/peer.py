@@ -60,7 +60,7 @@ class FleetPeer(Peer):
         ]
 
     async def _append(
-        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused
+        self, link: Link, first: int, last: int, message: device.Data | device.Gap | device.Refused | device.DeviceEvent
     ) -> None:
         if self.supersedes:
             error = device.Error(Code.SUPERSEDED, "another agent took over")

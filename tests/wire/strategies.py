@@ -47,6 +47,14 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
     device.Times: st.lists(times, max_size=5) | st.lists(times, max_size=5).map(pack_times),
     device.Column: st.lists(values, max_size=5) | st.lists(st.floats() | st.none(), max_size=5).map(pack_floats),
     device.SourceState: source_states,
+    device.DeviceEvent: st.builds(
+        device.DeviceEvent,
+        seq=st.integers(1, limits.MAX_SEQ),
+        time=times,
+        kind=st.from_regex("[a-z][a-z ]{0,63}", fullmatch=True),
+        source=st.text(_printed, max_size=MAX_TEXT),
+        detail=st.text(_printed, max_size=MAX_TEXT),
+    ),
     device.SourceRefusal: st.builds(
         device.SourceRefusal,
         code=st.text("abcxyz_", min_size=1, max_size=32),

@@ -25,6 +25,7 @@ AGENT_EXAMPLES: dict[type[object], Any] = {
     device.TimeReply: device.TimeReply(0, 0),
     device.Status: device.Status(0, 1),
     device.Refused: device.Refused(1, "port", 0, 0, [device.SourceRefusal("type", 1, "")]),
+    device.DeviceEvent: device.DeviceEvent(1, 0, "restarted"),
 }
 HUB_EXAMPLES: dict[type[object], Any] = {
     device.Welcome: WELCOME,
@@ -87,6 +88,7 @@ def test_the_table_is_what_the_document_draws() -> None:
             "TimeReply",
             "Status",
             "Refused",
+            "DeviceEvent",
             "Ack",
             "Reject",
             "TimeProbe",

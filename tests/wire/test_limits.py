@@ -48,6 +48,11 @@ def refused(reasons: int = 1, source: str = "s", **fields: object) -> dict[str, 
     return {"type": "refused", "seq": 1, "source": source, "from": 1, "to": 1, "reasons": [reason] * reasons}
 
 
+def event(**fields: object) -> dict[str, Any]:
+    """An event of the device."""
+    return {"type": "event", "seq": 1, "time": 1, "kind": "restarted", **fields}
+
+
 AGENT = [
     ("device", lambda n: {**HELLO, "device": "d" * n}, limits.MAX_DEVICE_ID),
     ("metrics of a hello", lambda n: {**HELLO, "metrics": metrics(n)}, limits.MAX_METRICS),
@@ -70,6 +75,10 @@ AGENT = [
     ("value of a reason", lambda n: refused(value="v" * n), limits.MAX_REFUSED_VALUE),
     ("setting of a reason", lambda n: refused(setting="s" * n), limits.MAX_SETTING),
     ("sentence of a reason", lambda n: refused(message="m" * n), limits.MAX_MESSAGE),
+    ("kind of an event", lambda n: event(kind="k" * n), limits.MAX_EVENT_KIND),
+    ("source of an event", lambda n: event(source="s" * n), limits.MAX_SOURCE_NAME),
+    ("detail of an event", lambda n: event(detail="d" * n), limits.MAX_REASON),
+    ("time of an event", lambda n: event(time=n), limits.MAX_TIME_NS),
     ("seq", lambda n: {"type": "data", "seq": n, "time": [], "values": {}}, limits.MAX_SEQ),
     ("a batch's time", lambda n: {"type": "data", "seq": 1, "time": [n], "values": {}}, limits.MAX_TIME_NS),
     (

@@ -52,6 +52,7 @@ class Registry:
     def __init__(self) -> None:
         self.series = Series(1, "d", "level", "float")
         self.events: list[tuple[str, str]] = []
+        self.times: dict[str, int] = {}
         self.declares = asyncio.Event()
         self.declares.set()
 
@@ -64,8 +65,10 @@ class Registry:
             self.series = Series(1, "d", "level", "float")
         return {"level": self.series}
 
-    def record(self, device: str, kind: str, detail: str) -> None:
+    def record(self, device: str, kind: str, detail: str, time_ns: int | None = None) -> None:
         self.events.append((kind, detail))
+        if time_ns is not None:
+            self.times[kind] = time_ns
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:
         """Keep nothing."""
@@ -257,6 +260,44 @@ async def test_sources_are_kept_and_their_failures_are_events(tmp_path: Path) ->
         assert len(hub.registry.events) - before == EVENT_BURST
         session.close("gone")
         assert device.state().sources == [port()]
+
+
+async def test_an_event_of_the_device_is_recorded_once(tmp_path: Path) -> None:
+    """It has a number and is acknowledged like a batch, keeps the time of the device, and is no reading and no loss."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 3)
+        event = messages.DeviceEvent(1, 77, "restarted", "/dev/ttyUSB0", "rst:0x1 (POWERON_RESET)")
+        changes: list[int] = []
+        hub.devices.watch_sources(lambda changed: changes.append(changed.state().events))
+        await receive(session, event)
+        await hub.journal.drain()
+        await receive(session, event)
+        await send(hub, session, 2)
+        device = hub.devices.device("d")
+        assert hub.registry.events[1:] == [("restarted", "/dev/ttyUSB0: rst:0x1 (POWERON_RESET)")]
+        assert hub.registry.times == {"restarted": 77}
+        assert changes == [1]
+        assert outlet.acked == 2
+        assert (device.batches, device.readings, device.lost, device.duplicates) == (1, 1, 0, 1)
+        assert [entry.kind for entry in await hub.journal.read(0)] == [EntryKind.EVENT, EntryKind.BATCH]
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 3)
+        assert hub.devices.device("d").received == 2
+
+
+async def test_a_device_that_restarts_all_the_time_displaces_no_other_event(tmp_path: Path) -> None:
+    """A burst is recorded, and then one event a minute with the number of the others."""
+    async with running(tmp_path) as hub:
+        session, outlet = await hub.connect(FIRST, 100)
+        for seq in range(1, 41):
+            await receive(session, messages.DeviceEvent(seq, seq, "restarted"))
+        hub.now_ns += 61 * 10**9
+        await receive(session, messages.DeviceEvent(41, 41, "restarted"))
+        await hub.journal.drain()
+        restarts = [detail for kind, detail in hub.registry.events if kind == "restarted"]
+        assert len(restarts) == EVENT_BURST + 1
+        assert restarts[-1] == " (30 events before it not recorded)"
+        assert outlet.acked == 41
 
 
 def refused(seq: int, count: int = 3, raw: str = "noise") -> messages.Refused:

@@ -24,7 +24,7 @@ class Directory:
                 self.series[key] = Series(known.id, *key, metric.type, metric.unit)
         return {name: series for (id, name), series in self.series.items() if id == device}
 
-    def record(self, device: str, kind: str, detail: str) -> None:
+    def record(self, device: str, kind: str, detail: str, time_ns: int | None = None) -> None:
         """Ignore events."""
 
     def describe(self, device: str, *, tags: Mapping[str, str], agent: str) -> None:

@@ -5,6 +5,7 @@ import type { TimeRange } from "../data/time";
 import { labelSpace, SteadyRange, type YRange } from "./axes";
 import { type ChartSeries, ChartSeriesSet, type SeriesState, sliceColumns } from "./chart_series";
 import { type Animated, EDGE_PX, type FrameBudget, type FrameScheduler } from "./frame_scheduler";
+import { type Restart, restartNear } from "./intervals";
 import { Marks } from "./marks";
 import { axisHeight, PlotCanvas, type PlotSeries } from "./plot_canvas";
 import { rem, themeVersion } from "./theme_colours";
@@ -15,6 +16,8 @@ const MARGIN = 0.15;
 const MIN_MARGIN_PX = 64;
 /** A dense chart is drawn at most this often. */
 const DENSE_EVERY_MS = 1000;
+/** The pointer is on the mark of a restart at this distance. */
+const MARK_PX = 5;
 /** The extent of the data is checked this often, so that the range can shrink. */
 const EXTENT_EVERY_MS = 1000;
 
@@ -49,6 +52,7 @@ export class ChartView implements Animated {
   private width = 0;
   private height = 0;
   private feed: object | null = null;
+  private restarts: readonly Restart[] = [];
   private feedVersion = -1;
   private windowVersion = -1;
   private theme = -1;
@@ -107,6 +111,13 @@ export class ChartView implements Animated {
     return this.options.scheduler.feed.late.find((late) => time >= late.from && time <= late.to) ?? null;
   }
 
+  /** Return the restart whose mark is under this time. */
+  restartAt(time: number): Restart | null {
+    const { layout } = this.canvas;
+    if (layout === null) return null;
+    return restartNear(this.restarts, time, (MARK_PX * (layout.to - layout.from)) / layout.width);
+  }
+
   frame(exact: TimeRange, budget: FrameBudget): number {
     if (this.width <= 0) return Number.POSITIVE_INFINITY;
     const live = this.options.scheduler.view.peek().mode === "live";
@@ -136,7 +147,11 @@ export class ChartView implements Animated {
   }
 
   private applyChanges(timeRange: TimeRange): void {
-    const { feed, window } = this.options.scheduler;
+    const { feed, window, restarts } = this.options.scheduler;
+    if (this.restarts !== restarts) {
+      this.restarts = restarts;
+      this.marks.stale = true;
+    }
     if (this.feed !== feed) {
       this.feed = feed;
       this.series.reset();
@@ -262,7 +277,8 @@ export class ChartView implements Animated {
     const ends = this.series.ends();
     if (this.marks.stale) {
       this.marks.stale = false;
-      this.marks.show(this.canvas, ends, { gaps: this.currentGaps(), late: feed.late, live });
+      const { restarts } = this.options.scheduler;
+      this.marks.show(this.canvas, ends, { gaps: this.currentGaps(), late: feed.late, restarts, live });
     }
     const time = pointer === null ? null : timeRange.from + pointer.fraction * (timeRange.to - timeRange.from);
     const own = pointer?.source === this && time !== null;

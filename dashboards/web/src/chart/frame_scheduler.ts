@@ -7,6 +7,7 @@ import { type Signal, signal } from "@preact/signals";
 import type { Feed } from "../data/feed";
 import type { HistoryWindow } from "../data/history_window";
 import { hubNow, type TimeRange } from "../data/time";
+import type { Restart } from "./intervals";
 import { themeVersion } from "./theme_colours";
 import { type TimeView, timeRangeOf } from "./time_view";
 
@@ -53,6 +54,8 @@ export class FrameScheduler {
   clockAhead_ms = 0;
   /** When the device went offline, by the clock of its readings; null while it is connected. */
   offlineSince: number | null = null;
+  /** Restarts of the device's board, by the clock of its readings. */
+  restarts: readonly Restart[] = [];
   readonly device: string;
   /** Counts changes of the list of series. */
   readonly seriesVersion = signal(0);

@@ -71,6 +71,32 @@ export function commonGaps(lists: TimeRange[][]): TimeRange[] {
   });
 }
 
+/** Kind of the event of a board that started again. */
+const RESTARTED = "restarted";
+
+/** Restart of the board of a device, by the clock of its readings. */
+export interface Restart {
+  time: number;
+  detail: string;
+}
+
+/** Return the restarts among the events of a device. */
+export function restartsIn(events: readonly EventDetails[]): Restart[] {
+  return events
+    .filter(({ kind }) => kind === RESTARTED)
+    .map(({ time_ns, detail }) => ({ time: time_ns / 1e6, detail }));
+}
+
+/** Return the restart that is nearest to a time, if it is within the distance. */
+export function restartNear(restarts: readonly Restart[], time: number, distance_ms: number): Restart | null {
+  let nearest: Restart | null = null;
+  for (const restart of restarts) {
+    const distance = Math.abs(restart.time - time);
+    if (distance <= distance_ms && (nearest === null || distance < Math.abs(nearest.time - time))) nearest = restart;
+  }
+  return nearest;
+}
+
 /** Events this close to the edges of a gap belong to it. */
 const NEAR_MS = 15_000;
 
@@ -93,6 +119,8 @@ export function gapReason(gap: TimeRange, events: readonly EventDetails[], hubSt
   if (gone !== undefined)
     return isHubStop(gone.detail) ? `${length}. The hub was off` : `${length}. The device was offline (${gone.detail})`;
   if (find("connected") !== undefined) return `${length}. The device was offline`;
+  const restarted = find(RESTARTED);
+  if (restarted !== undefined) return `${length}. The board restarted (${restarted.detail})`;
   return `${length}. The device sent none`;
 }
 

@@ -1,8 +1,9 @@
-/** Overlays of a chart: hatched gaps, marks of late readings, live dots and the crosshair. */
+/** Overlays of a chart: hatched gaps, marks of late readings and restarts, live dots and the crosshair. */
 
 import type { TimeRange } from "../data/time";
 import { visible } from "../data/visible_text";
 import type { LiveEnd } from "./chart_series";
+import type { Restart } from "./intervals";
 import type { PlotCanvas } from "./plot_canvas";
 import { seriesColour } from "./theme_colours";
 
@@ -12,6 +13,13 @@ const MAX_DOTS = 8;
 const MIN_GAP_PX = 3;
 /** Maximum number of gaps; with more, each is narrower than a pixel. */
 const MAX_GAPS = 200;
+
+interface Shown {
+  gaps: TimeRange[];
+  late: TimeRange[];
+  restarts: readonly Restart[];
+  live: boolean;
+}
 
 export class Marks {
   /** The gaps that are shown. */
@@ -38,11 +46,12 @@ export class Marks {
     this.crosshair.remove();
   }
 
-  show(canvas: PlotCanvas, ends: LiveEnd[], shown: { gaps: TimeRange[]; late: TimeRange[]; live: boolean }): void {
+  show(canvas: PlotCanvas, ends: LiveEnd[], shown: Shown): void {
     this.gaps = shown.gaps;
     const spans = [
       ...shown.gaps.slice(-MAX_GAPS).map((gap) => ({ ...gap, name: "gap" })),
       ...shown.late.map((late) => ({ ...late, name: "late" })),
+      ...shown.restarts.map(({ time }) => ({ from: time, to: time, name: "restart" })),
     ];
     const boxes = spans.flatMap(({ from, to, name }) => {
       const end = canvas.layout?.width ?? 0;

@@ -56,6 +56,7 @@ const deviceState = {
   retired: optional(shape.boolean),
   sources: optional(shape.list(shape.object(source), 0, protocol.MAX_SOURCES)),
   source_refused: optional(count),
+  events: optional(count),
 };
 const listedState = { ...deviceState, type: optional(shape.oneOf("device")) };
 

@@ -1,5 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { commonGaps, findGaps, gapReason, gapThreshold, silenceStart, stateBands } from "../../src/chart/intervals";
+import {
+  commonGaps,
+  findGaps,
+  gapReason,
+  gapThreshold,
+  restartNear,
+  restartsIn,
+  silenceStart,
+  stateBands,
+} from "../../src/chart/intervals";
 
 const every = (step: number, count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i * step);
 
@@ -77,6 +86,31 @@ const event = (time_ms: number, kind: string, detail: string) => ({
   detail,
 });
 const broke = event(1_000_500, "disconnected", "the connection broke");
+
+describe("restarts", () => {
+  const first = event(1_000_000, "restarted", "rst:0x1 (POWERON_RESET)");
+  const restarts = restartsIn([event(1_500_000, "restarted", ""), broke, first]);
+
+  it("are the events of this kind, at the time of the board", () => {
+    expect(restarts).toEqual([
+      { time: 1_500_000, detail: "" },
+      { time: 1_000_000, detail: "rst:0x1 (POWERON_RESET)" },
+    ]);
+  });
+
+  it("are found at the pointer, the nearest first", () => {
+    expect(restartNear(restarts, 1_000_400, 500)).toBe(restarts[1]);
+    expect(restartNear(restarts, 1_300_000, 400_000)).toBe(restarts[0]);
+    expect(restartNear(restarts, 1_000_600, 500)).toBeNull();
+    expect(restartNear([], 0, 500)).toBeNull();
+  });
+
+  it("explain a gap of a device that was connected", () => {
+    expect(gapReason(gap, [first], null)).toBe(
+      "No readings for 3 min 12 s. The board restarted (rst:0x1 (POWERON_RESET))",
+    );
+  });
+});
 
 describe("gapReason", () => {
   it("is the device's declaration if there is one", () => {

@@ -238,8 +238,10 @@ function mountChart(elements: ChartElements, props: ChartCardProps): MountedChar
   };
 }
 
-/** Return the text under the crosshair: the time, a late reading, or the reason for a gap. */
+/** Return the text under the crosshair: the time, a restart, a late reading, or the reason for a gap. */
 function describeTime(chart: ChartView, data: DeviceData, time: number): string {
+  const restart = chart.restartAt(time);
+  if (restart !== null) return `${clock(restart.time)} · restarted${restart.detail && `: ${restart.detail}`}`;
   const gap = chart.gapAt(time);
   if (gap === null) return chart.lateAt(time) === null ? clock(time) : `${clock(time)} · arrived late`;
   const started_ns = hub.info.peek()?.started_ns;

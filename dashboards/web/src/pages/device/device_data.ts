@@ -3,6 +3,7 @@
 import { effect, type Signal, signal, untracked } from "@preact/signals";
 import { mergeColumns, recodeTexts } from "../../chart/chart_series";
 import { FrameScheduler } from "../../chart/frame_scheduler";
+import { restartsIn } from "../../chart/intervals";
 import { rangeOfAtLeast, spanOf, type TimeView } from "../../chart/time_view";
 import { fetchEvents, fetchHistory } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
@@ -81,7 +82,7 @@ export class DeviceData {
     return this.scheduler.feed;
   }
 
-  /** Apply the clock offset and the time of the disconnection, and load the events after a change: of the connection, or of a source. */
+  /** Apply the clock offset and the time of the disconnection, and load the events after a change: of the connection, a source, or what the agent reports. */
   private followDevice(state: DeviceState | undefined, isLive: boolean): void {
     const ahead_ns = state?.clock_offset_ns ?? 0;
     // An offset within its error is noise. Beyond it, the newest readings carry the device's time.
@@ -91,7 +92,7 @@ export class DeviceData {
     this.scheduler.offlineSince = offline === null ? null : offline + this.scheduler.clockAhead_ms;
     this.scheduler.requestFrame();
     const sources = (state?.sources ?? []).map(({ name, ok }) => `${name} ${ok}`);
-    const key = `${state?.since} ${state?.connected} ${sources}`;
+    const key = `${state?.since} ${state?.connected} ${state?.events} ${sources}`;
     if (!isLive || key === this.eventsKey) return;
     this.eventsKey = key;
     void this.loadEvents();
@@ -173,6 +174,8 @@ export class DeviceData {
   private async loadEvents(): Promise<void> {
     try {
       this.events.value = await fetchEvents(this.device, EVENTS);
+      this.scheduler.restarts = restartsIn(this.events.value);
+      this.scheduler.requestFrame();
     } catch {
       // Without events, gaps have no explanation; everything else works.
     }
