@@ -75,3 +75,12 @@ def test_a_line_that_is_too_long_is_no_block() -> None:
     long = b"0." + b"1" * 200 + b",1\n"
     assert BlockReader(",", "", ["a", "b"]).read(long, 1, 100) is None
     assert BlockReader(",", "", ["a", None]).read(long, 1, 300) is not None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " "])
+def test_a_block_has_any_delimiter(delimiter: str) -> None:
+    """The columns are the same as with commas."""
+    raw = b"1.5,2\n-3,4e2\n".replace(b",", delimiter.encode())
+    block = BlockReader(delimiter, "", ["a", "b"]).read(raw, 1, 100)
+    assert block is not None
+    assert block.columns == {"a": [1.5, -3.0], "b": [2.0, 400.0]}
