@@ -156,3 +156,21 @@ def test_a_number_can_be_the_device(id: str, device: str) -> None:
     content = read(f'{{"device":{id},"t":1}}\n', default_device="d-1")
     assert [row.device for row in content.rows] == [device]
     assert content.rows[0].values == ({"device": True, "t": 1.0} if id == "true" else {"t": 1.0})
+
+
+def test_a_repaired_name_is_noted() -> None:
+    """The check says under which name a metric is stored; a name that stays makes no note."""
+    content = read('{"out\\tside": 1, "inside": 2}\n', format="json")
+    names = [note.sentence for note in content.reading.notes if note.code == "name"]
+    (stored,) = set(content.rows[0].values) - {"inside"}
+    assert names == [f"the metric 'out\\tside' is stored as {stored}; its name is the label"]
+
+
+def test_an_odd_time_is_noted() -> None:
+    """Once, with the settings that read it in another way; a usual time makes no note."""
+    odd = read('{"time": 86400, "t": 1}\n{"time": 86401, "t": 2}\n', format="json")
+    assert [note.setting for note in odd.reading.notes if "kept and marked" in note.sentence and note.setting] == [
+        'time_format = "since_2000" or time_format = "uptime_ms"'
+    ]
+    usual = read('{"time": 1795878000, "t": 1}\n', format="json")
+    assert [note for note in usual.reading.notes if note.code == "time_odd"] == []

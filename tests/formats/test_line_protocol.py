@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import pytest
 
 from formats.line_protocol import looks_like_line
-from tests.formats.reading_of import read
+from formats.reading import Reading
+from formats.rules import rules_of
+from tests.formats.reading_of import NOW_NS, read
 
 
 @pytest.mark.parametrize(
@@ -82,3 +86,12 @@ def test_two_tags_with_one_name_refuse_their_line() -> None:
     """The series of its fields is not known."""
     content = read("m,host=a,host=b v=1\nm,host=a,room=b v=2\n", format="line")
     assert (content.values, content.codes) == ([{"m.b.v": 2.0}], [(1, "ambiguous")])
+
+
+def test_an_open_quote_delays_only_its_own_line() -> None:
+    """The next full record ends it, before the input ends."""
+    reading = Reading(rules_of({"format": "line"}), UTC, window=1)
+    first = reading.feed(b'm v=1\nm s="open\n', NOW_NS)
+    assert ([row.values for row in first.rows], first.refusals) == ([{"m.v": 1.0}], [])
+    second = reading.feed(b"m v=2\n", NOW_NS)
+    assert ([row.values for row in second.rows], [found.line for found in second.refusals]) == ([{"m.v": 2.0}], [2])

@@ -137,6 +137,13 @@ def test_a_column_unit_has_the_unit_of_each_reading() -> None:
     }
 
 
+def test_the_unit_may_be_the_first_column() -> None:
+    """The order of the columns of a long table changes nothing."""
+    content = read("unit,time,device,metric,value\ndegC,2026-01-31T12:00:00Z,d,t,1\n")
+    assert content.values == [{"t": 1.0}]
+    assert content.reading.interpreter.metrics["d"]["t"].unit == "°C"
+
+
 @pytest.mark.parametrize("name", ["time", "Datum", "timestamp"])
 def test_a_first_line_without_a_time_is_refused(name: str) -> None:
     """A column with the name of a time is one, whatever its first cell is; `columns` can store it."""
