@@ -1,0 +1,172 @@
+"""Lines of a request on their way into a real journal: pieces, blocks, refusals and bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from formats.rules import rules_of
+from hub.ingest import line_writer as module
+from hub.ingest.foreign_readings import ForeignReadings
+from hub.ingest.line_writer import LineTimes, LineWriter, WrittenLines
+from hub.model.batch import EntryKind
+from hub.model.identity import Identity, Role
+from tests.hub.ingest.open_hub import Hub, connect_agent, running
+from tests.tasks import running_task
+from wire.errors import Code, WireError
+
+GATEWAY = Identity("t", Role.GATEWAY, "p*")
+TIME_NS = 1_700_000_000_000_000_000
+NOW_NS = TIME_NS + 10**9
+
+
+class Bench(NamedTuple):
+    """A hub, and the writer of its lines."""
+
+    hub: Hub
+    writer: LineWriter
+
+    async def write(self, *lines: str, **how: Any) -> WrittenLines:
+        return await self.writer.write(GATEWAY, "\n".join(lines).encode(), **how)
+
+    def values(self, metric: str) -> list[Any]:
+        """Return the values of a metric in the order of the journal."""
+        return [
+            value
+            for entry in self.hub.durable
+            if entry.batch is not None
+            for series, values in entry.batch.columns
+            if series.metric == metric
+            for value in values
+        ]
+
+    @property
+    def quarantined(self) -> list[dict[str, Any]]:
+        return [json.loads(entry.payload) for entry in self.hub.durable if entry.kind is EntryKind.QUARANTINE]
+
+
+@asynccontextmanager
+async def bench(path: Path, **rules: Any) -> AsyncIterator[Bench]:
+    async with running(path) as hub:
+        readings = ForeignReadings(hub.devices, hub.directory)
+        async with running_task(readings.run()):
+            yield Bench(
+                hub, LineWriter(readings, rules_of({"format": "line", **rules}), "influxdb", clock=lambda: NOW_NS)
+            )
+
+
+def line(number: int, device: str = "pump", text: str = "") -> str:
+    return f"m,device={device} n={number}i,x={number}.5{text} {TIME_NS + number}"
+
+
+async def test_pieces_are_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines in many pieces, with a text that continues in the next piece, refused lines with their numbers in the
+    request, and lines of a shape that changes in between."""
+    monkeypatch.setattr(module, "PIECE_LINES", 10)
+    monkeypatch.setattr(module, "TURN_LINES", 3)
+    async with bench(tmp_path) as b:
+        lines = [line(number) for number in range(35)]
+        lines[9] = f'm,device=pump text="one\ntwo" {TIME_NS}'  # two lines: the second is the first one of a piece
+        lines[20] = "no line"
+        lines[30] = line(30, text=",y=1")
+        lines[31] = line(31, text=",n=7i")
+        written = await b.write(*lines)
+        assert [(refused.line, refused.code) for refused in written.refused] == [(22, "syntax"), (33, "ambiguous")]
+        assert written.refused_count == 2
+        numbers = [number for number in range(35) if number not in (9, 20)]
+        assert sorted(b.values("m.n")) == numbers
+        assert sorted(b.values("m.x")) == [number + 0.5 for number in numbers]
+        assert (b.values("m.text"), b.values("m.y")) == (["one\ntwo"], [1.0])
+        assert written.readings == 2 * len(numbers) + 2
+
+
+async def test_a_device_that_the_token_may_not_write_is_refused_line_by_line(tmp_path: Path) -> None:
+    """Also when its lines could be in a block, because another token has written them before."""
+    async with bench(tmp_path) as b:
+        other = Identity("t", Role.GATEWAY, "*")
+        everything = "\n".join([line(1, "pump"), line(1, "valve")]).encode()
+        for _ in range(2):
+            await b.writer.write(other, everything)
+        written = await b.write(line(2, "pump"), line(2, "valve"), line(3, "pump"), line(3, "valve"))
+        assert [(refused.line, refused.code) for refused in written.refused] == [(2, "device"), (4, "device")]
+        assert "may not write as 'valve'" in written.refused[0].reason
+        assert written.readings == 4
+        with pytest.raises(WireError, match="may not write") as denied:
+            await b.write(line(4, "valve"), line(5, "valve"))
+        assert denied.value.code is Code.NOT_ALLOWED
+
+
+async def test_the_quarantine_has_the_refused_lines(tmp_path: Path) -> None:
+    """Not the others of the request, and with times in a unit that a retry knows."""
+    async with bench(tmp_path) as b:
+        await b.write(line(1))
+        hours = TIME_NS // (3_600 * 10**9)
+        written = await b.write(
+            f"m,device=pump n=2i,x=2 {hours}",
+            f'm,device=pump n="text",x=3 {hours}',
+            "# nothing",
+            times=LineTimes("s", 3_600),
+        )
+        assert (written.readings, written.refused_count) == (3, 1)
+        (kept,) = b.quarantined
+        assert base64.b64decode(kept["payload_base64"]).decode() == f'm,device=pump n="text",x=3 {hours * 3_600}'
+        assert kept["rules"]["time_format"] == "s"
+        assert [(value["device"], value["metric"]) for value in kept["refused"]] == [("pump", "m.n")]
+
+
+async def test_a_device_with_its_own_agent_refuses_the_request(tmp_path: Path) -> None:
+    """The error ends by itself, so the client sends the lines again; nothing of the piece is stored."""
+    async with bench(tmp_path) as b:
+        agent = await connect_agent(b.hub)
+        with pytest.raises(WireError, match="connected already") as busy:
+            await b.write(line(1), line(1, "press"))
+        assert busy.value.code is Code.BUSY
+        agent.close("closed")
+        assert (await b.write(line(1), line(1, "press"))).readings == 4
+
+
+async def test_requests_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as may be read at once are read, as many as may wait wait, and one more is sent away."""
+    monkeypatch.setattr(module, "MAX_READING", 2)
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    async with bench(tmp_path) as b:
+        results = await asyncio.gather(*(b.write(line(number)) for number in range(6)), return_exceptions=True)
+        assert [isinstance(result, WrittenLines) for result in results] == [True] * 5 + [False]
+        assert isinstance(results[5], WireError)
+        assert results[5].code is Code.BUSY
+        assert sorted(b.values("m.n")) == [0, 1, 2, 3, 4]
+
+
+async def test_what_was_read_is_stored_when_the_client_disconnects(tmp_path: Path) -> None:
+    """A cancelled request neither blocks the ones after it nor stays in memory."""
+    async with bench(tmp_path) as b:
+        await b.write(line(0))
+        task = asyncio.create_task(b.write(*(line(number) for number in range(1, 12_000))))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for number in range(10):
+            assert (await b.write(line(20_000 + number))).readings == 2
+
+
+async def test_a_block_that_the_hub_refuses_is_read_row_by_row(tmp_path: Path) -> None:
+    """The type of a metric changed in the hub, and the reader does not know yet: each value has its own fate."""
+    async with bench(tmp_path) as b:
+        for number in range(2):
+            await b.write(line(number), line(number, "press"))
+        device = b.hub.devices.device("pump")
+        changed = device.metrics["m.x"]
+        device.set_metrics({**device.metrics, "m.x": WireError(Code.TYPE_CONFLICT, "m.x has another type")}, set())
+        written = await b.write(line(5), line(6), line(5, "press"))
+        assert (written.readings, written.refused_count) == (4, 2)
+        assert {refused.metric for refused in written.refused} == {"m.x"}
+        device.set_metrics({**device.metrics, "m.x": changed}, {"m.x"})
+        assert (await b.write(line(7))).readings == 2
