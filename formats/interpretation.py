@@ -118,6 +118,7 @@ class Interpreter:
         self._templates: dict[str, Template] = {}
         self._no_value = NO_VALUE | {word.strip().lower() for word in rules.no_value}
         self._by_field: dict[str, dict[str, dict[str, InputSeries]]] = {}
+        self._kept = (b"", b"", 1)
         self._places: dict[str, tuple[str, frozenset[str], str]] = {}
 
     def learn(self, entries: Iterable[Entry]) -> None:
@@ -348,7 +349,7 @@ class Interpreter:
                 else:
                     values[metric] = value
             except ValueRefused as error:
-                refusals.append(_refusal(record, error, metric, raw, device))
+                refusals.append(self._refusal(record, error, metric, raw, device))
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
 
     def _refused_fields(self, record: InputRecord, device: str, prefix: str, skipped: Set[str]) -> list[RefusedInput]:
@@ -361,8 +362,17 @@ class Interpreter:
             if not self._rules.columns or refused.name in self._rules.columns:
                 metric = legal_metric(self._wanted(prefix, refused.name, record.schema))
                 error = ValueRefused(refused.code, refused.reason, refused.setting)
-                refusals.append(_refusal(record, error, metric, refused.value, device))
+                refusals.append(self._refusal(record, error, metric, refused.value, device))
         return refusals
+
+    def _refusal(self, record: InputRecord, error: ValueRefused, metric: str, raw: object, device: str) -> RefusedInput:
+        """Return the refusal of one value of a record. Those of one record share its bytes: a line can have many."""
+        if self._kept[0] is not record.raw:
+            self._kept = record.raw, record.raw[:MAX_RAW_BYTES], lines_of(record.raw)
+        _, frame, lines = self._kept
+        return RefusedInput(
+            record.line, frame, error.code, error.reason, metric, shown(raw), error.setting, device, lines
+        )
 
     def _wanted(self, prefix: str, name: str, schema: Schema) -> str:
         """Return the name of a field's metric before it is repaired."""
@@ -577,11 +587,3 @@ def _mark_notes(decimal: str, thousands: str) -> list[Note]:
 def _is_name(text: str) -> bool:
     """Return whether a text can name a device: it has a letter, and is no number with a unit."""
     return any(map(str.isalpha, text)) and written_number(cleaned(text)) is None
-
-
-def _refusal(record: InputRecord, error: ValueRefused, metric: str, raw: object, device: str) -> RefusedInput:
-    """Return the refusal of one value of a record."""
-    line, frame = record.line, record.raw[:MAX_RAW_BYTES]
-    return RefusedInput(
-        line, frame, error.code, error.reason, metric, shown(raw), error.setting, device, lines_of(record.raw)
-    )

@@ -125,6 +125,11 @@ def is_gzip(encoding: str) -> bool:
     )
 
 
+def is_version_1(path: str) -> bool:
+    """Return whether a path, with or without that of the public URL, is one of version 1."""
+    return path.endswith(("/write", "/query")) and not path.endswith("/api/v2/write")
+
+
 def with_token(scope: Scope) -> Scope:
     """Return the scope with its token in the form that the hub reads.
 
@@ -136,7 +141,7 @@ def with_token(scope: Scope) -> Scope:
     if len(given) == 1:
         scheme, _, rest = given[0].strip().partition(" ")
         token = rest.partition(":")[2].strip() if scheme.lower() == "token" else ""
-    elif given:
+    elif given or not is_version_1(scope["path"]):
         return scope
     else:
         token = parse_qs(scope["query_string"].decode("latin-1")).get("p", [""])[-1]

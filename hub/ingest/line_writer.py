@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ import structlog
 
 from formats.line_block import LineBlock, LineBlockReader, LineBlocks
 from formats.line_protocol import LineProtocolReader
-from formats.record import MAX_RAW_BYTES, RefusedInput, Row, TextFrame
+from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame
 from hub.ingest.input_reader import InputFrame, InputReader
@@ -29,6 +29,12 @@ from wire.timestamp import NS_PER_UNIT
 
 PIECE_LINES = 5_000
 """Lines that are read as one piece: 10 ms of the event loop if they are in blocks."""
+
+PIECE_BYTES = 1024 * 1024
+"""Bytes of one piece: as many lines of the usual length."""
+
+MAX_LINE_BYTES = 256 * 1024
+"""Longest line: a thousand fields, or four of the longest texts. A longer one is refused."""
 
 TURN_LINES = 250
 """Lines that are read one by one in a turn of the event loop: 5 ms."""
@@ -95,6 +101,21 @@ class LineSource:
         """Return the reader of other lines of one request or frame: a quoted text may continue on the next line."""
         return LineProtocolReader(self._times.unit, self.reader.rules.measurements, per_count=self._times.per_count)
 
+    def entries(
+        self, one_by_one: LineProtocolReader, lines: Sequence[bytes], places: Sequence[int], before: int = 0
+    ) -> list[Entry]:
+        """Return the records and refusals of the lines at these places. So many lines of the input are `before`."""
+        frames: list[TextFrame] = []
+        refused: list[Entry] = []
+        for place in places:
+            text, number = lines[place], before + place + 1
+            if len(text) <= MAX_LINE_BYTES:
+                frames.append(TextFrame(number, text))
+            else:
+                reason = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
+                refused.append(RefusedInput(number, text[:MAX_RAW_BYTES], "size", reason))
+        return [*one_by_one.feed(frames), *refused]
+
     def frame(
         self, blocks: Sequence[LineBlock], rows: Sequence[Row], refusals: Sequence[RefusedInput], now_ns: int
     ) -> InputFrame:
@@ -107,8 +128,7 @@ class LineSource:
         try:
             blocks, others = self.blocks(lines, now_ns)
             one_by_one = self.one_by_one()
-            frames = [TextFrame(place + 1, lines[place]) for place in others]
-            entries = [*one_by_one.feed(frames), *one_by_one.finish()]
+            entries = [*self.entries(one_by_one, lines, others), *one_by_one.finish()]
             rows, refusals = self.reader.interpreter.interpret(entries, now_ns)
         except Exception:
             # A defect of the hub costs this frame, and not the connection.
@@ -194,25 +214,41 @@ class LineWriter:
         """Yield the frames of the pieces of some lines."""
         source = self.source(identity, bucket=bucket, times=times)
         one_by_one = source.one_by_one()
-        lines = content.split(b"\n")
-        for start in range(0, len(lines), PIECE_LINES):
-            piece = lines[start : start + PIECE_LINES]
+        start = 0
+        for piece in _pieces(content):
             received_ns = self._clock()
             blocks, others = source.blocks(piece, received_ns)
-            is_last = start + PIECE_LINES >= len(lines)
             rows: list[Row] = []
             refusals: list[RefusedInput] = []
-            for first in range(0, len(others) + is_last, TURN_LINES):
-                frames = [TextFrame(start + place + 1, piece[place]) for place in others[first : first + TURN_LINES]]
-                entries = [*one_by_one.feed(frames)]
-                if is_last and first + TURN_LINES >= len(others):
-                    entries += one_by_one.finish()
+            for first in range(0, len(others), TURN_LINES):
+                entries = source.entries(one_by_one, piece, others[first : first + TURN_LINES], start)
                 found, refused = source.reader.interpreter.interpret(entries, received_ns)
                 rows += found
                 refusals += refused
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
             yield source.frame(blocks, rows, refusals, received_ns)
+            start += len(piece)
+        if last := [*one_by_one.finish()]:
+            received_ns = self._clock()
+            yield source.frame((), *source.reader.interpreter.interpret(last, received_ns), received_ns)
+
+
+def _pieces(content: bytes) -> Iterator[list[bytes]]:
+    """Yield the lines of a request in pieces, each split in a turn of its own."""
+    start = 0
+    while start <= len(content):
+        end = len(content)
+        if end - start > PIECE_BYTES:
+            end = content.rfind(b"\n", start, start + PIECE_BYTES)
+            if end < 0:
+                end = content.find(b"\n", start + PIECE_BYTES)
+            if end < 0:
+                end = len(content)
+        lines = content[start:end].split(b"\n")
+        for first in range(0, len(lines), PIECE_LINES):
+            yield lines[first : first + PIECE_LINES]
+        start = end + 1
 
 
 def _refused_lines(refusals: Sequence[RefusedInput], times: LineTimes) -> bytes:

@@ -66,10 +66,12 @@ def line(number: int, device: str = "pump", text: str = "") -> str:
     return f"m,device={device} n={number}i,x={number}.5{text} {TIME_NS + number}"
 
 
-async def test_pieces_are_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 150, 10])
+async def test_pieces_are_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece_bytes: int) -> None:
     """Lines in many pieces, with a text that continues in the next piece, refused lines with their numbers in the
     request, and lines of a shape that changes in between."""
     monkeypatch.setattr(module, "PIECE_LINES", 10)
+    monkeypatch.setattr(module, "PIECE_BYTES", piece_bytes)
     monkeypatch.setattr(module, "TURN_LINES", 3)
     async with bench(tmp_path) as b:
         lines = [line(number) for number in range(35)]
@@ -130,6 +132,19 @@ async def test_a_device_with_its_own_agent_refuses_the_request(tmp_path: Path) -
         assert busy.value.code is Code.BUSY
         agent.close("closed")
         assert (await b.write(line(1), line(1, "press"))).readings == 4
+
+
+async def test_a_line_is_bounded(tmp_path: Path) -> None:
+    """A longer one costs itself, and a text that is not closed ends with the request."""
+    async with bench(tmp_path) as b:
+        long = line(1, text="".join(f",f{n}=1" for n in range(40_000)))
+        written = await b.write(long, line(2), 'm,device=pump text="not closed')
+        assert [(refused.line, refused.code) for refused in written.refused] == [(1, "size"), (3, "syntax")]
+        assert written.readings == 2
+        many = line(3, text="".join(f",f{n}=1" for n in range(2_000)))
+        written = await b.write(many, line(4))
+        assert {refused.code for refused in written.refused} == {"limit"}
+        assert written.readings + written.refused_count == 2_004
 
 
 async def test_requests_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,7 @@ async def test_forms_of_the_token(tmp_path: Path) -> None:
         query = {"db": "any", "u": "anyone", "p": hub.token}
         assert (await hub.client.post("/write", params=query, content=LINE)).status_code == 204
         assert (await hub.client.get("/query", params=query | {"q": "SHOW DATABASES"})).status_code == 200
+        assert (await hub.client.post("/api/v2/write", params=query, content=LINE)).status_code == 401
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["v1", "v2"])
