@@ -23,7 +23,7 @@ from agent_client.trial import InputUnreadable, try_file
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
-from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports
+from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports, print_rates
 from device_agent.settings import (
     OPTIONS_OVER_FILE,
     SettingsError,
@@ -32,7 +32,7 @@ from device_agent.settings import (
     load_settings,
 )
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
-from device_agent.sources.lines import ReplaySource
+from device_agent.sources.lines import ForeignInput, ReplaySource
 from device_agent.sources.serial import SerialSource
 from device_agent.sources.settings import SourceContext
 from device_agent.spool.status import earlier_metrics, read_status
@@ -49,6 +49,7 @@ from device_agent.uplink_options import (
     stream,
     with_earlier_format,
 )
+from formats.report import Trial
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.text import escaped, plural
@@ -202,6 +203,9 @@ def try_input(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long a port is read. Ctrl-C ends it earlier.")] = 10.0,
     device: Device = "",
     spool: Spool = None,
+    find_baud: Annotated[
+        bool, typer.Option("--find-baud", help="Try the likely rates, each for --seconds at most.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     *,
     line: PortOptions,
@@ -213,14 +217,17 @@ def try_input(
     The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
     decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
     it, unless --type names another one. Exit code 1 if something was refused.
-    With --map or --register, the slaves of a Modbus bus are asked once.
+    With --find-baud, exit code 1 if no rate reads. With --map or --register, the slaves of a Modbus bus are asked once.
     Example: device-agent try /dev/ttyUSB0 --baud 9600
+    Example: device-agent try /dev/ttyUSB0 --find-baud
     Example: device-agent try /dev/ttyUSB0 --baud 9600 --slave 3 --register 0-9
     """
     if bus.is_given or target.startswith("tcp://"):
         _try_bus(bus, target, context, as_json=as_json)
     is_port = is_port_name(target)
     device = device or default_device(Path(target) if is_port else None)
+    if find_baud:
+        print_rates(line, target, lambda: input_of(options, device), seconds=seconds, as_json=as_json)
     foreign = input_of(options, device)
     earlier = earlier_metrics(spool or default_spool(device))
     types = {metric.name: metric.type for metric in (*earlier, *corrected(earlier, foreign.rules.types))}
@@ -239,15 +246,20 @@ def try_input(
             )
     except InputUnreadable as error:
         fail(str(error))
+    port = shlex.join([target, *line.arguments()]) if is_port else "PORT"
+    _print_trial(trial, target, foreign, f"device-agent serial {port} {options_text(trial.settings)}", as_json=as_json)
+    raise typer.Exit(FAILED if trial.refused else 0)
+
+
+def _print_trial(trial: Trial, target: str, foreign: ForeignInput, command: str, *, as_json: bool) -> None:
+    """Print what was read, and the command that reads it."""
     skipped = foreign.counts.skipped
-    command = f"device-agent serial {shlex.quote(target if is_port else 'PORT')} {options_text(trial.settings)}"
     if as_json:
         typer.echo(json.dumps({"target": target, "skipped": skipped, **trial.facts(), "command": command}))
     else:
         if skipped:
             typer.echo("the first line was skipped: the port may have been opened in the middle of it")
         typer.echo(f"{trial.text()}\n\ncommand to copy\n{escaped(command)}")
-    raise typer.Exit(FAILED if trial.refused else 0)
 
 
 @app.command()

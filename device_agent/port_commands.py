@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
 
+from agent_client.trial import InputUnreadable
 from device_agent.control import HoldRequest, control_path, held_port
 from device_agent.errors import AgentError
-from device_agent.sources.ports import DEFAULT_BAUD, PortError, PortSettings, PortUser
+from device_agent.sources.ports import DEFAULT_BAUD, DEFAULT_FRAME, PortError, PortSettings, PortUser
+from device_agent.sources.ports.baud import RateTrial, best_trial
 from device_agent.sources.ports.selection import PortInfo, selector_kind
 from wire.text import escaped
+
+if TYPE_CHECKING:
+    from device_agent.sources.lines import ForeignInput
 
 FAILED = 1
 MISUSE = 2
@@ -37,7 +43,7 @@ class PortOptions:
     """Options of the commands that open a port."""
 
     baud: Annotated[int, typer.Option(min=1, help="Bits per second.")] = DEFAULT_BAUD
-    frame: Annotated[str, typer.Option(help="Data bits, parity and stop bits, such as 8N1 or 7E1.")] = "8N1"
+    frame: Annotated[str, typer.Option(help="Data bits, parity and stop bits, such as 8N1 or 7E1.")] = DEFAULT_FRAME
     dtr: Annotated[
         bool, typer.Option("--dtr/--no-dtr", help="--no-dtr lowers DTR and RTS; some devices send nothing then.")
     ] = True
@@ -50,6 +56,14 @@ class PortOptions:
         except ValueError as error:
             typer.echo(f"device-agent: {error}", err=True)
             raise typer.Exit(MISUSE) from None
+
+    def arguments(self) -> list[str]:
+        """Return the options that differ from their defaults, as on a command line."""
+        given = {"--baud": self.baud, "--frame": self.frame}
+        default = {"--baud": DEFAULT_BAUD, "--frame": DEFAULT_FRAME}
+        pairs = [(name, str(value)) for name, value in given.items() if value != default[name]]
+        flags = [*([] if self.dtr else ["--no-dtr"]), *(["--reset"] if self.reset else [])]
+        return [word for pair in pairs for word in pair] + flags
 
 
 def list_ports(
@@ -158,6 +172,51 @@ async def _run(command: Sequence[str]) -> int:
         await process.wait()
         raise
     return code if code >= 0 else SIGNALLED - code
+
+
+def print_rates(
+    line: PortOptions, port: str, new_input: Callable[[], ForeignInput], *, seconds: float, as_json: bool
+) -> NoReturn:
+    """Try the likely rates of a port, print what was found, and exit: with 0 if a rate reads, else with 1."""
+    from device_agent.program import run_until_stopped
+    from device_agent.trial import find_baud
+
+    def report(trial: RateTrial) -> None:
+        typer.echo(rate_text(trial), err=as_json)
+
+    typer.echo(f"trying {port}, at most {seconds:g} s for each rate; Ctrl-C ends it", err=True)
+    typer.echo("     baud    bytes   text  framing errors  lines", err=as_json)
+    try:
+        trials = run_until_stopped(find_baud(line.settings(port), new_input, seconds=seconds, report=report))
+    except InputUnreadable as error:
+        typer.echo(f"device-agent: {escaped(str(error))}", err=True)
+        raise typer.Exit(FAILED) from None
+    best = best_trial(trials or [])
+    command = "" if best is None else f"device-agent try {shlex.quote(port)} --baud {best.baud}"
+    if best is not None and best.evidence.frame:
+        command += f" --frame {best.evidence.frame}"
+    if as_json:
+        rates = [{**trial._asdict(), "evidence": trial.evidence._asdict()} for trial in trials or []]
+        found = {"baud": best and best.baud, "frame": best and (best.evidence.frame or line.frame)}
+        typer.echo(json.dumps({"target": port, **found, "command": command, "rates": rates}))
+    elif best is not None:
+        typer.echo(f"\n{best.baud:,} baud reads. See the readings:\n{escaped(command)}")
+    elif any(trial.evidence.total for trial in trials or []):
+        typer.echo("\nno rate reads: the device may send no text, or another program may read a part of its bytes")
+    else:
+        typer.echo("\nnothing arrives: check the power, that TX and RX are crossed, and if the device has to be asked")
+    raise typer.Exit(0 if best is not None else FAILED)
+
+
+def rate_text(trial: RateTrial) -> str:
+    """Return the line that shows what was found at one rate."""
+    found = trial.evidence
+    if trial.problem:
+        return f"{trial.baud:>9,}  {escaped(trial.problem)}"
+    share = f"{found.text_share:.0%}" if found.total else ""
+    form = trial.format or "lines of text"
+    verdict = f"  reads: {form}{f', {found.frame}' if found.frame else ''}" if trial.reads else ""
+    return f"{trial.baud:>9,} {found.total:>8,} {share:>6} {found.framing_errors:>15,} {trial.lines:>6,}{verdict}"
 
 
 def is_port_name(text: str) -> bool:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
 from agent_client.trial import InputUnreadable
 from device_agent.source_state import SourceHealth
-from device_agent.sources.lines import ForeignInput
-from device_agent.sources.ports import PortSettings
-from device_agent.sources.serial import SerialSource
+from device_agent.sources.lines import ForeignInput, LineInput
+from device_agent.sources.ports import Port, PortSettings
+from device_agent.sources.ports.baud import LIKELY_RATES, RateTrial, seven_bits
+from device_agent.sources.ports.opening import PortFinder, open_port
+from device_agent.sources.serial import SerialSource, reason_of
 from formats.reading import Reading, Result
 from formats.report import Trial
+
+SETTLE_SECONDS = 0.1
+"""Time after a change of the rate in which bytes of the earlier one arrive: a USB adapter holds them for 16 ms."""
+
+SILENT_RATES = 2
+"""Rates without a single byte after which a device is silent: at a wrong rate, too, something arrives."""
 
 
 class PortTrial:
@@ -58,4 +68,68 @@ async def try_port(input: ForeignInput, settings: PortSettings, *, seconds: floa
     source.finish()
     if failed.done() and not input.counts.lines:
         raise InputUnreadable(f"{settings.port}: {failed.result()}")
+    if source.line_problem and not input.counts.readings:
+        raise InputUnreadable(f"{settings.port}: {source.line_problem}")
     return report.trial
+
+
+async def find_baud(
+    settings: PortSettings,
+    new_input: Callable[[], ForeignInput],
+    *,
+    seconds: float,
+    rates: Sequence[int] = LIKELY_RATES,
+    report: Callable[[RateTrial], None] = lambda trial: None,
+) -> list[RateTrial]:
+    """Read a port at one rate after the other, until one reads; return what was found at each.
+
+    A rate is read for `seconds` at most, and shorter where the bytes decide. It ends after SILENT_RATES without a byte.
+    The port is opened once, so that its board restarts once at most. Raises InputUnreadable if it cannot be opened.
+    """
+    trials: list[RateTrial] = []
+    try:
+        port = await open_port(PortFinder(settings.port).find(), settings)
+    except (OSError, ValueError) as error:
+        raise InputUnreadable(f"{settings.port}: {reason_of(error)}") from None
+    try:
+        for baud in rates:
+            trials.append(await _try_rate(port, baud, new_input(), seconds))
+            report(trials[-1])
+            heard = sum(trial.evidence.total for trial in trials)
+            if trials[-1].reads or (not heard and len(trials) == SILENT_RATES):
+                break
+    except OSError as error:
+        raise InputUnreadable(f"{settings.port}: {reason_of(error)}") from None
+    finally:
+        port.close()
+    return trials
+
+
+async def _try_rate(port: Port, baud: int, input: ForeignInput, seconds: float) -> RateTrial:
+    trial = RateTrial(baud)
+    try:
+        await port.set_baud(baud)
+    except (OSError, ValueError) as error:
+        return trial._replace(problem=reason_of(error))
+    # Bytes of the earlier rate may still be on their way.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while True:
+                await port.read()
+    errors_before = _framing_errors(port)
+    lines = LineInput(input)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not trial.is_decided:
+                data = await port.read()
+                evidence = trial.evidence.added(data)._replace(framing_errors=_framing_errors(port) - errors_before)
+                lines.feed(seven_bits(data) if evidence.frame else data, time.time_ns())
+                counts = input.counts
+                format = counts.format if counts.readings else ""
+                trial = trial._replace(evidence=evidence, lines=counts.lines - counts.skipped, format=format)
+    return trial
+
+
+def _framing_errors(port: Port) -> int:
+    errors = port.line_errors()
+    return errors.framing if errors else 0

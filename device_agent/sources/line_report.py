@@ -40,6 +40,7 @@ class LineReport:
         self._log = log
         self._aspect = aspect
         self._format = ""
+        self._cause = ""
         self._bad = RepeatedWarning(log, f"{name} sends lines that are not readings", quiet=QUIET_LINES)
         self._bad_values = RepeatedWarning(log, f"{name} sends values that are refused", quiet=QUIET_LINES)
 
@@ -62,6 +63,16 @@ class LineReport:
             self._format = counts.format
             self._log.info("reading lines of %s as %s: %s", self.name, counts.format, counts.reason)
 
+    def record_cause(self, cause: str) -> None:
+        """Record why the lines cannot be read, such as a wrong baud rate; it replaces their count. Empty: not known."""
+        if cause and not self._cause:
+            self._log.warning("%s: %s", self.name, cause)
+        if cause:
+            self.health.fail("lines", cause)
+        elif self._cause:
+            self.health.recover("lines")
+        self._cause = cause
+
     def record_result(self, result: LineResult) -> None:
         """Record what is refused in a line, in the log, in the health of the source, and for the hub; and events."""
         for event in result.events:
@@ -79,5 +90,6 @@ class LineReport:
             self._bad_values.record_failure(reason, times=len(result.refusals))
         else:
             self._bad.record_failure(reason, times=len(result.refusals))
-            self.health.fail("lines", f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}")
+            text = f"{plural(self._bad.count, 'unreadable line')}, the last: {reason}"
+            self.health.fail("lines", self._cause or text)
         self.health.on_refused(result.refusals)

@@ -10,7 +10,7 @@ import errno
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +20,9 @@ from msgspec import Meta
 
 from device_agent.sources import SensorReading
 from device_agent.sources.line_report import LineReport
-from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput
-from device_agent.sources.ports import DEFAULT_BAUD, MAX_BAUD, Port, PortError, PortSettings
+from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput, LineResult
+from device_agent.sources.ports import DEFAULT_BAUD, DEFAULT_FRAME, MAX_BAUD, Port, PortError, PortSettings
+from device_agent.sources.ports.baud import BaudWatch
 from device_agent.sources.ports.hold import PortHold
 from device_agent.sources.ports.network import connection_problem
 from device_agent.sources.ports.opening import PortFinder, open_port
@@ -57,7 +58,7 @@ class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
 
     port: str
     baud: Annotated[int, Meta(ge=1, le=MAX_BAUD)] = DEFAULT_BAUD
-    frame: str = "8N1"
+    frame: str = DEFAULT_FRAME
     dtr: bool = True
     reset: bool = False
 
@@ -92,7 +93,7 @@ class SerialSource:
     """The readings that arrive at a port.
 
     Lines that wait, so that the format can be detected, wait for another one for `head_seconds` at most. `root` is
-    where Linux has /sys and /dev.
+    where Linux has /sys and /dev. `line_problem` says that the baud rate is probably wrong; empty if not.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SerialSource:
         self.input = input
         self._retry_seconds = retry_seconds
         self._head_seconds = head_seconds
+        self.line_problem = ""
         self._finder = PortFinder(settings.port, root=root)
         self._hold = PortHold()
         self._lines = LineInput(input)
@@ -133,9 +135,9 @@ class SerialSource:
             where = "" if port.name == self.settings.port else f", now {port.name},"
             self._report.record_connection(f"{where} at {self.settings.baud} baud")
             self._lines.open()
-            if (
-                was_lost and "://" not in self.settings.port
-            ):  # a connection to a serial server says nothing of its board
+            watch = BaudWatch(self.settings.baud, self.input.rules.encoding)
+            # A connection to a terminal server says nothing of its board.
+            if was_lost and "://" not in self.settings.port:
                 self._lines.restarts.reopen(time.time_ns())
             was_lost = False
             try:
@@ -144,6 +146,7 @@ class SerialSource:
                     now_ns = time.time_ns()
                     results = self._lines.begin(now_ns) if data is None else self._lines.feed(data, now_ns)
                     self._report.record_format()
+                    self._watch_baud(port, watch, data or b"", results)
                     for result in results:
                         self._report.record_result(result)
                         for reading in result.readings:
@@ -154,6 +157,14 @@ class SerialSource:
                     self._report.record_absence(reason_of(error))
             finally:
                 port.close()
+
+    def _watch_baud(self, port: Port, watch: BaudWatch, data: bytes, results: Sequence[LineResult]) -> None:
+        """Report a wrong baud rate as the cause of what cannot be read."""
+        errors = port.line_errors()
+        good_lines = sum(bool(result.readings) for result in results)
+        watch.add(data, good_lines=good_lines, framing_errors=errors and errors.framing)
+        self.line_problem = watch.problem(self.settings.port)
+        self._report.record_cause(self.line_problem)
 
     def finish(self) -> None:
         """Read the lines that wait for others, at the end of a check."""

@@ -10,12 +10,15 @@ import pytest
 from agent_client.trial import InputUnreadable
 from device_agent.sources.lines import LOST_LINES
 from device_agent.sources.ports import PortSettings
-from device_agent.trial import PortTrial, try_port
+from device_agent.sources.ports.baud import best_trial
+from device_agent.trial import PortTrial, find_baud, try_port
 from formats.reading import unknown_format
 from formats.record import TextFrame
 from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
+from tests.device_agent.uart import send_forever
+from tests.tasks import running_task
 
 
 async def test_a_port_is_read_and_reported(tmp_path: Path) -> None:
@@ -62,3 +65,43 @@ def test_a_format_that_is_detected_again_begins_another_report() -> None:
             LOST_LINES,
             int(format == "json"),
         )
+
+
+@pytest.mark.parametrize(("baud", "seven_even"), [(9600, False), (57_600, False), (9600, True)])
+async def test_the_rate_of_a_device_is_found(tmp_path: Path, baud: int, seven_even: bool) -> None:
+    """Each rate is read until its bytes decide; the port is opened once."""
+    port = PtyPort(tmp_path / "sensor")
+    port.plug_in()
+    line = b'{"temperature": 21.5, "state": "on"}\n'
+    settings = PortSettings(port=str(port.path))
+    async with running_task(send_forever(port, line, baud, seven_even=seven_even)):
+        trials = await find_baud(settings, foreign_input, seconds=30)
+    port.pull()
+    found = trials[-1]
+    assert (found.baud, found.reads, found.format) == (baud, True, "json")
+    assert found.evidence.frame == ("7E1" if seven_even else "")
+    assert not any(trial.reads for trial in trials[:-1])
+    assert best_trial(trials) == found
+
+
+async def test_a_silent_device_has_no_rate(tmp_path: Path) -> None:
+    """Two rates are enough to know, and a port that is absent is an error."""
+    port = PtyPort(tmp_path / "sensor")
+    with pytest.raises(InputUnreadable, match="does not exist"):
+        await find_baud(PortSettings(port=str(port.path)), foreign_input, seconds=0.01)
+    port.plug_in()
+    trials = await find_baud(PortSettings(port=str(port.path)), foreign_input, seconds=0.01)
+    port.pull()
+    assert [trial.evidence.total for trial in trials] == [0, 0]
+    assert best_trial(trials) is None
+
+
+async def test_a_wrong_rate_ends_a_check_with_the_next_step(tmp_path: Path) -> None:
+    """Instead of a report about lines that are none."""
+    port = PtyPort(tmp_path / "sensor")
+    port.plug_in()
+    settings = PortSettings(port=str(port.path))
+    async with running_task(send_forever(port, b'{"temperature": 21.5}\n', 9600)):
+        with pytest.raises(InputUnreadable, match=r"baud rate 115,200 is probably wrong, .* --find-baud"):
+            await try_port(foreign_input(), settings, seconds=0.5)
+    port.pull()

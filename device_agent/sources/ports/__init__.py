@@ -10,6 +10,8 @@ from msgspec import Meta
 
 DEFAULT_BAUD = 115_200
 
+DEFAULT_FRAME = "8N1"
+
 MAX_BAUD = 20_000_000
 """Highest rate: more than any adapter has."""
 
@@ -29,7 +31,7 @@ class PortSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     port: Annotated[str, Meta(min_length=1, max_length=1024)]
     baud: Annotated[int, Meta(ge=1, le=MAX_BAUD)] = DEFAULT_BAUD
-    frame: str = "8N1"
+    frame: str = DEFAULT_FRAME
     dtr: bool = True
     reset: bool = False
 

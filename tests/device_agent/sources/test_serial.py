@@ -23,6 +23,7 @@ from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
 from tests.device_agent.terminal_server import TerminalServer
+from tests.device_agent.uart import bits_of, receive
 from tests.device_agent.usb_ports import UsbPorts
 
 
@@ -277,6 +278,25 @@ async def test_a_refused_value_is_no_fault_of_the_source(wire: PtyPort, ear: Ear
         assert (plugged.source.health.error or "").startswith("1 unreadable line, the last: ")
     warnings = [record.getMessage() for record in ear.heard if record.levelno >= logging.WARNING]
     assert ["values that are refused" in text for text in warnings] == [True, False]
+
+
+async def test_a_wrong_baud_rate_is_the_fault(wire: PtyPort, ear: Ear) -> None:
+    """The state has the share of text and the next step, instead of the lines; it ends when lines can be read."""
+    async with plugged_in(wire, ear) as plugged:
+        lines = b"".join(b'{"n": %d, "state": "on"}\n' % number for number in range(8))
+        await wire.write(receive(bits_of(lines), 9600, 115_200).data)
+        await until(lambda: "baud" in (plugged.source.health.error or ""))
+        error = plugged.source.health.error or ""
+        assert error.startswith("the baud rate 115,200 is probably wrong, or the device sends no text: ")
+        assert error.endswith(f"device-agent try {wire.path} --find-baud")
+        for _ in range(400):
+            await wire.write(b"\n" + lines)
+            await next_values(plugged.readings) if plugged.first.done() else await plugged.first
+            if plugged.source.health.error is None:
+                break
+        assert plugged.source.health.error is None
+    warnings = [record.getMessage() for record in ear.heard if "baud rate" in record.getMessage()]
+    assert len(warnings) == 1
 
 
 async def test_a_fault_of_lines_ends_with_the_connection(wire: PtyPort, ear: Ear) -> None:
