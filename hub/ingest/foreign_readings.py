@@ -39,6 +39,7 @@ from hub.ingest.device import Devices
 from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
+from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
     STORAGE_CODES,
@@ -106,6 +107,13 @@ class Presence:
     is_open: bool = True
 
 
+class _KeyedFrame(NamedTuple):
+    """A frame with a key that is being stored: the digest of its content, and its result."""
+
+    content: str
+    done: asyncio.Future[StoredFrame]
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     """A frame that waits to be stored, and its result."""
@@ -115,10 +123,16 @@ class _Waiting:
     done: asyncio.Future[StoredFrame]
     refused: list[RefusedReading]
     refused_count: int
+    request: KeyedRequest | None = None
     lost: int = 0
     """Readings of its rows that were not accepted."""
     ready: list[LineBlock] = field(default_factory=list)
     """Blocks whose metrics are declared; the rows of the others are rows."""
+
+    @property
+    def stored(self) -> int:
+        """The readings that are accepted."""
+        return self.frame.readings - self.lost
 
     @property
     def devices(self) -> set[str]:
@@ -155,6 +169,8 @@ class ForeignReadings:
         self._has_room.set()
         self._present: Counter[str] = Counter()
         self._closed: WireError | None = None
+        self._keys = RequestKeys(self._journal.facts().items())
+        self._under_way: dict[str, _KeyedFrame] = {}
 
     def reader(self, identity: Identity, rules: Rules, name: str, bucket: str = "", *, device: str = "") -> InputReader:
         """Return the reader of a credential for these rules, with what it has learned before.
@@ -182,12 +198,35 @@ class ForeignReadings:
         for reader in self._all_readers:
             reader.forget(device, names)
 
+    async def store_once(self, request: KeyedRequest, frame: InputFrame) -> StoredFrame:
+        """Store a frame, unless a request with the same key is stored, or being stored: then return its result.
+
+        Raises KeyReused if that request had another content, and WireError as `store` does.
+        """
+        await self.room()
+        known, first = self._keys.find(request), self._under_way.get(request.key)
+        if known is None and first is None:
+            done = self.submit(frame, request=request)
+            first = self._under_way[request.key] = _KeyedFrame(request.content, done)
+            done.add_done_callback(lambda _: self._under_way.pop(request.key, None))
+        else:
+            frame.reader.put_back(frame.details)
+        if known is not None:
+            request.check(known.content)
+            return StoredFrame(known.readings, known.refused_count, known.refused)
+        assert first is not None
+        request.check(first.content)
+        # A client that gives up does not take the result from another one.
+        return await asyncio.shield(first.done)
+
     async def store(self, frame: InputFrame, presence: Presence | None = None) -> StoredFrame:
         """Store a frame; return when it is durable. Raises WireError, and then nothing of the frame is stored."""
         await self.room()
         return await self.submit(frame, presence)
 
-    def submit(self, frame: InputFrame, presence: Presence | None = None) -> asyncio.Future[StoredFrame]:
+    def submit(
+        self, frame: InputFrame, presence: Presence | None = None, *, request: KeyedRequest | None = None
+    ) -> asyncio.Future[StoredFrame]:
         """Queue a frame. The future has its result when it is durable, or a WireError: nothing of it is stored."""
         done: asyncio.Future[StoredFrame] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
@@ -196,7 +235,7 @@ class ForeignReadings:
             done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
         else:
             refused = [*map(_listed, frame.refusals[:MAX_REFUSED])]
-            self._waiting.append(_Waiting(frame, presence, done, refused, len(frame.refusals)))
+            self._waiting.append(_Waiting(frame, presence, done, refused, len(frame.refusals), request))
             self._waiting_bytes += len(frame.payload)
             if self._waiting_bytes >= MAX_WAITING_BYTES:
                 self._has_room.clear()
@@ -308,6 +347,7 @@ class ForeignReadings:
             if len(free) < len(frames):
                 batches = self._batches(free)
             self._submit(free, batches, errors)
+            keyed = self._submit_keys(free)
             await self._durable()
         except (WireError, JournalError) as error:
             self._fail(frames, _unstored(error))
@@ -320,10 +360,21 @@ class ForeignReadings:
             log.exception("frames could not be stored")
             self._fail(frames, WireError(Code.STORAGE_FAILED, "the hub failed at this frame; its log says where"))
             return
+        for stored in keyed:
+            self._keys.confirm(stored)
         for waiting in free:
             if not waiting.done.done():
-                stored = waiting.frame.readings - waiting.lost
-                waiting.done.set_result(StoredFrame(stored, waiting.refused_count, tuple(waiting.refused)))
+                waiting.done.set_result(StoredFrame(waiting.stored, waiting.refused_count, tuple(waiting.refused)))
+
+    def _submit_keys(self, frames: Iterable[_Waiting]) -> list[StoredRequest]:
+        """Submit the keys of frames with their results, for the same commit."""
+        keyed = []
+        for waiting in frames:
+            if waiting.request is not None and (waiting.stored or waiting.refused_count):
+                stored, text = self._keys.add(waiting.request, waiting.stored, waiting.refused_count, waiting.refused)
+                self._journal.submit_fact(stored.place, text)
+                keyed.append(stored)
+        return keyed
 
     async def _durable(self) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

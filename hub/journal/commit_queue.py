@@ -37,6 +37,7 @@ class CommitGroup(NamedTuple):
     decisions: list[QuarantineDecision]
     callbacks: list[DurabilityCallback]
     calls: list[AppendCall]
+    facts: list[tuple[str, str]]
 
     @property
     def is_empty(self) -> bool:
@@ -81,6 +82,7 @@ class CommitQueue:
         self._bytes = 0
         self._sources: set[EntrySource] = set()
         self._decisions: list[QuarantineDecision] = []
+        self.facts: list[tuple[str, str]] = []
 
     @property
     def is_empty(self) -> bool:
@@ -115,6 +117,7 @@ class CommitQueue:
         sources, self._sources = self._sources, set()
         decisions, self._decisions = self._decisions, []
         callbacks, self.callbacks = self.callbacks, []
+        facts, self.facts = self.facts, []
         submitted, submitted_bytes = len(entries), self._bytes if entries else 0
         size_bytes = submitted_bytes
         calls: list[AppendCall] = []
@@ -127,7 +130,7 @@ class CommitQueue:
             entries += call.entries
             decisions += call.decisions
         marks = {source: source.mark() for source in sources}
-        return CommitGroup(entries, submitted, submitted_bytes, marks, decisions, callbacks, calls)
+        return CommitGroup(entries, submitted, submitted_bytes, marks, decisions, callbacks, calls, facts)
 
     def discard(self) -> tuple[set[EntrySource], list[DurabilityCallback]]:
         """Remove all submitted entries; return their sources and the callbacks that wait for them."""
@@ -135,6 +138,7 @@ class CommitQueue:
         callbacks, self.callbacks = self.callbacks, []
         self.entries.clear()
         self._decisions.clear()
+        self.facts.clear()
         self._bytes = 0
         return sources, callbacks
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -227,6 +227,10 @@ class Journal:
         """Return each device's durable mark as it was when the journal was opened."""
         return dict(self._contents.marks)
 
+    def facts(self) -> Mapping[str, int | str]:
+        """Return the facts as they were when the journal was opened."""
+        return self._contents.facts
+
     def listen(self, listener: CommitListener) -> None:
         """Report every commit to this listener."""
         self._listener = listener
@@ -248,6 +252,10 @@ class Journal:
         self._idle.clear()
         self._schedule()
         self._queue.touch(source)
+
+    def submit_fact(self, name: str, text: str) -> None:
+        """Write a fact with the entries that were submitted in this turn of the event loop, or not at all."""
+        self._queue.facts.append((name, text))
 
     async def append(
         self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision] = ()
@@ -384,12 +392,9 @@ class Journal:
         """Begin a commit with the next turn of the event loop, or when the interval has passed."""
         if self._under_way is None and self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._began_s + COMMIT_INTERVAL_S - loop.time()), self._commit_now)
-
-    def _commit_now(self) -> None:
-        self._timer = None
-        if self._under_way is None:
-            self._commit_waiting()
+            self._timer = loop.call_later(
+                max(0.0, self._began_s + COMMIT_INTERVAL_S - loop.time()), self._commit_waiting
+            )
 
     def _commit_waiting(self) -> None:
         """Commit everything submitted and the appended calls that fit."""
@@ -415,6 +420,7 @@ class Journal:
                 entries,
                 group.marks,
                 group.decisions,
+                group.facts,
                 size_bytes=size_bytes,
                 now_ns=self._clock(),
                 now_s=self._began_s,

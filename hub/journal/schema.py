@@ -204,7 +204,7 @@ class Contents(NamedTuple):
     `oldest` are its first blocks. `marks` are the newest of each device; `marks_after_checkpoint` are those of them
     that only the blocks after `checkpoint_offset` contain. `quarantine` lists the quarantined entries in order.
     `incidents` are sentences about damage that was found. `hub` is the id of the hub that the file belongs to, empty if
-    it is unknown; `is_new` states that the opening has created the file.
+    it is unknown; `is_new` states that the opening has created the file. `facts` are all facts by name.
     """
 
     id: str
@@ -225,6 +225,7 @@ class Contents(NamedTuple):
     incidents: list[str]
     hub: str = ""
     is_new: bool = False
+    facts: Mapping[str, int | str] = {}
 
 
 NO_CONTENTS = Contents("", 1, 0, 0, 0, [], {}, [], 0, {}, [], {}, 0, 0, [], [])
@@ -439,6 +440,7 @@ def _load(connection: apsw.Connection, known_id: str | None) -> Contents:
         lost=sorted([*lost, *tail.lost, *missing]),
         incidents=incidents,
         hub=str(facts.get(HUB, "")),
+        facts=facts,
     )
 
 

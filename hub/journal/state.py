@@ -331,12 +331,13 @@ class JournalState:
         entries: list[Entry],
         marks: Sequence[Mark],
         decisions: Sequence[QuarantineDecision] = (),
+        facts: Sequence[tuple[str, str]] = (),
         *,
         size_bytes: int,
         now_ns: int,
         now_s: float = 0.0,
     ) -> Commit:
-        """Plan the commit of these entries, marks and decisions, and of everything that is due with it.
+        """Plan the commit of these entries, marks, decisions and facts, and of everything that is due with it.
 
         `size_bytes` is size_of(entries), `now_s` the time of a monotonic clock. Raises TypeError or ValueError for
         entries that cannot be written; then nothing is changed.
@@ -354,6 +355,7 @@ class JournalState:
         if quarantine is not None:
             statements += _quarantine_statements(quarantine)
         statements += inserts
+        statements += [rows.write_fact(name, text) for name, text in facts]
         statements += _cursor_statements(cursors)
         if piece is not None:
             statements += _piece_statements(piece)

@@ -151,6 +151,15 @@ class EntryWriter(Protocol):
         `decision` is about an entry in quarantine and becomes durable in the same transaction.
         """
 
+    def submit_fact(self, name: str, text: str) -> None:
+        """Write a fact with the entries that were submitted in this turn of the event loop, or not at all.
+
+        It replaces one of the same name. `facts` returns it after a restart.
+        """
+
+    def facts(self) -> Mapping[str, int | str]:
+        """Return the facts as they were when the journal was opened."""
+
     async def append(
         self, entries: Sequence[Entry], marks: Sequence[Mark], decisions: Sequence[QuarantineDecision] = ()
     ) -> int:

@@ -75,6 +75,13 @@ class DiscardingJournal(EntryWriter):
         """Discard entries."""
         return 0
 
+    def submit_fact(self, name: str, text: str) -> None:
+        """Discard a fact."""
+
+    def facts(self) -> Mapping[str, int | str]:
+        """Return nothing."""
+        return {}
+
     def when_durable(self, callback: DurabilityCallback) -> None:
         """Call back in the next turn of the event loop."""
         asyncio.get_running_loop().call_soon(callback, None)

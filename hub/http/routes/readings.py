@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import msgspec
 from starlette.requests import Request
 
 from formats.rules import RulesError
@@ -14,6 +15,7 @@ from hub.http.input_query import CONTENT_FORMATS, InputQuery
 from hub.http.problem import RETRY_AFTER, Refusal
 from hub.http.routing import Operation
 from hub.ingest.foreign_readings import ForeignReadings, is_temporary
+from hub.ingest.request_keys import MAX_KEY, KeyedRequest, KeyReused
 from hub.model.identity import Action, Identity
 from wire.errors import WireError
 
@@ -41,7 +43,7 @@ class ReadingRoutes:
 
         The body is in any format of docs/formats.md, JSON without `format`: an object of values, nested or flat, or a
         list of objects; gzip is recognised. The device is that of the token, of the parameter `device`, or of a field
-        `device`.
+        `device`. A request that is sent again with the same header `Idempotency-Key` is stored once.
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
@@ -53,8 +55,18 @@ class ReadingRoutes:
             detail = f"a body with readings has at most {MAX_BODY_BYTES:,} bytes; send them in several requests"
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         source = self.readings.reader(caller, rules, HTTP_INPUT).source()
+        key = request.headers.get("idempotency-key", "").strip()
+        if len(key) > MAX_KEY:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"Idempotency-Key has at most {MAX_KEY} characters")
+        frame = source.read(body, self.now_ns())
         try:
-            stored = await self.readings.store(source.read(body, self.now_ns()))
+            if key:
+                keyed = KeyedRequest.of(caller, key, msgspec.json.encode(rules), body)
+                stored = await self.readings.store_once(keyed, frame)
+            else:
+                stored = await self.readings.store(frame)
+        except KeyReused as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         except WireError as error:
             if not is_temporary(error):
                 raise

@@ -17,6 +17,7 @@ from formats.rules import Rules
 from hub.ingest import foreign_readings as module
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, StoredFrame, is_temporary
 from hub.ingest.input_reader import InputReader
+from hub.ingest.request_keys import KeyedRequest, KeyReused
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity, Role
 from hub.model.journal import JournalFull
@@ -342,3 +343,50 @@ async def test_a_retry_gives_a_credential_no_device_of_others(tmp_path: Path) ->
         [entry] = b.quarantined
         again = await b.readings.decode_again(entry)
         assert ([*again.batches], again.reason) == ([], entry.reason)
+
+
+async def test_a_request_with_a_key_is_stored_once(tmp_path: Path) -> None:
+    """Also when it is sent again at the same time, or after a restart; a retry gets the first result."""
+    payload = b'{"n": 1, "t": "x"}'
+    request = KeyedRequest.of(DEVICE, "k", payload)
+    async with bench(tmp_path) as b:
+        await b.store(b'{"t": 1}')
+        source = b.reader().source()
+        results = await asyncio.gather(*(b.readings.store_once(request, source.read(payload, 9)) for _ in range(5)))
+        assert {(result.readings, result.refused_count) for result in results} == {(1, 1)}
+        again = await b.readings.store_once(request, source.read(payload, 9))
+        assert (again.readings, again.refused[0].metric) == (1, "t")
+        with pytest.raises(KeyReused):
+            await b.readings.store_once(KeyedRequest.of(DEVICE, "k", b"other"), source.read(b'{"n": 2}', 9))
+        other = KeyedRequest.of(DEVICE, "k2", payload)
+        assert (await b.readings.store_once(other, source.read(payload, 9))).readings == 1
+        assert (b.values, len(b.quarantined)) == ([1, 1, 1], 2)
+    async with bench(tmp_path) as b:
+        assert (await b.readings.store_once(request, b.reader().source().read(payload, 9))).readings == 1
+        assert b.hub.durable == []
+
+
+async def test_a_key_of_a_request_that_failed_can_be_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is stored, so the client sends it again with the same key."""
+    request = KeyedRequest.of(DEVICE, "k", b"")
+    async with bench(tmp_path) as b:
+        session = await connect_agent(b.hub)
+        with pytest.raises(WireError):
+            await b.readings.store_once(request, b.reader().source().read(b'{"n": 1}', 9))
+        session.close("gone")
+        assert (await b.readings.store_once(request, b.reader().source().read(b'{"n": 1}', 9))).readings == 1
+        assert b.values == [1]
+
+
+async def test_a_client_that_gives_up_leaves_its_request_to_a_retry(tmp_path: Path) -> None:
+    """The request is stored, and the retry gets its result."""
+    request = KeyedRequest.of(DEVICE, "k", b"")
+    async with bench(tmp_path) as b:
+        source = b.reader().source()
+        first = asyncio.create_task(b.readings.store_once(request, source.read(b'{"n": 1}', 9)))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await b.readings.store_once(request, source.read(b'{"n": 1}', 9))).readings == 1
+        assert b.values == [1]

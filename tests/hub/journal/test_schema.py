@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_new_file_is_an_empty_journal(path: Path) -> None:
     """It has an id, which stays, and nothing else; only its owner can read it."""
     found = open_once(path)
-    assert found == NO_CONTENTS._replace(id=found.id, is_new=True)
+    assert found == NO_CONTENTS._replace(id=found.id, is_new=True, facts={"id": found.id})
     assert len(found.id) == 16
     assert open_once(path) == found._replace(is_new=False)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -135,3 +135,22 @@ async def test_a_device_whose_agent_is_connected_is_answered_with_503(tmp_path: 
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
                 assert "pump is connected already, through own" in answer.json()["detail"]
         assert device.durable.readings == 1
+
+
+async def test_a_request_that_is_sent_again_with_its_key_is_stored_once(tmp_path: Path) -> None:
+    """The answer is the same; the key with another content, or one that is too long, is a problem."""
+    async with opened_hub(tmp_path) as services, client_of(services) as client:
+        key = {"Idempotency-Key": "3f1c"}
+        answers = [await client.post(URL, json={"n": 1}, headers=key) for _ in range(3)]
+        assert [of(answer) for answer in answers] == [(200, 1)] * 3
+        assert services.devices.device("pump").durable.readings == 1
+        reused = of(await client.post(URL, json={"n": 2}, headers=key))
+        assert reused[0] == 422
+        assert "another content" in reused[1]
+        assert of(await client.post(URL, json={"n": 2}, headers={"Idempotency-Key": "k" * 257}))[0] == 422
+        wrong = [await client.post(URL, json={"n": "x"}, headers={"Idempotency-Key": "w"}) for _ in range(2)]
+        assert [answer.status_code for answer in wrong] == [422, 422]
+        assert wrong[0].json() == wrong[1].json()
+        assert services.devices.device("pump").durable.quarantined == 1
+    async with opened_hub(tmp_path) as services:
+        assert services.journal.facts()["request:0"]
