@@ -53,11 +53,13 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     ),
+    # The page reads the serial port of a board. Without the header browsers allow it, too; a proxy may set another one.
+    "Permissions-Policy": "serial=(self)",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 
-VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/add", "/try", "/sign-in"})
+VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/add", "/board", "/try", "/sign-in"})
 DEVICE_VIEW = "/device/"
 """Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
 

@@ -1,8 +1,10 @@
 import "./styles";
 import { render } from "preact";
+import { boardTab } from "./data/boards";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
 import { AddDevicePage } from "./pages/add_device";
+import { BoardPage } from "./pages/board/page";
 import { exposeTestHook } from "./pages/device/device_data";
 import { DevicePage } from "./pages/device/page";
 import { FleetPage } from "./pages/fleet/page";
@@ -53,6 +55,8 @@ function Page() {
       return <TryPage />;
     case "add":
       return <AddDevicePage />;
+    case "board":
+      return <BoardPage />;
     case "sign-in":
       return <SignedInPage />;
     case "unknown":
@@ -70,4 +74,5 @@ startRouting();
 startTicking();
 exposeTestHook();
 void hub.open();
+void boardTab.resumeOpenBoard();
 render(<App />, document.getElementById("app") as HTMLElement);

@@ -71,6 +71,13 @@ export class Reading {
     return true;
   }
 
+  /** Continue a live input that began with these frames, and does not send them again. Return false as `begin` does. */
+  resume(head: readonly Uint8Array[]): boolean {
+    const isKnown = this.begin(head);
+    if (this.reader instanceof TableReader) this.reader.skipHeader();
+    return isKnown;
+  }
+
   /** Return the content of one message that is a frame by itself. */
   message(payload: Uint8Array, nowNs: bigint): Result {
     return this.read([{ line: this.lines + 1, raw: payload }], nowNs, false);

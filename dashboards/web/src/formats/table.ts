@@ -93,6 +93,11 @@ export class TableReader {
     return this.read(this.joiner.finish());
   }
 
+  /** Expect no header: the next line is data. */
+  skipHeader(): void {
+    this.skipped = this.before;
+  }
+
   private isOpen(raw: Uint8Array): boolean {
     try {
       cellsOf(decodeText(raw, true) ?? "", this.delimiter);

@@ -13,4 +13,5 @@ import "./quarantine.css";
 import "./mqtt.css";
 import "./access.css";
 import "./try.css";
+import "./board.css";
 import "./overlay.css";

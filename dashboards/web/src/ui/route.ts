@@ -17,6 +17,7 @@ export const PAGES = [
 /** Pages that the navigation does not list. The hub sends a browser with an old one-time URL to `/sign-in`. */
 export const OTHER_PAGES = [
   { page: "add", title: "Add a device", path: "/add" },
+  { page: "board", title: "Connect a board", path: "/board" },
   { page: "sign-in", title: "Sign in", path: "/sign-in" },
 ] as const;
 

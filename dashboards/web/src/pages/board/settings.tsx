@@ -1,0 +1,121 @@
+/** Settings of a board's port: the baud rate, and the rules that evidence does not decide. */
+
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+import { errorText } from "../../data/api";
+import { BAUD_RATES, boardTab } from "../../data/boards";
+import { asSentence } from "../../ui/status_text";
+
+const FORMATS = [
+  ["", "By its lines"],
+  ["json", "JSON"],
+  ["pairs", "Pairs"],
+  ["plotter", "Serial Plotter"],
+  ["csv", "CSV and tables"],
+  ["nmea", "NMEA 0183"],
+  ["value", "Bare values"],
+  ["senml", "SenML"],
+  ["line", "Line protocol"],
+];
+const TIME_FORMATS =
+  "iso8601 s ms us ns uptime_s uptime_ms uptime_us since_2000 excel day_first month_first year_first";
+
+export function SettingsFields() {
+  const { baud, rules } = boardTab.settings.value;
+  const [problem, setProblem] = useState<string | null>(null);
+  const change = (settings: { baud?: number; rules?: Record<string, string> }) => {
+    boardTab.configure({ baud, rules, ...settings }).then(
+      () => setProblem(null),
+      (error: unknown) => setProblem(errorText(error)),
+    );
+  };
+  const rule = (name: string, value: string) => {
+    const { [name]: _, ...others } = rules;
+    change({ rules: value === "" ? others : { ...others, [name]: value } });
+  };
+  return (
+    <>
+      <div class="board-settings">
+        <Field name="Baud rate">
+          <input
+            class="field number"
+            type="number"
+            min={1}
+            max={100_000_000}
+            list="baud-rates"
+            value={baud}
+            onChange={(event) => change({ baud: Math.max(1, Math.round(event.currentTarget.valueAsNumber) || baud) })}
+          />
+          <datalist id="baud-rates">
+            {BAUD_RATES.map((rate) => (
+              <option key={rate} value={rate} />
+            ))}
+          </datalist>
+        </Field>
+        <Field name="Format">
+          <select
+            class="field"
+            value={rules.format ?? ""}
+            onChange={(event) => rule("format", event.currentTarget.value)}
+          >
+            {FORMATS.map(([value, name]) => (
+              <option key={value} value={value}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </Field>
+        <Field name="Time format">
+          <select
+            class="field"
+            value={rules.time_format ?? ""}
+            onChange={(event) => rule("time_format", event.currentTarget.value)}
+          >
+            <option value="">By its form</option>
+            {TIME_FORMATS.split(" ").map((value) => (
+              <option key={value} value={value}>
+                {value}
+              </option>
+            ))}
+          </select>
+        </Field>
+        <Field name="Zone">
+          <input
+            class="field mono"
+            spellcheck={false}
+            autocomplete="off"
+            placeholder="UTC"
+            value={rules.zone ?? ""}
+            onChange={(event) => rule("zone", event.currentTarget.value.trim())}
+          />
+        </Field>
+        <Field name="Decimal mark">
+          <select
+            class="field"
+            value={rules.decimal ?? ""}
+            onChange={(event) => rule("decimal", event.currentTarget.value)}
+          >
+            <option value="">By evidence</option>
+            <option value=".">Point</option>
+            <option value=",">Comma</option>
+          </select>
+        </Field>
+      </div>
+      {problem !== null && (
+        <p class="problem" role="alert">
+          The settings were not changed. {asSentence(problem)}
+        </p>
+      )}
+    </>
+  );
+}
+
+function Field({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
+    <label class="access-field">
+      <span class="label">{name}</span>
+      {children}
+    </label>
+  );
+}
