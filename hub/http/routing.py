@@ -154,9 +154,10 @@ async def _authenticate(request: Request, authenticator: Authenticator, may: Act
     """Return the identity of the caller. Raises Refusal without a valid credential, or without the right `may`."""
     identity = await authenticator.identify(request.scope)
     if identity is None:
+        role = "device --device NAME" if may is Action.WRITE else "viewer"
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,
-            "sign in, or send a token as Authorization: Bearer; `hub token create --role viewer` makes one",
+            f"sign in, or send a token as Authorization: Bearer; `hub token create --role {role}` makes one",
             {"WWW-Authenticate": "Bearer"},
         )
     if may is not None and not identity.may(may):

@@ -60,6 +60,10 @@ class EchoRoutes:
     async def delete(self) -> None:
         """Return nothing."""
 
+    @Operation("POST", "/readings", may=Action.WRITE, status=204)
+    async def write(self) -> None:
+        """Return nothing to a device."""
+
 
 async def refresh() -> None: ...
 
@@ -152,6 +156,21 @@ async def test_the_caller_needs_the_right_of_the_operation(token: str | None, pa
     assert (await request("GET", path, headers=headers)).status_code == status
 
 
+@pytest.mark.parametrize(("method", "path", "role"), [("GET", "/echo/1", "viewer"), ("POST", "/readings", "device")])
+async def test_a_caller_without_a_token_is_given_the_command_that_creates_one(
+    method: str, path: str, role: str
+) -> None:
+    """Its role has the right of the operation."""
+    answer = await request(method, path)
+    assert (answer.status_code, f"`hub token create --role {role}" in answer.json()["detail"]) == (401, True)
+
+
 def test_the_operations_of_a_resource_come_in_the_order_of_their_declaration() -> None:
     """The OpenAPI document has the same order."""
-    assert [found.handler.__name__ for found in operations_of(EchoRoutes)] == ["read", "read_one", "create", "delete"]
+    assert [found.handler.__name__ for found in operations_of(EchoRoutes)] == [
+        "read",
+        "read_one",
+        "create",
+        "delete",
+        "write",
+    ]
