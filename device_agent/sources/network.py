@@ -100,6 +100,8 @@ def network_reason(error: OSError) -> str:
         return "the name of the host is unknown; is it spelt correctly, and does the name server answer?"
     if isinstance(error, TimeoutError) and not error.errno:
         return _REASONS[errno.ETIMEDOUT]
+    if isinstance(error, ConnectionResetError):
+        return _REASONS[errno.ECONNRESET]
     if error.errno in _REASONS:
         return _REASONS[error.errno]
     # asyncio's text repeats the address; the system's text does not.
