@@ -20,6 +20,7 @@ import typer
 from agent_client.option_group import with_option_groups
 from agent_client.rule_options import RuleOptions, options_text
 from agent_client.trial import InputUnreadable, try_file
+from device_agent import source_commands
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, SpoolError
 from device_agent.modbus_options import BusOptions, BusOptionsError
@@ -32,7 +33,7 @@ from device_agent.settings import (
     load_settings,
 )
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
-from device_agent.sources.lines import ForeignInput, ReplaySource
+from device_agent.sources.lines import ForeignInput
 from device_agent.sources.serial import SerialSource
 from device_agent.sources.settings import SourceContext
 from device_agent.spool.status import earlier_metrics, read_status
@@ -52,7 +53,7 @@ from device_agent.uplink_options import (
 from formats.report import Trial
 from integrity.finding import exit_code
 from wire.codec import Format
-from wire.text import escaped, plural
+from wire.text import escaped
 
 app = typer.Typer(
     name="device-agent",
@@ -262,32 +263,8 @@ def _print_trial(trial: Trial, target: str, foreign: ForeignInput, command: str,
         typer.echo(f"{trial.text()}\n\ncommand to copy\n{escaped(command)}")
 
 
-@app.command()
-@with_option_groups
-def replay(
-    file: Annotated[Path, typer.Argument(help="File with a time in each line or record.", exists=True, dir_okay=False)],
-    speed: Annotated[
-        float | None, typer.Option(min=0.001, help="1 is the recorded speed. Default: as fast as possible.")
-    ] = None,
-    *,
-    uplink: UplinkOptions,
-    options: RuleOptions,
-) -> None:
-    """Send a log as history, and end when the hub has it. Exit code 1 if lines or values were refused.
-
-    The format is detected, or given by --format; a record without a time is refused. Sending a log twice stores it
-    twice. Example: device-agent replay january.jsonl --device boiler-1
-    """
-    uplink, options = with_earlier_format(uplink, options)
-    uplink = completed_options(uplink, default_device=file.stem)
-    foreign = input_of(options, uplink.device)
-    source = ReplaySource(file, foreign, speed=speed)
-    rejected = stream(uplink, source, lambda agent: agent.collect, is_finite=True)
-    if rejected is not None and rejected + foreign.counts.refused:
-        fail(
-            f"{plural(foreign.counts.refused, 'line or value was', 'lines or values were')} refused, "
-            f"{plural(rejected, 'reading was', 'readings were')} rejected"
-        )
+for source_command in source_commands.COMMANDS:
+    app.command()(source_command)
 
 
 @app.command()

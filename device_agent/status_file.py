@@ -266,7 +266,10 @@ def _input_text(counts: InputCounts) -> str:
         plural(counts.readings, "reading"),
         f"{counts.no_values:,} without a value",
         f"{counts.refused:,} refused",
-        f"{plural(counts.skipped, 'first line')} skipped" if counts.skipped else "",
+        f"{plural(counts.skipped, 'first or last line', 'first or last lines')} skipped" if counts.skipped else "",
+        plural(counts.senders, "sender") if counts.senders else "",
+        f"{counts.ignored:,} of others ignored" if counts.ignored else "",
+        f"{plural(counts.dropped, 'datagram')} lost" if counts.dropped else "",
         f"{plural(counts.odd_times, 'time')} before 1990 or in the future" if counts.odd_times else "",
     ]
     return f"{found}; {', '.join(filter(None, parts))}"

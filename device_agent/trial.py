@@ -1,4 +1,4 @@
-"""A check of a port: it is read as by `device-agent serial`, and nothing is stored."""
+"""A check of a port or another source: it is read as by its command, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
+from typing import Protocol
 
 from agent_client.trial import InputUnreadable
 from device_agent.source_state import SourceHealth
+from device_agent.sources import Source
 from device_agent.sources.lines import ForeignInput, LineInput
 from device_agent.sources.ports import Port, PortSettings
 from device_agent.sources.ports.baud import LIKELY_RATES, RateTrial, seven_bits
@@ -22,6 +24,16 @@ SETTLE_SECONDS = 0.1
 
 SILENT_RATES = 2
 """Rates without a single byte after which a device is silent: at a wrong rate, too, something arrives."""
+
+ABSENT = ("no connection", "not listening", "not running")
+"""Beginnings of the errors of a source that has nothing to read."""
+
+
+class LiveSource(Source, Protocol):
+    """Source whose first lines can wait for others."""
+
+    def finish(self) -> None:
+        """Read the lines that wait for others, at the end of a check."""
 
 
 class PortTrial:
@@ -44,12 +56,20 @@ class PortTrial:
 
 async def try_port(input: ForeignInput, settings: PortSettings, *, seconds: float) -> Trial:
     """Read a port for some seconds, or until this is cancelled. Raises InputUnreadable if it cannot be opened."""
-    report = PortTrial(input)
     source = SerialSource(settings, input)
+    trial = await try_source(input, source, settings.port, seconds=seconds)
+    if source.line_problem and not input.counts.readings:
+        raise InputUnreadable(f"{settings.port}: {source.line_problem}")
+    return trial
+
+
+async def try_source(input: ForeignInput, source: LiveSource, name: str, *, seconds: float) -> Trial:
+    """Read a source for some seconds, or until this is cancelled. Raises InputUnreadable if it cannot be opened."""
+    report = PortTrial(input)
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def record(health: SourceHealth) -> None:
-        if health.error is not None and health.error.startswith("no connection") and not failed.done():
+        if health.error is not None and health.error.startswith(ABSENT) and not failed.done():
             failed.set_result(health.error)
 
     source.health.on_change = record
@@ -67,9 +87,7 @@ async def try_port(input: ForeignInput, settings: PortSettings, *, seconds: floa
         await reading
     source.finish()
     if failed.done() and not input.counts.lines:
-        raise InputUnreadable(f"{settings.port}: {failed.result()}")
-    if source.line_problem and not input.counts.readings:
-        raise InputUnreadable(f"{settings.port}: {source.line_problem}")
+        raise InputUnreadable(f"{name}: {failed.result()}")
     return report.trial
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -15,8 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from agent_client.rule_files import load_user_function, zone_of
-from device_agent.source_state import SourceEvent, SourceHealth
-from device_agent.sources import RepeatedWarning, SensorReading
+from device_agent.source_state import SourceEvent
+from device_agent.sources import SensorReading
 from device_agent.sources.restarts import RestartDetector
 from device_agent.sources.settings import SourceContext, SourceSettings
 from formats.columns import cells_of, delimiter_of, is_header
@@ -26,8 +24,8 @@ from formats.detection import detect
 from formats.framing import LineFraming, Transcoder, decode_text
 from formats.interpretation import KnownType
 from formats.json_text import documents
-from formats.reading import WINDOW, Reading, Result, unknown_format
-from formats.record import MAX_RAW_BYTES, FrameRefused, RefusedInput, Row, TextFrame, refusal_of
+from formats.reading import Reading, Result, unknown_format
+from formats.record import FrameRefused, RefusedInput, TextFrame, refusal_of
 from formats.rules import DEFAULT_RULES, Rules
 from formats.table import FALLBACK_ENCODING
 from wire.limits import MAX_DESCRIPTION
@@ -44,9 +42,6 @@ BINARY = ("modbus", "function")
 
 MAX_SHOWN_BYTES = 60
 """Bytes of an unreadable line that are shown: enough to recognise a wrong baud rate or another format."""
-
-BLOCK_BYTES = 64 * 1024
-"""Bytes of a file that are read at a time: at most 0.1 s of work, during which nothing else runs."""
 
 HEAD_LINES = 5
 """First lines of a port that decide its format: a header and some rows. JSON and NMEA need one."""
@@ -338,60 +333,3 @@ def refusal_of_line(refusal: RefusedInput) -> str:
     """Return the reason of a refusal with the beginning of its line, which is cut."""
     what = f"{refusal.metric}: " if refusal.metric else ""
     return f"{what}{refusal.reason} in {refusal.raw[:MAX_SHOWN_BYTES].decode(errors='backslashreplace')!r}"
-
-
-class ReplaySource:
-    """The readings of a file, as fast as possible or at a multiple of the speed at which they were recorded.
-
-    Each record needs a time.
-    """
-
-    def __init__(self, path: Path, input: ForeignInput, *, speed: float | None = None) -> None:
-        self.path = path
-        self.input = input
-        self.health = SourceHealth(path.name, input=input)
-        self._speed = speed
-        self._bad = RepeatedWarning(_log, f"{path} contains lines or values that are not readings", quiet=1000)
-
-    async def readings(self) -> AsyncGenerator[SensorReading, None]:
-        """Yield the readings in the order of the file. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        start: tuple[float, int] | None = None
-        reading = self.input.new_reading(window=WINDOW)
-        with await asyncio.to_thread(self.path.open, "rb") as file:
-            data = b"-"
-            while data:
-                data = await asyncio.to_thread(file.read, BLOCK_BYTES)
-                for sensor_reading in self._read(reading, data):
-                    if self._speed is not None and sensor_reading.time_ns is not None:
-                        start = start or (loop.time(), sensor_reading.time_ns)
-                        due = start[0] + (sensor_reading.time_ns - start[1]) / 1e9 / self._speed
-                        await asyncio.sleep(max(0.0, due - loop.time()))
-                    yield sensor_reading._replace(historical=True)
-        # The whole file was read: what was refused in it is reported, and no longer a failure.
-        self.health.recover("lines")
-
-    def _read(self, reading: Reading, data: bytes) -> list[SensorReading]:
-        """Return the readings in a block of the file, or in its rest where there is none."""
-        now_ns = time.time_ns()
-
-        def read() -> Result:
-            found = reading.feed(data, now_ns) if data else reading.finish(now_ns)
-            # A log is history, so the time of arrival says nothing about it.
-            rows = found.all_rows
-            timeless = [_timeless(row) for row in rows if row.time_ns is None]
-            return Result([row for row in rows if row.time_ns is not None], [*found.refusals, *timeless])
-
-        result = self.input.count(reading, read)
-        self.input.counts.lines = reading.lines
-        if result.refusals:
-            reason = refusal_of_line(result.refusals[-1])
-            self._bad.record_failure(reason, times=len(result.refusals))
-            self.health.fail("lines", f"{self._bad.total:,} refused, the last: {reason}")
-            self.health.on_refused(result.refusals)
-        return sensor_readings(reading, result)
-
-
-def _timeless(row: Row) -> RefusedInput:
-    reason = "the record has no time, and a log needs one"
-    return RefusedInput(row.line, row.raw[:MAX_RAW_BYTES], "time", reason, setting='time = "FIELD"')

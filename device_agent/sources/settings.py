@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from device_agent.sources import Source
 
 KINDS = {
+    "command": "device_agent.sources.command:CommandSettings",
+    "gpsd": "device_agent.sources.gpsd:GpsdSettings",
     "host": "device_agent.sources.host:HostSettings",
     "modbus": "device_agent.sources.modbus.settings:ModbusSettings",
+    "replay": "device_agent.sources.replay:ReplaySettings",
     "serial": "device_agent.sources.serial:SerialSettings",
+    "tcp": "device_agent.sources.tcp:TcpSettings",
+    "udp": "device_agent.sources.udp:UdpSettings",
+    "websocket": "device_agent.sources.websocket:WebSocketSettings",
 }
 """Module and class of the settings of each kind."""
 
@@ -44,9 +50,6 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     to which the readings belong; empty: the agent's. `prefix` is put before the names of the metrics.
     """
 
-    is_finite: ClassVar[bool] = False
-    """True for a source that ends by itself and is not started again."""
-
     name: Annotated[str, Meta(max_length=MAX_SOURCE_NAME)] = ""
     device: str = ""
     prefix: Annotated[str, Meta(max_length=MAX_METRIC_NAME // 2)] = ""
@@ -55,6 +58,11 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def default_name(self) -> str:
         """The name of a source without `name`: the thing that people have to look at, such as a port."""
         raise NotImplementedError
+
+    @property
+    def is_finite(self) -> bool:
+        """True for a source that ends by itself and is not started again."""
+        return False
 
     def source(self, context: SourceContext) -> Source:
         """Return the source, which opens nothing before its first reading. Raises RulesError."""

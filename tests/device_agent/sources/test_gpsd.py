@@ -51,7 +51,7 @@ async def test_reports_are_readings_with_units_and_time() -> None:
 
 
 async def test_one_receiver_can_be_chosen() -> None:
-    """Those of another one are not mixed with its own."""
+    """Reports of another one are not mixed with its own."""
     async with (
         running_gpsd("/dev/ttyACM0", "/dev/ttyACM1") as gpsd,
         watching(gpsd, receiver="/dev/ttyACM1") as found,

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import logging
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_agent.sources import SensorReading
 from device_agent.sources.lines import (
-    BLOCK_BYTES,
     HEAD_LINES,
     LOST_LINES,
     MAX_LINE_BYTES,
     ForeignInput,
     LineInput,
     LineResult,
-    ReplaySource,
     is_whole,
 )
 from tests.device_agent.foreign import foreign_input
-from tests.device_agent.records import agent_records
-from wire.model import Metric, Value
+from wire.model import Metric
 
 NOW = 1_795_878_000_000_000_000
 """2026-11-28T15:00:00Z."""
@@ -258,73 +251,3 @@ def test_a_line_can_prove_that_it_is_complete(line: bytes, expected: bool) -> No
 def test_the_rest_of_a_line_is_never_whole(cut: int) -> None:
     """Wherever the port was opened in a line of JSON."""
     assert not is_whole(b'{"t": 21.5, "imu": {"x": 1.25}, "label": "{}"}'[cut:])
-
-
-async def everything(source: ReplaySource) -> list[SensorReading]:
-    return [reading._replace(metrics=()) async for reading in source.readings()]
-
-
-def history(*rows: tuple[int, dict[str, Value]]) -> list[SensorReading]:
-    """Return these rows as readings of a log; times are in seconds."""
-    return [SensorReading(values, time_s * 10**9, historical=True) for time_s, values in rows]
-
-
-async def test_a_log_is_its_readings_in_order(tmp_path: Path) -> None:
-    """Each line with a time is a reading; blank lines, and a last one without an end, are no trouble."""
-    file = tmp_path / "log.jsonl"
-    file.write_text('{"time": 2, "n": 1}\n\n{"time": "1970-01-01T00:00:01Z", "a": {"b": true}}\r\n{"time": 1, "n": 3}')
-    source = ReplaySource(file, input := foreign_input())
-    assert await everything(source) == history((2, {"n": 1}), (1, {"a.b": True}), (1, {"n": 3}))
-    assert (input.counts.refused, input.counts.readings, input.counts.odd_times) == (0, 3, 3)
-
-
-async def test_a_table_is_a_log_too(tmp_path: Path) -> None:
-    """Also one of plain numbers, whose first column is the time."""
-    file = tmp_path / "log.csv"
-    file.write_text("time,t\n" + "".join(f"{1_795_878_000 + number},{number}\n" for number in range(5000)))
-    readings = await everything(ReplaySource(file, foreign_input()))
-    assert [reading.time_ns for reading in readings] == [NOW + number * 10**9 for number in range(5000)]
-
-
-async def test_refused_lines_are_counted_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A line without a time, and one that is no reading, is passed over and given to the agent."""
-    file = tmp_path / "log.jsonl"
-    file.write_bytes(b'{"n": 1}\n{"time": 1, "n": 2}\nnoise\n{"time": 2, "n": "x"}\n{"time": 3, "n": 4}\n')
-    source = ReplaySource(file, input := foreign_input())
-    refused: list[str] = []
-    errors: list[str | None] = []
-    source.health.on_change = lambda health: errors.append(health.error)
-    source.health.on_refused = lambda refusals: refused.extend(refusal.code for refusal in refusals)
-    assert await everything(source) == history((1, {"n": 2}), (3, {"n": 4}))
-    assert (input.counts.refused, sorted(refused)) == (3, ["syntax", "time", "type"])
-    assert (errors[0] or "").startswith("3 refused, the last: ")
-    assert errors[-1] is source.health.error is None
-    assert [record.levelno for record in agent_records(caplog)] == [logging.WARNING]
-
-
-async def test_a_log_of_plain_numbers_without_a_time_is_refused(tmp_path: Path) -> None:
-    """Its lines are read as blocks, and each is refused."""
-    file = tmp_path / "log.csv"
-    file.write_text("a,b\n" + "1,2\n" * 20_000)
-    source = ReplaySource(file, input := foreign_input())
-    assert await everything(source) == []
-    assert (input.counts.refused, input.counts.readings) == (20_000, 0)
-
-
-async def test_a_log_larger_than_a_block_is_whole(tmp_path: Path) -> None:
-    """Blocks of the file join without a loss."""
-    file = tmp_path / "log.jsonl"
-    count = 3 * BLOCK_BYTES // 100
-    file.write_text("".join(f'{{"time": {number}, "text": "{"x" * 80}"}}\n' for number in range(count)))
-    readings = await everything(ReplaySource(file, foreign_input()))
-    assert [reading.time_ns for reading in readings] == [number * 10**9 for number in range(count)]
-
-
-async def test_a_speed_keeps_the_distances(tmp_path: Path) -> None:
-    """With a speed the readings come when they are due, relative to the first."""
-    file = tmp_path / "log.jsonl"
-    file.write_text("".join(f'{{"time": {number}, "n": {number}}}\n' for number in range(4)))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    due = [loop.time() - began async for _ in ReplaySource(file, foreign_input(), speed=100).readings()]
-    assert all(moment >= number / 100 for number, moment in enumerate(due))
