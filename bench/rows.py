@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Literal, NamedTuple
 
+from bench.agent import AgentRow
 from bench.connection import Connection, Peer
 from bench.figure import Outcome, Plan, ReportProgress, at_least, at_most
 from bench.formats import FORMAT_ROWS, FormatRow
@@ -183,6 +184,7 @@ Row = (
     Throughput
     | Latency
     | Idle
+    | AgentRow
     | HistoryRow
     | StoreRow
     | InfluxdbHistoryRow
@@ -217,6 +219,7 @@ ROWS: tuple[Row, ...] = (
         "latency-more", "device to acknowledgement at half the load that held", ONE, MUST_FRAMES_PER_S, None, of="one"
     ),
     Idle("idle", "memory per idle device connection"),
+    AgentRow("agent", "device agent with a serial line"),
     Throughput("one-packed", "frames of 1 reading (msgpack)", ONE_PACKED, 20_000, "frames/s", None),
     Throughput("forty-json", "frames of 40 readings (JSON)", FORTY_TEXT, 6_000, "readings/s", None),
     Throughput("four-hundred-json", "frames of 400 readings (JSON)", FOUR_HUNDRED_TEXT, 1_500, "readings/s", None),

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from agent_client.endpoint import AddressError, device_url
 from agent_client.rule_files import zone_of
+from device_agent.agent import MAX_BATCHINGS
 from device_agent.reporting import ReportRule
 from device_agent.sources.settings import KINDS, SourceContext, SourceSettings, settings_class
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
@@ -285,6 +286,8 @@ def _contradictions(settings: AgentSettings) -> Iterator[tuple[KeyPath, str]]:
         yield ("hub",), str(error)
     if settings.device and (problem := device_id_problem(settings.device)):
         yield ("device",), problem
+    if len({(rule.max_delay_ms, rule.max_rows) for rule in settings.report}) >= MAX_BATCHINGS:
+        yield ("report",), f"the rules have more than {MAX_BATCHINGS - 1} different pairs of max_delay_ms and max_rows"
     tls = settings.tls
     if (tls.certificate is None) != (tls.key is None):
         yield ("tls", "key" if tls.key is None else "certificate"), "certificate and key belong together: set both"

@@ -21,7 +21,9 @@ from device_agent import (
     Surroundings,
     UplinkStopped,
 )
+from device_agent.agent import MAX_BATCHINGS
 from device_agent.spool.contract import ROW_BYTES
+from device_agent.spool_writer import Batching
 from tests.device_agent.batches import batch_of
 from tests.device_agent.peer import Peer, agent_of
 from tests.device_agent.records import agent_records
@@ -357,3 +359,13 @@ async def test_a_declaration_can_come_later_and_change(peer: Peer) -> None:
         await agent.send({"n": 2})
         await agent.drain(10)
     assert peer.metrics == {"n": Metric("n", unit="kg"), "on": Metric("on", "boolean", description="a switch")}
+
+
+async def test_batches_have_few_different_bounds(peer: Peer) -> None:
+    """Each has a task and rows in memory; leaving stores the rows of all of them."""
+    async with Agent(peer.url, device="boiler") as agent:
+        for number in range(MAX_BATCHINGS):
+            await agent.collect({"n": number}, batching=Batching(3_600_000, number + 2))
+        with pytest.raises(AgentError, match="different bounds"):
+            await agent.collect({"n": 1}, batching=Batching(1, 1))
+    assert sorted(map(str, peer.values("n"))) == sorted(str(float(number)) for number in range(MAX_BATCHINGS))

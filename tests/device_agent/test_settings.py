@@ -191,6 +191,10 @@ device = "a b"
             '[[source]]\nkind = "modbus"\nport = "/x"\n[[source.maps]]\nslave = 1\nfields.u.address = -1',
             ":6: source[0].maps[0].fields: expected `int` >= 0",
         ),
+        (
+            '[[source]]\nkind = "host"\n' + "".join(f"[[report]]\nmax_rows = {n}\n" for n in range(1, 17)),
+            ": report: the rules have more than 15 different pairs",
+        ),
         ("# " + "x" * MAX_FILE_BYTES, ": larger than 262,144 bytes"),
     ],
 )  # fmt: skip

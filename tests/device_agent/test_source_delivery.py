@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from device_agent import Agent, Metric, SpoolFailed, SqliteSpool, source_delivery
-from device_agent.source_delivery import deliver_readings
+from device_agent.reporting import ReportRule
+from device_agent.source_delivery import SourceDelivery, deliver_readings
 from device_agent.source_state import SourceHealth
 from device_agent.sources import SensorReading
+from tests.device_agent.foreign import foreign_input
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
 from tests.device_agent.script import Script
 from tests.tasks import running_task
+from wire.device import Data
 
 
 async def test_readings_are_delivered_with_their_definitions() -> None:
@@ -110,3 +113,61 @@ async def test_a_file_that_cannot_be_read_ends_the_delivery() -> None:
     async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
         with pytest.raises(OSError, match="the bus"):
             await deliver_readings(Flaky(), agent, agent.send)
+
+
+async def test_the_names_of_a_source_have_its_prefix() -> None:
+    """In values and definitions; the type that the agent knows is that of the prefixed metric."""
+    source = Script([SensorReading({"t": 1}, 5, (Metric("t", "integer", "°C"),)), SensorReading({"t": 2.5}, 6)])
+    source.health.input = foreign = foreign_input()
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        await agent.send({"t": "on"}, 1)
+        assert await SourceDelivery(source, agent, agent.collect, prefix="left.").run() == 0
+        assert (foreign.known_type("boiler", "t"), agent.metric_type("t")) == ("float", "string")
+        await agent.drain(10)
+    assert (peer.values("left.t"), peer.metrics["left.t"].unit) == ([1, 2.5], "°C")
+
+
+async def test_a_rule_suppresses_and_its_timer_reports() -> None:
+    """A value that does not change is reported after the interval although the sensor is silent, with its own time."""
+    rule = ReportRule(metrics=("s.t",), deadband=1, max_interval_s=0.02)
+    rows = [SensorReading({"t": 20 + number % 2 / 2, "n": number}, number + 1) for number in range(5)]
+    source = Script(rows, stays=True)
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        delivery = SourceDelivery(source, agent, agent.collect, prefix="s.", rules=[rule])
+        async with running_task(_run(delivery)):
+            await peer.until(lambda: len(peer.values("s.t")) == 2)
+    assert (peer.values("s.t"), peer.values("s.n")) == ([20, 20], [0, 1, 2, 3, 4])
+    assert (delivery.filter.suppressed, delivery.readings) == (3, 7)
+    assert _times(peer, "s.t") == [1, 5]
+
+
+async def test_a_rule_bounds_the_batches_of_its_metrics() -> None:
+    """Rows of these metrics wait for each other; a value that is rejected costs itself, and is delivered once."""
+    rules = [ReportRule(metrics=("fast",), max_delay_ms=3_600_000, max_rows=3)]
+    bad = SensorReading({"fast": "x", "slow": 9.0}, 9)
+    rows = [SensorReading({"fast": float(number), "slow": float(number)}, number + 1) for number in range(6)]
+    source = Script([*rows[:4], bad, *rows[4:]])
+    async with Peer() as peer, Agent(peer.url, device="boiler") as agent:
+        delivery = SourceDelivery(source, agent, agent.send, rules=rules)
+        assert await delivery.run() == 1
+        await agent.drain(10)
+    assert peer.values("fast") == [0, 1, 2, 3, 4, 5]
+    assert [number for number in peer.values("slow") if number != 9] == [0, 1, 2, 3, 4, 5]
+    assert peer.values("slow").count(9) == 1
+    (report,) = peer.reports()
+    assert [(reason.metric, reason.count) for reason in report.reasons] == [("fast", 1)]
+
+
+async def _run(delivery: SourceDelivery) -> None:
+    await delivery.run(restart=True)
+
+
+def _times(peer: Peer, metric: str) -> list[int]:
+    """Return the times of the values of a metric, in the order of the journal."""
+    batches = [entry.message for entry in peer.journal if isinstance(entry.message, Data)]
+    return [
+        time
+        for batch in batches
+        for time, value in zip(batch.time, batch.values.get(metric, ()), strict=False)
+        if value is not None
+    ]

@@ -80,3 +80,18 @@ async def test_a_cancelled_flush_takes_nothing_away() -> None:
         assert collector.is_empty
         running.cancel()
         await asyncio.gather(running, flushing, return_exceptions=True)
+
+
+async def test_a_full_batch_is_written_at_once() -> None:
+    """Its first row does not wait for the end of its time."""
+    async with MemorySpool() as spool:
+        intake = intake_of(spool)
+        collector = Collector(intake, Batching(3_600_000, 3))
+        running = asyncio.create_task(collector.run())
+        for number in range(7):
+            await collector.add(row_of(number))
+        await spool.wait(1)
+        assert intake.sent == Count(2, 6)
+        assert not collector.is_empty
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
