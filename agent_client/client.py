@@ -35,6 +35,9 @@ OPEN_SECONDS = 10.0
 PING_SECONDS = 20.0
 """Time between pings, and the time to answer one: detects a peer that disappeared without closing."""
 
+FILES_SECONDS = 0.5
+"""Time between two looks at the files of credentials while the client waits."""
+
 STABLE_SECONDS = 30.0
 """A connection that lasted this long, or brought an acknowledgement, resets the backoff."""
 
@@ -149,9 +152,20 @@ class Client:
                 self.on_wait(ending, delay / 1000, attempt)
                 self._set_state(ConnectionState.WAITING)
                 attempt += 1
-                await asyncio.sleep(delay / 1000)
+                await self._wait(delay / 1000)
         finally:
             self._set_state(ConnectionState.STOPPED)
+
+    async def _wait(self, delay_s: float) -> None:
+        """Wait before the next attempt; end early when a person has corrected a file of credentials."""
+        before = self.endpoint.files
+        until_s = time.monotonic() + delay_s
+        while before and (rest_s := until_s - time.monotonic()) > FILES_SECONDS:
+            await asyncio.sleep(FILES_SECONDS)
+            if self.endpoint.files != before:
+                return
+            delay_s = rest_s - FILES_SECONDS
+        await asyncio.sleep(max(0.0, delay_s))
 
     async def _converse(self) -> tuple[Ending, bool]:
         """Use one connection until it ends; return the reason, and whether the connection made progress."""

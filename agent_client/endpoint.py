@@ -106,6 +106,12 @@ class Endpoint(NamedTuple):
         return (self.tls or system_tls()) if self.url.startswith("wss:") else None
 
     @property
+    def files(self) -> tuple[object, ...]:
+        """The current content of the files of credentials, to compare; empty if there is no such file."""
+        token = (self.token.token,) if isinstance(self.token, TokenFile) else ()
+        return token if self.tls is None else (*token, self.tls.context)
+
+    @property
     def headers(self) -> dict[str, str]:
         """HTTP headers that prove the identity. The token is never a part of the URL, because URLs end up in logs."""
         token = self.token.token if isinstance(self.token, TokenFile) else self.token

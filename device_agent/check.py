@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from agent_client.client import ConnectFailed, connect
+from agent_client.connection_check import ask_hub
 from agent_client.endpoint import Endpoint, TokenFile, device_url
 from device_agent.errors import AgentError
 from device_agent.service import TOKEN_VARIABLE, tls_of, token_of
@@ -114,7 +115,7 @@ def _check_credentials(settings: AgentSettings) -> Iterator[Finding]:
 
 
 async def check_hub(settings: AgentSettings) -> Finding | None:
-    """Return why the hub would not accept a connection; None if it does. Nothing is sent over it."""
+    """Return why the hub would not accept a connection or a device; None if it does. Nothing is sent over it."""
     try:
         endpoint = Endpoint(
             device_url(settings.hub),
@@ -135,4 +136,13 @@ async def check_hub(settings: AgentSettings) -> Finding | None:
     except ConnectFailed as failure:
         is_token = failure.ending.status in (401, 403)
         return Finding(("token_file",) if is_token else ("hub",), failure.ending.reason)
+    for device, sources in settings.devices.items():
+        try:
+            answer = await asyncio.to_thread(ask_hub, endpoint, device)
+        except OSError as error:
+            return Finding(("hub",), f"{settings.hub} does not answer: {error}")
+        if answer is not None and answer.code != "ok":
+            named = settings.source.index(sources[0])
+            key: KeyPath = ("token_file",) if len(settings.devices) == 1 else ("source", named, "device")
+            return Finding(key, answer.sentence)
     return None

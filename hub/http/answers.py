@@ -72,6 +72,10 @@ class ConnectionRequest(Struct, frozen=True):
     """A WebSocket endpoint to check."""
 
     path: Annotated[str, Meta(max_length=64, description="`/v1/live`, `/v1/device` or `/v1/plain`.")]
+    device: Annotated[
+        str,
+        Meta(max_length=limits.MAX_DEVICE_ID, description="Device whose readings would be sent; empty: any."),
+    ] = ""
 
 
 class ConnectionCheck(Struct, frozen=True):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_client.client import Client, ClientStopped, ConnectFailed, ConnectionState, Surroundings, connect
-from agent_client.endpoint import Endpoint, device_url
+from agent_client.endpoint import Endpoint, TokenFile, device_url
 from agent_client.reconnect import Ending
 from agent_client.session import OutboxUnavailable
 from tests.agent_client.outbox import ListOutbox
@@ -125,6 +126,33 @@ async def test_the_delay_that_the_hub_asks_for_is_announced() -> None:
             await recorder.until(ConnectionState.WAITING)
         ((ending, delay_s, _),) = recorder.waits
         assert (ending.retry_ms, delay_s) == (30_000, 30.0)
+
+
+async def test_a_corrected_token_ends_the_wait(tmp_path: Path) -> None:
+    """A refused client looks at the files of its credentials while it waits, here for an hour."""
+    file = tmp_path / "token"
+    file.write_text("wrong")
+    async with Peer() as peer:
+        peer.refusal = HTTPStatus.UNAUTHORIZED, {}
+        recorder = Recorder(peer, ListOutbox(), surroundings=Surroundings(max_delay_ms=3_600_000))
+        recorder.client.endpoint = recorder.client.endpoint._replace(token=TokenFile(file))
+        async with running_task(recorder.run()):
+            await recorder.until(ConnectionState.WAITING)
+            peer.refusal = None
+            file.write_text("right")
+            await recorder.until(ConnectionState.ONLINE)
+    assert [headers["Authorization"] for headers in peer.headers] == ["Bearer wrong", "Bearer right"]
+
+
+@pytest.mark.parametrize("compression", [False, True])
+async def test_compression_is_offered_if_it_is_wanted(compression: bool) -> None:
+    """A hub that does not compress ignores the offer."""
+    async with Peer() as peer:
+        endpoint = Endpoint(device_url(peer.url), compression=compression)
+        connection = await connect(endpoint, name="test/1")
+        assert connection.protocol.extensions == []
+        await connection.close()
+    assert ("Sec-WebSocket-Extensions" in peer.headers[0]) == compression
 
 
 async def test_a_superseded_client_stops() -> None:

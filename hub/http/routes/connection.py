@@ -45,14 +45,14 @@ class ConnectionRoutes:
             detail = f"path: the WebSocket endpoints are {', '.join(self.endpoints)}"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         try:
-            await self._check(request.scope, action)
+            await self._check(request.scope, action, body.device)
         except RequestRefused as refused:
             return answers.ConnectionCheck(refused.reason.value, refused.what, refused.remedy)
         except WireError as error:
             return answers.ConnectionCheck(error.code.value, error.message, "wait: the client connects again by itself")
         return answers.ConnectionCheck("ok", "", "")
 
-    async def _check(self, scope: Scope, action: Action) -> None:
+    async def _check(self, scope: Scope, action: Action, device: str) -> None:
         """Raise WireError for what would refuse a handshake with this head."""
         closing = self.closing()
         if closing is not None:
@@ -62,6 +62,9 @@ class ConnectionRoutes:
             raise RequestRefused(RefusalCause.NOT_AUTHENTICATED, "no valid token", code=Code.NOT_AUTHENTICATED)
         if not identity.may(action):
             raise RequestRefused(RefusalCause.NOT_ALLOWED, f"a token of role {identity.role} may not {action} here")
+        if device and not identity.may_write(device):
+            what = f"the token (role {identity.role}) may not write as {device!r}"
+            raise RequestRefused(RefusalCause.NOT_ALLOWED, what)
         lost = RefusalCause.UPGRADE_LOST
         if self.authenticator.refusals.was_refused(lost, peer_of(scope), within_s=UPGRADE_LOST_S):
             raise RequestRefused(lost, "the WebSocket handshake arrived at the hub without its header Upgrade")

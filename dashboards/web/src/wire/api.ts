@@ -73,6 +73,11 @@ export interface components {
         ConnectionRequest: {
             /** @description `/v1/live`, `/v1/device` or `/v1/plain`. */
             path: string;
+            /**
+             * @description Device whose readings would be sent; empty: any.
+             * @default
+             */
+            device?: string;
         };
         /** @description A consumer of the journal: its offset, its lag in entries, and its accounting. */
         ConsumerDetails: {

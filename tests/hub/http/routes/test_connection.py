@@ -36,11 +36,15 @@ class CheckedHub:
     async def refresh(self) -> None:
         """Read nothing: there are no other processes."""
 
-    async def check(self, path: str = "/v1/live", *, client: str = CLIENT, **headers: str) -> dict[str, Any]:
+    async def check(
+        self, path: str = "/v1/live", *, client: str = CLIENT, device: str = "", **headers: str
+    ) -> dict[str, Any]:
         """Return the answer to a client with this address."""
         transport = httpx.ASGITransport(app=self.api, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://hub") as caller:
-            answer = await caller.post("/api/v1/connection-check", json={"path": path}, headers=headers)
+            answer = await caller.post(
+                "/api/v1/connection-check", json={"path": path, "device": device}, headers=headers
+            )
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -71,6 +75,14 @@ async def test_the_answer_is_that_of_the_endpoint(path: str, headers: dict[str, 
     answer = await CheckedHub().check(path, **headers)
     assert answer["code"] == code
     assert bool(answer["reason"]) == bool(answer["remedy"]) == (code != "ok")
+
+
+async def test_a_token_of_another_device_is_refused_for_the_named_one() -> None:
+    """The answer names the device; a token that may write for it is accepted."""
+    hub = CheckedHub()
+    answer = await hub.check("/v1/device", device="valve", Authorization="Bearer device")
+    assert (answer["code"], "'valve'" in answer["reason"]) == ("not_allowed", True)
+    assert (await hub.check("/v1/device", device="pump", Authorization="Bearer device"))["code"] == "ok"
 
 
 async def test_a_lost_upgrade_is_reported_to_its_client_for_a_while() -> None:
