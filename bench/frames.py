@@ -33,11 +33,15 @@ _MARKER_SEQ = 4_000_000_001
 
 
 class Shape(NamedTuple):
-    """Content of one frame: a value of each of the first `metrics` metrics at each of `times` times."""
+    """Content of one frame: a value of each of the first `metrics` metrics at each of `times` times.
+
+    `is_plain`: a flat object of one time for /v1/plain, in JSON.
+    """
 
     metrics: int
     times: int
     format: Format
+    is_plain: bool = False
 
     @property
     def readings(self) -> int:
@@ -72,7 +76,10 @@ def encode_frames(shape: Shape, count: int, *, start_ns: int, seed: int) -> Fram
     times = start_ns + np.arange(count * shape.times, dtype="<i8") * STEP_NS
     cells = values.reshape(count, shape.times, shape.metrics).astype("<f8")
     rows = times.reshape(count, shape.times)
-    payloads = _packed(shape, rows, cells) if shape.format == "msgpack" else _text(shape, rows, cells)
+    if shape.is_plain:
+        payloads = _plain(shape, rows, cells)
+    else:
+        payloads = _packed(shape, rows, cells) if shape.format == "msgpack" else _text(shape, rows, cells)
     header = client_header(BINARY if shape.format == "msgpack" else TEXT, payloads.shape[1])
     headers = np.broadcast_to(np.frombuffer(header, np.uint8), (count, len(header)))
     frames = np.concatenate([headers, payloads], axis=1)
@@ -108,4 +115,13 @@ def _text(shape: Shape, times: NDArray[np.int64], values: NDArray[np.float64]) -
     template = f'{{"type":"data","seq":%10d,"time":[{time}],"values":{{{named}}}}}'
     rows = zip(times.tolist(), values.transpose(0, 2, 1).reshape(len(times), -1).tolist(), strict=True)
     text = "".join([template % (seq, *row[0], *row[1]) for seq, row in enumerate(rows, 1)])
+    return np.frombuffer(text.encode(), np.uint8).reshape(len(times), -1)
+
+
+def _plain(shape: Shape, times: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return flat JSON objects with one time."""
+    named = ",".join(f'"{metric.name}":%5.2f' for metric in METRICS[: shape.metrics])
+    template = f'{{"time":%19d,{named}}}'
+    rows = zip(times[:, 0].tolist(), values[:, 0].tolist(), strict=True)
+    text = "".join([template % (time, *row) for time, row in rows])
     return np.frombuffer(text.encode(), np.uint8).reshape(len(times), -1)

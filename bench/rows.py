@@ -196,6 +196,7 @@ Row = (
 
 ONE = Shape(metrics=1, times=1, format="json")
 ONE_PACKED = Shape(metrics=1, times=1, format="msgpack")
+ONE_PLAIN = Shape(metrics=1, times=1, format="json", is_plain=True)
 FORTY = Shape(metrics=4, times=10, format="msgpack")
 FORTY_TEXT = Shape(metrics=4, times=10, format="json")
 FOUR_HUNDRED = Shape(metrics=4, times=100, format="msgpack")
@@ -221,6 +222,7 @@ ROWS: tuple[Row, ...] = (
     Idle("idle", "memory per idle device connection"),
     AgentRow("agent", "device agent with a serial line"),
     Throughput("one-packed", "frames of 1 reading (msgpack)", ONE_PACKED, 20_000, "frames/s", None),
+    Throughput("plain", "frames of 1 reading (/v1/plain)", ONE_PLAIN, 20_000, "frames/s", None),
     Throughput("forty-json", "frames of 40 readings (JSON)", FORTY_TEXT, 6_000, "readings/s", None),
     Throughput("four-hundred-json", "frames of 400 readings (JSON)", FOUR_HUNDRED_TEXT, 1_500, "readings/s", None),
     *(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +67,12 @@ def test_a_header_announces_its_payload(size: int) -> None:
     protocol.receive_data(client_header(Opcode.BINARY, size) + bytes(size))
     (frame,) = protocol.events_received()
     assert len(frame.data) == size  # type: ignore[union-attr]
+
+
+@given(st.integers(1, 4), st.integers(1, 5))
+def test_plain_frames_are_flat_objects(metrics: int, count: int) -> None:
+    """Each has its time, and a value of each metric."""
+    frames = encode_frames(Shape(metrics, 1, "json", is_plain=True), count, start_ns=START_NS, seed=1)
+    found = [json.loads(payload) for _, payload in payloads(frames)]
+    assert [row.pop("time") for row in found] == [START_NS + i * STEP_NS for i in range(count)]
+    assert {tuple(row) for row in found} == {tuple(metric.name for metric in METRICS[:metrics])}
