@@ -141,6 +141,9 @@ def check(
 @with_option_groups
 def serial(
     port: Annotated[str, typer.Argument(help=PORT_HELP)],
+    mirror: Annotated[
+        str, typer.Option(help="Where a serial monitor reads the same bytes: a TCP port, or the path of a pty.")
+    ] = "",
     *,
     line: PortOptions,
     uplink: UplinkOptions,
@@ -151,10 +154,14 @@ def serial(
     The format is detected from the first lines, or given by --format: JSON, CSV, NMEA 0183, key=value and others.
     A metric keeps the type of earlier runs, unless --type names another one.
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
+    Example: device-agent serial /dev/ttyUSB0 --mirror 7001, and beside it: nc 127.0.0.1 7001
     """
     uplink, options = with_earlier_format(uplink, options)
     uplink = completed_options(uplink, default_device=default_device(Path(port)))
-    source = SerialSource(line.settings(port), input_of(options, uplink.device))
+    try:
+        source = SerialSource(line.settings(port), input_of(options, uplink.device), mirror=mirror)
+    except ValueError as error:
+        fail(str(error), MISUSE)
     stream(uplink, source, lambda agent: agent.collect)
 
 

@@ -24,6 +24,7 @@ from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettin
 from device_agent.sources.ports import DEFAULT_BAUD, DEFAULT_FRAME, MAX_BAUD, Port, PortError, PortSettings
 from device_agent.sources.ports.baud import BaudWatch
 from device_agent.sources.ports.hold import PortHold
+from device_agent.sources.ports.mirror import Mirror, mirror_address, open_mirror
 from device_agent.sources.ports.network import connection_problem
 from device_agent.sources.ports.opening import PortFinder, open_port
 from device_agent.sources.ports.selection import NOT_FOUND, selector_kind
@@ -54,17 +55,23 @@ _log = logging.getLogger(__name__)
 
 
 class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
-    """Settings of a serial port that writes lines; those of the port are explained at PortSettings."""
+    """Settings of a serial port that writes lines; those of the port are explained at PortSettings.
+
+    `mirror` is where a serial monitor reads the same bytes: a TCP port of this computer, or the path of a pty.
+    """
 
     port: str
     baud: Annotated[int, Meta(ge=1, le=MAX_BAUD)] = DEFAULT_BAUD
     frame: str = DEFAULT_FRAME
     dtr: bool = True
     reset: bool = False
+    mirror: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.line  # noqa: B018 - raises ValueError for wrong settings
+        if self.mirror:
+            mirror_address(self.mirror)
 
     @property
     def line(self) -> PortSettings:
@@ -76,7 +83,7 @@ class SerialSettings(ForeignSettings, frozen=True, kw_only=True):
         return self.port
 
     def source(self, context: SourceContext) -> SerialSource:
-        return SerialSource(self.line, self.input(context))
+        return SerialSource(self.line, self.input(context), mirror=self.mirror)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if selector_kind(self.port) == "url":
@@ -104,6 +111,7 @@ class SerialSource:
         retry_seconds: float = RETRY_SECONDS,
         head_seconds: float = HEAD_SECONDS,
         root: Path = Path("/"),
+        mirror: str = "",
     ) -> None:
         self.settings = settings
         self.input = input
@@ -112,6 +120,8 @@ class SerialSource:
         self.line_problem = ""
         self._finder = PortFinder(settings.port, root=root)
         self._hold = PortHold()
+        self._mirror_address = mirror_address(mirror) if mirror else None
+        self._mirror: Mirror | None = None
         self._lines = LineInput(input)
         self._report = LineReport(settings.port, input, _log, aspect="port")
         self.health = self._report.health
@@ -120,43 +130,57 @@ class SerialSource:
         """Yield readings without end, none while the port is absent or held."""
         attempt = 0
         was_lost = False
-        while True:
-            await self._hold.wait_free()
-            try:
-                port = await self._hold.opened(self._open())
-            except (serial.SerialException, OSError, ValueError) as error:
-                self._report.record_absence(reason_of(error))
-                await self._hold.wait_request(
-                    full_jitter(attempt, first=self._retry_seconds, maximum=MAX_RETRY_SECONDS, random=random.random)
-                )
-                attempt += 1
-                continue
-            attempt = 0
-            where = "" if port.name == self.settings.port else f", now {port.name},"
-            self._report.record_connection(f"{where} at {self.settings.baud} baud")
-            self._lines.open()
-            watch = BaudWatch(self.settings.baud, self.input.rules.encoding)
-            # A connection to a terminal server says nothing of its board.
-            if was_lost and "://" not in self.settings.port:
-                self._lines.restarts.reopen(time.time_ns())
-            was_lost = False
-            try:
-                while True:
-                    data = await self._read(port)
-                    now_ns = time.time_ns()
-                    results = self._lines.begin(now_ns) if data is None else self._lines.feed(data, now_ns)
-                    self._report.record_format()
-                    self._watch_baud(port, watch, data or b"", results)
-                    for result in results:
-                        self._report.record_result(result)
-                        for reading in result.readings:
-                            yield reading
-            except (serial.SerialException, OSError) as error:
-                if not self._hold.was_requested:
-                    was_lost = True
+        try:
+            while True:
+                await self._hold.wait_free()
+                await self._keep_mirror()
+                try:
+                    port = await self._hold.opened(self._open())
+                except (serial.SerialException, OSError, ValueError) as error:
                     self._report.record_absence(reason_of(error))
-            finally:
-                port.close()
+                    await self._hold.wait_request(
+                        full_jitter(attempt, first=self._retry_seconds, maximum=MAX_RETRY_SECONDS, random=random.random)
+                    )
+                    attempt += 1
+                    continue
+                attempt = 0
+                watch = self._begin(port, was_lost=was_lost)
+                was_lost = False
+                try:
+                    while True:
+                        for result in self._results(port, watch, await self._read(port)):
+                            for reading in result.readings:
+                                yield reading
+                except (serial.SerialException, OSError) as error:
+                    if not self._hold.was_requested:
+                        was_lost = True
+                        self._report.record_absence(reason_of(error))
+                finally:
+                    port.close()
+        finally:
+            self._close_mirror()
+
+    def _begin(self, port: Port, *, was_lost: bool) -> BaudWatch:
+        """Record a new connection; return the watch over its baud rate."""
+        where = "" if port.name == self.settings.port else f", now {port.name},"
+        self._report.record_connection(f"{where} at {self.settings.baud} baud")
+        self._lines.open()
+        # A connection to a terminal server says nothing of its board.
+        if was_lost and "://" not in self.settings.port:
+            self._lines.restarts.reopen(time.time_ns())
+        return BaudWatch(self.settings.baud, self.input.rules.encoding)
+
+    def _results(self, port: Port, watch: BaudWatch, data: bytes | None) -> Iterator[LineResult]:
+        """Yield the results of the next bytes; of the lines that wait for others if there are none."""
+        now_ns = time.time_ns()
+        if data is not None and self._mirror is not None:
+            self._mirror.feed(data)
+        results = self._lines.begin(now_ns) if data is None else self._lines.feed(data, now_ns)
+        self._report.record_format()
+        self._watch_baud(port, watch, data or b"", results)
+        for result in results:
+            self._report.record_result(result)
+            yield result
 
     def _watch_baud(self, port: Port, watch: BaudWatch, data: bytes, results: Sequence[LineResult]) -> None:
         """Report a wrong baud rate as the cause of what cannot be read."""
@@ -187,6 +211,24 @@ class SerialSource:
             if not self._hold.is_requested:
                 self._finder.forget()
                 self.health.recover("hold")
+
+    async def _keep_mirror(self) -> None:
+        """Open the mirror if it is not open. The source reads without it if it cannot be opened."""
+        if self._mirror_address is None or self._mirror is not None:
+            return
+        try:
+            self._mirror = await open_mirror(self._mirror_address)
+        except OSError as error:
+            place = self._mirror_address.path or str(self._mirror_address.port)
+            self.health.fail("mirror", f"no mirror at {place}: {error.strerror or error}; the port is read without it")
+        else:
+            self.health.recover("mirror")
+            _log.info("mirror of %s at %s", self.settings.port, self._mirror.name)
+
+    def _close_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
 
     async def _open(self) -> Port:
         return await open_port(await asyncio.to_thread(self._finder.find), self.settings)

@@ -13,6 +13,7 @@ import grp
 import os
 import termios
 import time
+import tty
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -117,6 +118,60 @@ class TtyPort:
     def _check_open(self) -> None:
         if not self._serial.is_open:
             raise OSError(errno.EBADF, "the port was closed")
+
+
+class PtyMirror:
+    """Mirror of a port as a pty: a path that a serial monitor opens like a port.
+
+    Bytes that no monitor reads are discarded when the buffer of the pty is full, so a monitor sees the newest ones.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Create a pty behind a path. Raises OSError if there is a file that is not a link."""
+        self.name = path
+        self._path = Path(path)
+        self._end, self._monitor = os.openpty()
+        try:
+            tty.setraw(self._monitor)
+            os.set_blocking(self._end, False)
+            self._name = os.ttyname(self._monitor)
+            if self._path.is_symlink():  # of an agent that was killed
+                self._path.unlink()
+            self._path.symlink_to(self._name)
+        except BaseException:
+            os.close(self._end)
+            os.close(self._monitor)
+            raise
+        asyncio.get_running_loop().add_reader(self._end, self._discard)
+
+    def feed(self, data: bytes) -> None:
+        """Write bytes, and discard older ones if there is no room."""
+        written = self._write(data)
+        if written < len(data):
+            termios.tcflush(self._monitor, termios.TCIFLUSH)
+            self._write(data[written:])
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return os.write(self._end, data)
+        except BlockingIOError:
+            return 0
+
+    def _discard(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._end, READ_BYTES)
+
+    def close(self) -> None:
+        """Remove the path and the pty."""
+        if self._end < 0:
+            return
+        asyncio.get_running_loop().remove_reader(self._end)
+        with suppress(OSError):
+            if os.readlink(self._path) == self._name:  # noqa: PTH115 - as it was written
+                self._path.unlink()
+        os.close(self._end)
+        os.close(self._monitor)
+        self._end = -1
 
 
 def _opened(path: str, settings: PortSettings) -> serial.Serial:

@@ -299,6 +299,25 @@ async def test_a_wrong_baud_rate_is_the_fault(wire: PtyPort, ear: Ear) -> None:
     assert len(warnings) == 1
 
 
+async def test_a_mirror_has_the_bytes_of_the_port(wire: PtyPort, ear: Ear, tmp_path: Path) -> None:
+    """Unreadable ones too. A mirror that cannot be opened is a fault, and the port is read without it."""
+    wire.plug_in()
+    for place in (tmp_path / "monitor", tmp_path / "missing" / "monitor"):
+        source = SerialSource(PortSettings(port=str(wire.path)), foreign_input(), mirror=str(place))
+        async with reading_from(source) as readings:
+            first = asyncio.ensure_future(anext(readings))
+            await ear.until("reading from")
+            monitor = os.open(place, os.O_RDONLY | os.O_NOCTTY) if place.is_symlink() else None
+            await wire.write(b'noise\xff\n{"n": 1}\n')
+            assert (await first).values == {"n": 1}
+            if monitor is None:
+                assert "no mirror at" in (source.health.error or "")
+            else:
+                assert os.read(monitor, 100) == b'noise\xff\n{"n": 1}\n'
+                os.close(monitor)
+        assert not place.is_symlink()
+
+
 async def test_a_fault_of_lines_ends_with_the_connection(wire: PtyPort, ear: Ear) -> None:
     """Lines of an earlier connection say nothing about the next one."""
     async with plugged_in(wire, ear) as plugged:
