@@ -86,6 +86,24 @@ class ConnectionCheck(Struct, frozen=True):
     remedy: Annotated[str, Meta(description="What to do; empty with `ok`.")]
 
 
+class RefusedClient(Struct, frozen=True):
+    """Requests and connections of one client that the hub refused for one reason at one path, since it started."""
+
+    code: Annotated[str, Meta(description="The reason, for programs; a label of `hub_refused_requests` in /metrics.")]
+    reason: Annotated[str, Meta(description="What was wrong with the last one; may be empty.")]
+    remedy: Annotated[str, Meta(description="What to do.")]
+    path: str
+    peer: Annotated[str, Meta(description="The address of the client.")]
+    count: int
+    last_ns: Annotated[TimeNs, Meta(description="When the last one was refused.")]
+
+
+class RefusalsAnswer(Struct, frozen=True):
+    """The clients that were refused lately, the newest first."""
+
+    refusals: Sequence[RefusedClient]
+
+
 class TimedValue(Struct, frozen=True):
     """A value at a time (nanoseconds since 1970 UTC)."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
@@ -30,6 +30,10 @@ LINES_PER_MINUTE = 30
 MAX_SOURCES = 4_096
 """Pairs of reason and client that are remembered, about 1 MB. At the bound the one that was silent for longest is
 removed: its next refusal gets a line at once, within LINES_PER_MINUTE."""
+
+MAX_RECENT = 128
+"""Refused clients that `GET /api/v1/refusals` lists, in about 100 kB. At the bound the one that was silent for longest
+is removed: a person looks for a device that tries now."""
 
 MAX_SHOWN = 120
 """Characters of a value from outside that a log line or an answer repeats."""
@@ -216,12 +220,30 @@ class RefusalLimiter:
         return source
 
 
-class RequestRefusals:
-    """Counts and logs the refusals of a hub. `counts` is for /metrics."""
+@dataclass(slots=True)
+class RefusedAttempts:
+    """Refusals of one client for one reason at one path: their number, and what the newest one reports."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    reason: RefusalCause
+    path: str
+    peer: str = ""
+    detail: str = ""
+    remedy: str = ""
+    count: int = 0
+    last_ns: int = 0
+
+
+class RequestRefusals:
+    """Counts and logs the refusals of a hub. `counts` is for /metrics.
+
+    `clock` is monotonic, in seconds; `now_ns` is the time of the day.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.counts: Counter[RefusalCause] = Counter()
         self._clock = clock
+        self._now_ns = now_ns
+        self._recent: OrderedDict[tuple[RefusalCause, str, str], RefusedAttempts] = OrderedDict()
         self._limiter = RefusalLimiter()
         self._log = structlog.get_logger(__name__)
 
@@ -231,6 +253,7 @@ class RequestRefusals:
         `peer` is the address of the client; `detail` says what exactly is wrong.
         """
         self.counts[reason] += 1
+        self._remember(reason, path=path, peer=peer, remedy=remedy, detail=detail)
         silent = self._limiter.record(reason, peer, self._clock())
         if silent is None:
             return
@@ -244,6 +267,34 @@ class RequestRefusals:
             "not_logged_others": silent.other_clients,
         }
         self._log.info("request refused", **{name: value for name, value in fields.items() if value})
+
+    def recent(self) -> list[RefusedAttempts]:
+        """Return the clients that were refused, the newest first. Requests for unknown paths are not among them."""
+        return [
+            replace(
+                attempts,
+                path=shown(attempts.path),
+                peer=shown(attempts.peer),
+                detail=shown(attempts.detail, 2 * MAX_SHOWN),
+            )
+            for attempts in reversed(self._recent.values())
+        ]
+
+    def _remember(self, reason: RefusalCause, *, path: str, peer: str, remedy: str, detail: str) -> None:
+        """Count a refusal of a client. A flood of them costs as little as possible: texts are escaped when listed."""
+        if reason is RefusalCause.UNKNOWN_PATH:
+            return  # scanners send many, and the answer names the cause to a device that sends one
+        key = reason, client_of(peer), path[: MAX_SHOWN + 1]
+        attempts = self._recent.get(key)
+        if attempts is None:
+            attempts = self._recent[key] = RefusedAttempts(reason, key[2])
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
+        attempts.peer, attempts.detail = peer[: MAX_SHOWN + 1], detail[: 2 * MAX_SHOWN + 1]
+        attempts.remedy = remedy or REMEDIES[reason]
+        attempts.count += 1
+        attempts.last_ns = self._now_ns()
+        self._recent.move_to_end(key)
 
     def report_scope(self, scope: Mapping[str, Any], refused: RequestRefused) -> None:
         """Report the refusal of an ASGI request or upgrade."""

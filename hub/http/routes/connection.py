@@ -1,4 +1,5 @@
-"""The check of a WebSocket connection over plain HTTP, because a browser hides why an upgrade was refused."""
+"""Why the hub refuses clients: the check of a WebSocket over plain HTTP, because a browser hides why an upgrade was
+refused, and the clients that were refused lately."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ UPGRADE_LOST_S = 60.0
 
 @dataclass(frozen=True)
 class ConnectionRoutes:
-    """The operation that returns what a WebSocket endpoint would answer.
+    """The operations that return what a WebSocket endpoint would answer, and whom the hub has refused.
 
     `endpoints` are the paths and the right that a caller needs there. `closing` returns the error that ends every
     connection while the hub stops.
@@ -51,6 +52,28 @@ class ConnectionRoutes:
         except WireError as error:
             return answers.ConnectionCheck(error.code.value, error.message, "wait: the client connects again by itself")
         return answers.ConnectionCheck("ok", "", "")
+
+    @Operation("GET", "/api/v1/refusals", may=Action.OPERATE)
+    async def refused_clients(self) -> answers.RefusalsAnswer:
+        """Return the clients that the hub has refused since it started, the newest first, with what to do.
+
+        It lists the last 128; refusals of requests for unknown paths are not listed. /metrics counts all of them.
+        """
+        recent = self.authenticator.refusals.recent()
+        return answers.RefusalsAnswer(
+            [
+                answers.RefusedClient(
+                    attempts.reason.value,
+                    attempts.detail,
+                    attempts.remedy,
+                    attempts.path,
+                    attempts.peer,
+                    attempts.count,
+                    attempts.last_ns,
+                )
+                for attempts in recent
+            ]
+        )
 
     async def _check(self, scope: Scope, action: Action, device: str) -> None:
         """Raise WireError for what would refuse a handshake with this head."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hub.http.refusals import (
     LINES_PER_MINUTE,
+    MAX_RECENT,
     MAX_SHOWN,
     QUIET_S,
     REMEDIES,
@@ -158,6 +159,39 @@ def test_the_last_refusal_of_a_client_is_known_for_a_while() -> None:
 def test_every_reason_has_a_remedy_or_names_its_own() -> None:
     """Host and origin name the value that the setting needs, so there is no general sentence."""
     assert set(RefusalCause) - set(REMEDIES) == {HOST, ORIGIN}
+
+
+# The clients that were refused lately.
+
+
+def test_attempts_of_a_client_are_counted_by_reason_and_path() -> None:
+    """The newest come first, with the newest detail; the addresses of one machine are one client."""
+    now = iter(range(1, 10))
+    refusals = RequestRefusals(now_ns=lambda: next(now))
+    for reason, peer, path, detail in (
+        (HOST, "2001:db8::1", "/v1/live", "first"),
+        (ORIGIN, "192.0.2.1", "/v1/live", "other"),
+        (HOST, "2001:db8::2", "/v1/live", "newest\n"),
+    ):
+        refusals.report(reason, path=path, peer=peer, remedy="do this", detail=detail)
+    refusals.report(RefusalCause.UNKNOWN_PATH, path="/wp-admin", peer="192.0.2.1")
+    first, second = refusals.recent()
+    assert (first.reason, first.peer, first.count, first.last_ns) == (HOST, "2001:db8::2", 2, 3)
+    assert (first.detail, first.remedy) == (shown("newest\n"), "do this")
+    assert (second.reason, second.count) == (ORIGIN, 1)
+
+
+def test_a_flood_leaves_a_bounded_list() -> None:
+    """The client that was silent for longest leaves it, and long paths are cut."""
+    refusals = RequestRefusals()
+    refusals.report(HOST, path="/v1/live", peer="192.0.2.1", remedy="do this")
+    for number in range(MAX_RECENT):
+        refusals.report(HOST, path=f"/{number:0{2 * MAX_SHOWN}}", peer="192.0.2.2", remedy="do this")
+        refusals.report(HOST, path="/v1/live", peer="192.0.2.1", remedy="do this")
+    recent = refusals.recent()
+    assert len(recent) <= MAX_RECENT
+    assert (recent[0].peer, recent[0].count) == ("192.0.2.1", MAX_RECENT + 1)
+    assert all(len(attempts.path) <= MAX_SHOWN + 1 for attempts in recent)
 
 
 # Values from outside.

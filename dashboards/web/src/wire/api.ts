@@ -536,6 +536,25 @@ export interface components {
                 [key: string]: string;
             };
         };
+        /** @description The clients that were refused lately, the newest first. */
+        RefusalsAnswer: {
+            refusals: components["schemas"]["RefusedClient"][];
+        };
+        /** @description Requests and connections of one client that the hub refused for one reason at one path, since it started. */
+        RefusedClient: {
+            /** @description The reason, for programs; a label of `hub_refused_requests` in /metrics. */
+            code: string;
+            /** @description What was wrong with the last one; may be empty. */
+            reason: string;
+            /** @description What to do. */
+            remedy: string;
+            path: string;
+            /** @description The address of the client. */
+            peer: string;
+            count: number;
+            /** @description When the last one was refused. */
+            last_ns: number;
+        };
         /** @description A value, or a line without values, that is in quarantine. */
         RefusedReading: {
             /** @description The reason, for programs; docs/formats.md has the codes. */
@@ -964,6 +983,8 @@ export type QuarantinedBatch = components['schemas']['QuarantinedBatch'];
 export type QuarantinedMessage = components['schemas']['QuarantinedMessage'];
 export type QuarantinedValue = components['schemas']['QuarantinedValue'];
 export type Readiness = components['schemas']['Readiness'];
+export type RefusalsAnswer = components['schemas']['RefusalsAnswer'];
+export type RefusedClient = components['schemas']['RefusedClient'];
 export type RefusedReading = components['schemas']['RefusedReading'];
 export type Register = components['schemas']['Register'];
 export type RegisterMap = components['schemas']['RegisterMap'];

@@ -1,4 +1,5 @@
-"""The check of a WebSocket connection: what an endpoint would answer, and a handshake that lost its upgrade."""
+"""The check of a WebSocket connection: what an endpoint would answer, and a handshake that lost its upgrade; and the
+list of refused clients."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from hub.http.routing import routes_of
 from hub.model.identity import Action, Identity, Role
 from wire.errors import Code, WireError
 
-IDENTITIES = {"viewer": Identity("v", Role.VIEWER), "device": Identity("d", Role.DEVICE, "pump")}
+IDENTITIES = {
+    "viewer": Identity("v", Role.VIEWER),
+    "operator": Identity("o", Role.OPERATOR),
+    "device": Identity("d", Role.DEVICE, "pump"),
+}
 ENDPOINTS = {"/v1/device": Action.WRITE, "/v1/live": Action.READ}
 CLIENT = "192.0.2.1"
 
@@ -112,3 +117,18 @@ async def test_too_many_failures_are_a_reason_of_their_own() -> None:
     authenticator_failures = [await hub.check(Authorization="Bearer wrong") for _ in range(5)]
     assert {answer["code"] for answer in authenticator_failures} == {"not_authenticated"}
     assert hub.refusals.counts[RefusalCause.NOT_AUTHENTICATED] == 5
+
+
+async def test_refused_clients_are_listed_for_those_who_can_help() -> None:
+    """An operator sees whom the hub refused, why, and what to do. A viewer does not: the list has addresses."""
+    hub = CheckedHub()
+    hub.refusals.report(RefusalCause.NOT_AUTHENTICATED, path="/v1/device", peer=CLIENT, detail="the token is not valid")
+    transport = httpx.ASGITransport(app=hub.api, client=(CLIENT, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as caller:
+        answer = await caller.get("/api/v1/refusals", headers={"Authorization": "Bearer operator"})
+        assert answer.status_code == 200, answer.text
+        (refused,) = answer.json()["refusals"]
+        assert (refused["code"], refused["reason"]) == ("not_authenticated", "the token is not valid")
+        assert (refused["path"], refused["peer"], refused["count"]) == ("/v1/device", CLIENT, 1)
+        assert refused["remedy"].startswith("create a token")
+        assert (await caller.get("/api/v1/refusals", headers=VIEWER)).status_code == 403
