@@ -136,17 +136,17 @@ def _build(source: Source, path: Path) -> None:
     options = [f"-tags={','.join(source.tags)}", f"-ldflags=-s -w -X main.version={source.version}"]
     if source.whole:
         place = {"GOBIN": str(unfinished)}
-        _run(["go", "install", *options, f"{source.package}@v{source.version}"], "", environment | place, log)
+        run_step(["go", "install", *options, f"{source.package}@v{source.version}"], "", environment | place, log)
         unfinished = unfinished / path.name
     else:
-        _run(["go", "build", "-o", str(unfinished), *options, source.package], source.folder, environment, log)
+        run_step(["go", "build", "-o", str(unfinished), *options, source.package], source.folder, environment, log)
     unfinished.rename(path)
 
 
 def _with_rust(folder: Path, log: Path) -> dict[str, str]:
     """Return the environment in which Go finds the parts that are written in Rust."""
     pkg_config, compiler = folder / "pkg-config", folder / "compiler"
-    _run(["go", "build", "-o", str(pkg_config), "github.com/influxdata/pkg-config"], INFLUXDB2.folder, {}, log)
+    run_step(["go", "build", "-o", str(pkg_config), "github.com/influxdata/pkg-config"], INFLUXDB2.folder, {}, log)
     compiler.write_text(FORGIVING_COMPILER)
     compiler.chmod(0o755)
     environment = {"PKG_CONFIG": str(pkg_config), "RUSTC_WRAPPER": str(compiler)}
@@ -161,7 +161,8 @@ def _with_rust(folder: Path, log: Path) -> dict[str, str]:
     return environment
 
 
-def _run(command: list[str], folder: str, environment: Mapping[str, str], log: Path) -> None:
+def run_step(command: list[str], folder: str | Path, environment: Mapping[str, str], log: Path) -> None:
+    """Run a command of a build in a folder, which is below this one if it is relative. Raise BuildError."""
     with log.open("a+b") as output:
         try:
             ran = subprocess.run(

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Send JSON objects from standard input, one a line, to a Telemetry Hub with curl. Lines that come quickly go together.
+set -u
+while read -r line; do
+    batch=() now=$(date +%s.%N)
+    while
+        batch+=("{\"time\":$now,${line#\{}")
+        ((${#batch[@]} < 1000)) && read -r -t 0.05 line
+    do :; done
+    key=$(cat /proc/sys/kernel/random/uuid) # the same for each attempt, so that the hub stores the batch once
+    begun=$SECONDS
+    until
+        status=$(printf '%s\n' "${batch[@]}" | curl --silent --show-error --max-time 30 --data-binary @- \
+            --header "Authorization: Bearer $HUB_TOKEN" --header "Content-Type: application/json" \
+            --header "Idempotency-Key: $key" --output /dev/stderr --write-out '%{http_code}' "$HUB_URL")
+        echo >&2
+        [[ $status == 200 || $status == 422 ]] # stored, or put into quarantine
+    do
+        sleep "$(((SECONDS - begun < 30 ? SECONDS - begun : 30) * RANDOM / 32768)).5"
+    done
+done

@@ -1,0 +1,40 @@
+import jakarta.websocket.*;
+import java.net.URI;
+import java.util.*;
+import java.util.concurrent.*;
+/** Sends JSON objects from standard input, one a line, to a Telemetry Hub. */
+@ClientEndpoint(configurator = Telemetry.class)
+public class Telemetry extends ClientEndpointConfig.Configurator {
+    static final BlockingQueue<String> readings = new ArrayBlockingQueue<>(10_000); // if it is full, the input waits
+    final BlockingQueue<String> answers = new LinkedBlockingQueue<>(List.of("connected"));
+    @Override public void beforeRequest(Map<String, List<String>> headers) {
+        headers.put("Authorization", List.of("Bearer " + System.getenv("HUB_TOKEN")));
+    }
+    @OnMessage public void receive(String answer) { answers.add(answer); }
+    @OnClose public void close() { answers.add(""); }
+
+    public static void main(String[] args) throws Exception {
+        Executors.newSingleThreadExecutor().submit(() -> {
+            for (Scanner lines = new Scanner(System.in); lines.hasNextLine(); )
+                readings.put("{\"time\":" + System.currentTimeMillis() + "," + lines.nextLine().substring(1));
+            readings.put(""); return null;
+        });
+        WebSocketContainer hubs = ContainerProvider.getWebSocketContainer();
+        List<String> batch = new ArrayList<>(); // it waits for its answer; after a break it is sent again
+        for (long last = System.currentTimeMillis(); ; ) {
+            Telemetry client = new Telemetry();
+            try (Session hub = hubs.connectToServer(client, URI.create(System.getenv("HUB_URL")))) {
+                for (String answer; !(answer = client.answers.take()).isEmpty(); ) {
+                    System.out.println(answer);
+                    if (answer.matches(".*\"(ok|refused)\".*")) { batch.clear(); last = System.currentTimeMillis(); }
+                    else if (!answer.equals("connected")) break; // the hub cannot store it now
+                    while (batch.isEmpty() || batch.size() < 100 && readings.size() > 1) batch.add(readings.take());
+                    if (batch.get(0).isEmpty()) System.exit(0);
+                    hub.getBasicRemote().sendText(batch.toString());
+                }
+            } catch (Exception error) { System.err.println(error.getMessage()); }
+            long away = 500 + System.currentTimeMillis() - last;
+            Thread.sleep(ThreadLocalRandom.current().nextLong(Math.min(away, 30_000)));
+        }
+    }
+}

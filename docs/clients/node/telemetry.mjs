@@ -1,0 +1,39 @@
+// Send JSON objects from standard input, one a line, to a Telemetry Hub. First: npm install ws
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import WebSocket from "ws";
+
+const waiting = []; // readings that the hub has not answered, at most 10,000
+let sent = 0; // how many of them are in the frame that waits for its answer
+let [more, answered, hub] = [true, Date.now()];
+
+function send() {
+  if (!more && waiting.length === 0) process.exit();
+  if (hub.readyState !== WebSocket.OPEN || sent > 0 || waiting.length === 0) return;
+  sent = Math.min(waiting.length, 100);
+  hub.send(JSON.stringify(waiting.slice(0, sent)));
+}
+
+function connect() {
+  sent = 0; // what has no answer is sent again
+  hub = new WebSocket(process.env.HUB_URL, { headers: { Authorization: `Bearer ${process.env.HUB_TOKEN}` } });
+  hub.on("open", send);
+  hub.on("message", (answer) => {
+    console.log(String(answer));
+    if (!/"ok"|"refused"/.test(answer)) return hub.close(); // the hub cannot store it now
+    waiting.splice(0, sent);
+    [sent, answered] = [0, Date.now()];
+    send();
+  });
+  hub.on("error", (error) => console.error(error.message));
+  hub.on("close", () => setTimeout(connect, Math.random() * Math.min(500 + Date.now() - answered, 30_000)));
+}
+
+connect();
+for await (const line of createInterface({ input: process.stdin })) {
+  waiting.push({ time: Date.now(), ...JSON.parse(line) });
+  send();
+  while (waiting.length >= 10_000) await sleep(50);
+}
+more = false;
+send();

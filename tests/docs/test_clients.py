@@ -1,0 +1,182 @@
+"""The programs of docs/clients: each is short, has its page, and delivers every reading through restarts of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.conditions import result_of
+from tests.end_to_end.browser import open_browser
+from tests.end_to_end.hub import Hub, running_hub
+from tests.services.clients import CLIENTS, SOURCES
+
+MAX_LINES = 40
+READINGS = 10_000
+PARTS = ((0, 3_000), (3_000, 6_500), (6_500, READINGS))
+"""Numbers of the readings before the first restart, while the hub is down, and after the second restart began."""
+
+PROGRAMS = {
+    "arduino": "arduino/telemetry.ino",
+    "browser": "browser/telemetry.html",
+    "curl": "curl/telemetry.sh",
+    "go": "go/main.go",
+    "java": "java/src/main/java/Telemetry.java",
+    "java-server": "java-server/src/main/java/TelemetryServer.java",
+    "node": "node/telemetry.mjs",
+    "python": "python/telemetry.py",
+}
+UNBUILT = {
+    "curl": ("bash", str(SOURCES / PROGRAMS["curl"])),
+    "python": (sys.executable, str(SOURCES / PROGRAMS["python"])),
+}
+"""Commands of the programs that need no build."""
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values())
+def test_a_program_fits_on_a_screen(program: str) -> None:
+    """Each program has at most 40 lines, and no line is wider than 120 characters."""
+    lines = (SOURCES / program).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_LINES
+    assert max(map(len, lines)) <= 120
+
+
+def test_every_program_has_a_page() -> None:
+    """Each folder of docs/clients has a page of its name, which links to the program; the index links to the page."""
+    assert {path.name for path in SOURCES.iterdir() if path.is_dir()} == set(PROGRAMS)
+    index = (SOURCES / "README.md").read_text(encoding="utf-8")
+    for name, program in PROGRAMS.items():
+        assert f"({name}.md)" in index
+        assert f"({program})" in (SOURCES / f"{name}.md").read_text(encoding="utf-8")
+
+
+class Client(Protocol):
+    """A client that runs."""
+
+    async def send(self, first: int, end: int) -> None:
+        """Let it send the readings with these numbers."""
+
+    async def finish(self) -> None:
+        """Wait until it has answers for everything; check that it has shown them."""
+
+
+class ProgramClient:
+    """A program that reads from its standard input and prints to a file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: Path, line: str) -> None:
+        self._process = process
+        self._output = output
+        self._line = line
+
+    async def send(self, first: int, end: int) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("".join(self._line % number for number in range(first, end)).encode())
+        await self._process.stdin.drain()
+
+    async def finish(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert await self._process.wait() == 0, self._output.read_text()
+        assert '{"ok":' in self._output.read_text()
+
+
+class PageClient:
+    """The page of docs/clients in a browser."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    async def send(self, first: int, end: int) -> None:
+        lines = "\n".join(f'{{"count": {number}}}' for number in range(first, end))
+        # Typing thousands of lines would take a minute.
+        await self._page.get_by_label("Readings").evaluate("(field, lines) => { field.value = lines; }", lines)
+        await self._page.get_by_role("button", name="Send").click()
+
+    async def finish(self) -> None:
+        await expect(self._page.locator("output")).to_have_text("0 waiting", timeout=30_000)
+        await expect(self._page.locator("pre")).to_contain_text('{"ok":')
+
+
+async def device_token(hub: Hub, name: str) -> str:
+    """Return a new token of a client's device."""
+    return await hub.token("device", "--device", name)
+
+
+@contextlib.asynccontextmanager
+async def program_client(
+    name: str, command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path | None = None
+) -> AsyncIterator[Client]:
+    """Run a program until the end of the block."""
+    endpoint = f"{hub.url}/api/v1/readings" if name == "curl" else f"{hub.ws_url}/v1/plain"
+    host, _, port = hub.url.removeprefix("http://").partition(":")
+    settings = {"HUB_URL": endpoint, "HUB_TOKEN": await device_token(hub, name), "HUB_HOST": host, "HUB_PORT": port}
+    output = folder / f"{name}.log"
+    with output.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, env={**os.environ, **settings}, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
+        )
+    try:
+        yield ProgramClient(process, output, "%d\n" if name == "arduino" else '{"count": %d}\n')
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def page_client(chromium: Path, hub: Hub) -> AsyncIterator[Client]:
+    """Open the page from its file, as a person does."""
+    async with open_browser(chromium) as browser:
+        page = await browser.new_page()
+        await page.goto((SOURCES / PROGRAMS["browser"]).as_uri())
+        await page.get_by_label("Hub").fill(f"{hub.ws_url}/v1/plain")
+        await page.get_by_label("Token").fill(await device_token(hub, "browser"))
+        yield PageClient(page)
+
+
+async def counts(hub: Hub) -> dict[str, int]:
+    """Return the accepted readings of each device."""
+    return {device["device"]: device["accepted"] for device in (await hub.get("/api/v1/flow"))["devices"]}
+
+
+async def reached(hub: Hub, names: set[str], number: int) -> bool | None:
+    """Return whether every client has delivered so many readings; None if not."""
+    accepted = await counts(hub)
+    return True if all(accepted.get(name, 0) >= number for name in names) else None
+
+
+@pytest.mark.deadline(180)
+async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path: Path, chromium: Path) -> None:
+    """The hub is killed while all clients send, and stopped later. Each of 10,000 readings of each client is in the
+    store once, and each client shows the answers of the hub."""
+    async with running_hub(tmp_path / "data") as hub, contextlib.AsyncExitStack() as stack:
+        clients = {"browser": await stack.enter_async_context(page_client(chromium, hub))}
+        commands = {**UNBUILT}
+        for program in CLIENTS:
+            if not program.is_built:
+                pytest.skip(f"the client {program.name} is not built: run `python -m tests.services`")
+            commands[program.name] = program.command
+        folders = {program.name: program.folder for program in CLIENTS}
+        for name, command in commands.items():
+            client = program_client(name, command, hub, tmp_path, folders.get(name))
+            clients[name] = await stack.enter_async_context(client)
+        for end, restart in ((3_000, hub.kill), (6_500, hub.stop)):
+            begin = 0 if end == 3_000 else 3_000
+            await asyncio.gather(*(client.send(begin, end) for client in clients.values()))
+            await result_of(lambda number=begin + 200: reached(hub, set(clients), number))
+            await restart()
+            await hub.start()
+        await asyncio.gather(*(client.send(6_500, READINGS) for client in clients.values()))
+        await asyncio.gather(*(client.finish() for client in clients.values()))
+        await hub.settled()
+        for name in clients:
+            metric = "level" if name == "arduino" else "count"
+            history = await hub.get("/api/v1/history", device=name, metric=metric, points=0)
+            assert sorted(history["series"][0]["values"]) == list(range(READINGS)), name

@@ -1,0 +1,118 @@
+"""Build of the programs in docs/clients that tests run: a copy of each with its libraries, compiled where needed.
+
+The versions are those of its lock file. A built program stays in the user's cache folder, for all checkouts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.services.built import HERE, BuildError, alone, cache_folder, run_step
+
+REPOSITORY = HERE.parents[1]
+SOURCES = REPOSITORY / "docs" / "clients"
+BOARD = REPOSITORY / "tests" / "docs" / "arduino"
+
+GENERATED = {"node_modules", "target"}
+"""Folders that the programs' own commands leave behind."""
+
+
+@dataclass(frozen=True)
+class ClientProgram:
+    """A program of docs/clients. `steps` build it in a copy of its folder, and `command` runs it there.
+
+    `tools` are the programs that this needs, each with its origin. `parts` is a folder that belongs to the build.
+    """
+
+    name: str
+    tools: Mapping[str, str]
+    steps: tuple[tuple[str, ...], ...]
+    command: tuple[str, ...]
+    parts: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the built program; its name holds the hash of all that it was built from."""
+        digest = hashlib.sha256(repr((self.steps, self.command)).encode())
+        for root in (SOURCES / self.name, self.parts):
+            for file in _files(root):
+                digest.update(f"{file.name}\0".encode() + file.read_bytes())
+        return cache_folder() / f"client-{self.name}-{digest.hexdigest()[:12]}"
+
+    @property
+    def is_built(self) -> bool:
+        """Return whether the program is ready to run."""
+        return self.folder.is_dir()
+
+
+_MAVEN = {"mvn": "install the distribution's package maven", "javac": "install a JDK, version 17 or newer"}
+_COMPILED = ("g++", "-std=c++17", "-O1", "-I", ".", "-include", "Arduino.h", "-x", "c++")
+
+CLIENTS = (
+    ClientProgram(
+        "arduino",
+        {"g++": "install the distribution's package g++"},
+        ((*_COMPILED, "telemetry.ino", "board.cpp", "-o", "board"),),
+        ("./board",),
+        parts=BOARD,
+    ),
+    ClientProgram(
+        "go",
+        {"go": "install Go 1.24 or newer (go.dev/dl)"},
+        (("go", "build", "-o", "telemetry", "."),),
+        ("./telemetry",),
+    ),
+    ClientProgram(
+        "java",
+        _MAVEN,
+        (("mvn", "--batch-mode", "--quiet", "compile"),),
+        ("java", "-cp", "target/classes:target/lib/*", "Telemetry"),
+    ),
+    ClientProgram(
+        "java-server",
+        _MAVEN,
+        (("mvn", "--batch-mode", "--quiet", "compile"),),
+        ("java", "-cp", "target/classes:target/lib/*", "TelemetryServer"),
+    ),
+    ClientProgram(
+        "node",
+        {"node": "install Node 20 or newer", "npm": "install npm"},
+        (("npm", "ci", "--no-audit", "--no-fund"),),
+        ("node", "telemetry.mjs"),
+    ),
+)
+
+
+def build_client(program: ClientProgram) -> Path:
+    """Return the folder of the built program; build it first if it is missing. Raise BuildError."""
+    folder = program.folder
+    if folder.is_dir():
+        return folder
+    for tool, advice in program.tools.items():
+        if shutil.which(tool) is None:
+            raise BuildError(f"no {tool} on the PATH: {advice}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(SOURCES / program.name, unfinished, ignore=shutil.ignore_patterns(*GENERATED))
+            for file in _files(program.parts):
+                shutil.copy(file, unfinished)
+            for step in program.steps:
+                run_step([*step], unfinished, program.environment, folder.with_suffix(".log"))
+            unfinished.rename(folder)
+    return folder
+
+
+def _files(root: Path | None) -> Iterator[Path]:
+    if root is None:
+        return
+    for file in sorted(root.rglob("*")):
+        if file.is_file() and not GENERATED & set(file.relative_to(root).parts):
+            yield file
