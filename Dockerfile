@@ -5,6 +5,7 @@ WORKDIR /source/dashboards/web
 COPY dashboards/web/package.json dashboards/web/package-lock.json dashboards/web/.npmrc ./
 RUN npm ci
 COPY dashboards/web ./
+COPY docs/clients /source/docs/clients
 RUN npm run build
 
 

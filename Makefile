@@ -154,6 +154,6 @@ $(WEB)/node_modules/.ready: $(WEB)/package-lock.json $(WEB)/.npmrc $(NODE_READY)
 	npm --prefix $(WEB) ci
 	@touch $@
 
-$(PAGE): $(WEB)/node_modules/.ready $(shell find $(WEB) -type f -not -path '*/node_modules/*' 2>/dev/null)
+$(PAGE): $(WEB)/node_modules/.ready $(shell find $(WEB) docs/clients -type f -not -path '*/node_modules/*' 2>/dev/null)
 	npm --prefix $(WEB) run build
 	@touch $@

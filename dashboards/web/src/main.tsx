@@ -3,7 +3,7 @@ import { render } from "preact";
 import { boardTab } from "./data/boards";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
-import { AddDevicePage } from "./pages/add_device";
+import { AddDevicePage } from "./pages/add_device/page";
 import { BoardPage } from "./pages/board/page";
 import { exposeTestHook } from "./pages/device/device_data";
 import { DevicePage } from "./pages/device/page";

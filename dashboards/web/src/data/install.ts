@@ -4,7 +4,8 @@ import type { DownloadDetails } from "../wire/api";
 
 /** Folder of the agent's Python environment, below the folder in which the commands are run. */
 const FOLDER = "telemetry-agent";
-const PLACEHOLDER = "YOUR-TOKEN";
+/** Stands in commands for a token that was not created yet. */
+export const TOKEN_PLACEHOLDER = "YOUR-TOKEN";
 
 /**
  * Return the commands that install the agent from the hub at `url`. pip rejects a file with another hash. The package
@@ -24,7 +25,7 @@ export interface AgentCommand {
 
 /** Return the commands that run the agent of a device. Without a token they contain a placeholder. */
 export function agentCommands(url: string, device: string, token: string | null): AgentCommand[] {
-  const secret = token ?? PLACEHOLDER;
+  const secret = token ?? TOKEN_PLACEHOLDER;
   const command = (start: string) =>
     `HUB_TOKEN=${secret} ${FOLDER}/bin/device-agent ${start} --hub ${url} --device ${device}`;
   const program = [
@@ -50,6 +51,33 @@ export function agentCommands(url: string, device: string, token: string | null)
       readings: `The data of your own program, which ${FOLDER}/bin/python runs.`,
       text: program.join("\n"),
     },
+  ];
+}
+
+/** Return the lines of the hub's settings with which it reads what a device publishes to a broker. */
+export function mqttSettings(device: string): string {
+  const topic = `sensors/{device}/{metric}`;
+  return [
+    "[[mqtt]]",
+    'url = "mqtt://localhost:1883"',
+    `subscribe = [{ topic = "${topic}", payload = "value" }]  # sensors/${device}/temperature`,
+  ].join("\n");
+}
+
+/** Return the settings with which programs that write to InfluxDB write to the hub at `url`. */
+export function influxdbWriters(url: string, token: string | null): AgentCommand[] {
+  const secret = token ?? TOKEN_PLACEHOLDER;
+  const telegraf = [
+    "[[outputs.influxdb_v2]]",
+    `  urls = ["${url}"]`,
+    `  token = "${secret}"`,
+    '  organization = "any"',
+    '  bucket = "any"',
+  ];
+  const curl = `curl -H "Authorization: Token ${secret}" -d 'room temperature=21.5' "${url}/api/v2/write?org=any&bucket=any"`;
+  return [
+    { readings: "Telegraf: in telegraf.conf.", text: telegraf.join("\n") },
+    { readings: "Any other writer: the same address and token, in its settings for InfluxDB 2.", text: curl },
   ];
 }
 

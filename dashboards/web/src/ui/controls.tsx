@@ -60,12 +60,6 @@ const COPIED_SHOWN_MS = 1600;
 
 /** A command, or another text called `name`, with a button that copies it. */
 export function CopyableCommand({ text, name = "the command" }: { text: string; name?: string }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await copyText(text);
-    setCopied(true);
-    setTimeout(() => setCopied(false), COPIED_SHOWN_MS);
-  };
   return (
     <div class="command row box">
       <code data-testid="command">
@@ -73,11 +67,24 @@ export function CopyableCommand({ text, name = "the command" }: { text: string; 
           <div key={line}>{wordsOf(line)}</div>
         ))}
       </code>
-      <button type="button" class="button" onClick={() => void copy()} aria-label={copied ? "Copied" : `Copy ${name}`}>
-        <Icon name={copied ? "done" : "copy"} />
-        <span class="word">{copied ? "Copied" : "Copy"}</span>
-      </button>
+      <CopyButton text={text} name={name} />
     </div>
+  );
+}
+
+/** A button that copies a text called `name`. */
+export function CopyButton({ text, name }: { text: string; name: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await copyText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), COPIED_SHOWN_MS);
+  };
+  return (
+    <button type="button" class="button" onClick={() => void copy()} aria-label={copied ? "Copied" : `Copy ${name}`}>
+      <Icon name={copied ? "done" : "copy"} />
+      <span class="word">{copied ? "Copied" : "Copy"}</span>
+    </button>
   );
 }
 

@@ -17,7 +17,7 @@ import { hubNow } from "../../data/time";
 import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
 import { withBase } from "../../wire/base_path";
-import { EmptyFleet } from "../add_device";
+import { EmptyFleet } from "../add_device/page";
 import { FleetRow, typeOf } from "./row";
 
 /** Row heights in rem, as in the style sheet. */
@@ -54,10 +54,18 @@ const SORTS: Record<SortKey, string> = {
   backlog: "Backlog",
 };
 
+/** Return whether a device of the fleet has a reading. */
+function hasReading(): boolean {
+  return [...hub.fleet.records.values()].some(({ metrics }) => metrics.value?.some(({ latest }) => latest !== null));
+}
+
 export function FleetPage() {
   const shown = useFleetList();
+  const isFirst = useRef(false);
   if (!hub.fleet.loaded.value) return <div class="fleet box" aria-busy="true" />;
-  if (hub.fleet.records.size === 0) return <EmptyFleet />;
+  // The guide stays until the first reading: a device may be known because the hub refused all that it sent.
+  isFirst.current = hub.fleet.records.size === 0 || (isFirst.current && !hasReading());
+  if (isFirst.current) return <EmptyFleet />;
   return (
     <>
       <h1 class="hidden-text">Fleet</h1>
