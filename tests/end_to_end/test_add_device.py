@@ -11,10 +11,11 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
+import httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from device_agent import Agent
 from hub.http.wheel import make_wheel
@@ -74,7 +75,7 @@ async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: P
             env={**os.environ, name: token, "PYTHONPATH": ""},
         )
         try:
-            await page.get_by_text("The device boiler-7 has connected").click()
+            await page.get_by_text("Show the device").click()
             await page.get_by_test_id("device-name").filter(has_text="boiler-7").wait_for()
         finally:
             agent.terminate()
@@ -82,6 +83,74 @@ async def test_the_commands_of_the_page_install_and_connect_a_device(tmp_path: P
         wrong = re.sub(r"sha256=\w+", "sha256=" + "0" * 64, lines[1])
         with pytest.raises(subprocess.CalledProcessError):
             await asyncio.to_thread(install, f"{lines[0]}\n{wrong}", tmp_path)
+
+
+async def run_program(page: Page, folder: Path) -> tuple[int, str]:
+    """Save the program of the page and run its command as the page says; return its exit code and its output."""
+    program = page.get_by_test_id("program")
+    name = await program.locator(".mono").inner_text()
+    (folder / name).write_text(await program.locator("pre").inner_text(), encoding="utf-8")
+    command = (await page.get_by_test_id("command").last.inner_text()).splitlines()[-1]
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_shell(
+        command, cwd=folder, env={**os.environ, "PATH": python}, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+@pytest.mark.deadline(120)
+async def test_the_page_shows_what_the_hub_refuses_and_then_the_first_reading(tmp_path: Path, chromium: Path) -> None:
+    """On an empty fleet, the page shows each wrong token and each refused message while it waits. The program of the
+    page, started as the page says, sends a reading, and the page turns into the fleet with it."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        page = await open_page(browser, hub)
+        await page.get_by_label("Device id").fill("boiler-7")
+        await page.get_by_role("radio", name="A program").check()
+        await page.get_by_role("radio", name="Python").check()
+        arrival = page.get_by_test_id("arrival")
+        await expect(arrival).to_contain_text("The hub has no connection of boiler-7 yet.")
+        await expect(arrival).to_have_attribute("aria-busy", "false")
+        problems = arrival.get_by_test_id("arrival-problem")
+        await expect(problems).to_have_count(0)
+        async with httpx.AsyncClient(base_url=hub.url, timeout=30) as device:
+            for _ in range(2):
+                await device.post("/api/v1/readings", json={"t": 1}, headers={"Authorization": "Bearer wrong"})
+            await expect(problems).to_contain_text(
+                "2 attempts from 127.0.0.1 at /api/v1/readings were refused: the token is not valid. Create a token"
+            )
+            await page.get_by_role("button", name="Create a token").click()
+            await page.get_by_role("button", name="Token created").wait_for()
+            command = await page.get_by_test_id("command").last.inner_text()
+            token = re.search(r"HUB_TOKEN=(\S+)", command)
+            assert token is not None
+            headers = {"Authorization": f"Bearer {token[1]}"}
+            await device.post("/api/v1/readings", content=b'{"temperature": 21.5', headers=headers)
+        await expect(problems.nth(1)).to_contain_text("The hub refused what boiler-7 sent:")
+        await check_layout(page)
+        code, output = await run_program(page, tmp_path)
+        assert (code, output.splitlines()) == (0, ["connected", '{"ok":1}'])
+        row = page.get_by_test_id("fleet-row")
+        await expect(row).to_contain_text("boiler-7")
+        await expect(row).to_contain_text("21.5")
+
+
+@pytest.mark.deadline(120)
+async def test_every_way_has_commands_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
+    """The page of each way and of each language has its commands with the token, in light, in dark and on a phone."""
+    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
+        for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": PHONE}):
+            page = await open_page(browser, hub, "/add", **options)
+            await page.get_by_role("button", name="Create a token").click()
+            await page.get_by_role("button", name="Token created").wait_for()
+            for way in await page.get_by_role("radiogroup", name="How it sends").get_by_role("radio").all():
+                await way.check()
+                await check_layout(page)
+            await page.get_by_role("radio", name="A program").check()
+            for language in await page.get_by_role("radiogroup", name="Language").get_by_role("radio").all():
+                await language.check()
+                await expect(page.get_by_test_id("add-device")).to_contain_text("hub_device_")
+            await check_layout(page)
 
 
 @pytest.mark.deadline(120)

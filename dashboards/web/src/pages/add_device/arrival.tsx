@@ -53,7 +53,7 @@ export function Arrival({ device }: { device: string }) {
   const arrived = record !== undefined && metrics.length > 0 && lastReading(record) >= opened_ms;
   const entry = seen?.quarantined ?? null;
   return (
-    <section class="arrival" aria-label="What the hub sees" data-testid="arrival">
+    <section class="arrival" aria-label="What the hub sees" aria-busy={before === null} data-testid="arrival">
       <div class="arrival-state row" role="status">
         {arrived ? (
           <>
@@ -63,7 +63,7 @@ export function Arrival({ device }: { device: string }) {
             <p>
               <strong>{device} is live.</strong>{" "}
               <a class="link" href={devicePath(device)}>
-                The device {device} has connected. Show it
+                Show the device
               </a>
             </p>
           </>
