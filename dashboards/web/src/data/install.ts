@@ -64,20 +64,34 @@ export function mqttSettings(device: string): string {
   ].join("\n");
 }
 
-/** Return the settings with which programs that write to InfluxDB write to the hub at `url`. */
-export function influxdbWriters(url: string, token: string | null): AgentCommand[] {
+/** Return the settings with which programs that write to InfluxDB write to the hub at `url`, as one device. */
+export function influxdbWriters(url: string, device: string, token: string | null): AgentCommand[] {
   const secret = token ?? TOKEN_PLACEHOLDER;
   const telegraf = [
+    "[agent]",
+    `  hostname = "${device}"`,
     "[[outputs.influxdb_v2]]",
     `  urls = ["${url}"]`,
     `  token = "${secret}"`,
     '  organization = "any"',
     '  bucket = "any"',
   ];
-  const curl = `curl -H "Authorization: Token ${secret}" -d 'room temperature=21.5' "${url}/api/v2/write?org=any&bucket=any"`;
+  const python = [
+    "from influxdb_client import InfluxDBClient, Point",
+    "from influxdb_client.client.write_api import SYNCHRONOUS",
+    "",
+    `with InfluxDBClient(url="${url}", token="${secret}", org="any") as client:`,
+    "    write_api = client.write_api(write_options=SYNCHRONOUS)",
+    '    write_api.write(bucket="any", record=Point("room").field("temperature", 21.5))',
+  ];
+  const curl = `curl -H "Authorization: Token ${secret}" -d 'room temperature=21.5' "${url}/api/v2/write?bucket=any"`;
   return [
-    { readings: "Telegraf: in telegraf.conf.", text: telegraf.join("\n") },
-    { readings: "Any other writer: the same address and token, in its settings for InfluxDB 2.", text: curl },
+    { readings: "Telegraf, in telegraf.conf. The name of its host is that of the device.", text: telegraf.join("\n") },
+    {
+      readings: "Python, with influxdb-client. The clients for other languages take the same address.",
+      text: python.join("\n"),
+    },
+    { readings: "curl.", text: curl },
   ];
 }
 

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { agentCommands, installCommands, isDeviceId, ownAuthorityHint, unusedDeviceId } from "../../src/data/install";
+import {
+  agentCommands,
+  influxdbWriters,
+  installCommands,
+  isDeviceId,
+  mqttSettings,
+  ownAuthorityHint,
+  unusedDeviceId,
+} from "../../src/data/install";
 
 const download = {
   file: "telemetry_hub-1.2.3-py3-none-any.whl",
@@ -39,6 +47,25 @@ describe("agentCommands", () => {
     expect(serial).toBe(`HUB_TOKEN=hub_device_x_y ${agent} serial /dev/ttyUSB0 ${rest}`);
     expect(program).toContain('Agent("http://hub:8600", device="pump", token="hub_device_x_y", spool="pump.spool")');
     for (const { text } of agentCommands("http://hub:8600", "pump", null)) expect(text).toContain("YOUR-TOKEN");
+  });
+});
+
+describe("influxdbWriters", () => {
+  it("name the device as the host of Telegraf, and leave it to the token elsewhere", () => {
+    const [telegraf, python, curl] = influxdbWriters("http://hub:8600", "pump", "hub_device_x_y").map(
+      ({ text }) => text,
+    );
+    expect(telegraf).toContain('hostname = "pump"');
+    expect(telegraf).toContain('urls = ["http://hub:8600"]');
+    expect(python).toContain('InfluxDBClient(url="http://hub:8600", token="hub_device_x_y", org="any")');
+    expect(curl).toContain('"http://hub:8600/api/v2/write?bucket=any"');
+    for (const { text } of influxdbWriters("http://hub:8600", "pump", null)) expect(text).toContain("YOUR-TOKEN");
+  });
+});
+
+describe("mqttSettings", () => {
+  it("shows the topic of the device", () => {
+    expect(mqttSettings("pump")).toContain("# sensors/pump/temperature");
   });
 });
 

@@ -184,18 +184,25 @@ function MqttSteps({ device, first }: WayProps) {
   );
 }
 
-function InfluxdbSteps({ token, first }: WayProps) {
+function InfluxdbSteps({ device, token, first }: WayProps) {
   return (
     <Step number={first} title="Let the writer send to this hub">
       <p>
         The hub answers as InfluxDB does, when the points are on its disk. Every organization and bucket is accepted.
       </p>
-      {influxdbWriters(hubUrl(window.location), token).map(({ readings, text }) => (
-        <Fragment key={readings}>
-          <p class="readings">{readings}</p>
-          <CopyableCommand text={text} name="the settings" />
-        </Fragment>
-      ))}
+      {device === null ? (
+        <NeedsId />
+      ) : (
+        influxdbWriters(hubUrl(window.location), device, token).map(({ readings, text }) => (
+          <Fragment key={readings}>
+            <p class="readings">{readings}</p>
+            <CopyableCommand text={text} name="the settings" />
+          </Fragment>
+        ))
+      )}
+      <p>
+        <code>docs/influxdb-writers.md</code> has Home Assistant, Proxmox, and tokens that write for many devices.
+      </p>
     </Step>
   );
 }
