@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from hub.config.mqtt import MqttSettings
 from hub.ingest.device import Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder
+from hub.ingest.recent_readings import RecentReadings
 from hub.journal.consumer import EntryReader
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
@@ -33,7 +34,6 @@ from hub.mqtt.discovery import Discovery
 from hub.mqtt.inbound import BridgeEpochs, Inbound
 from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.publication import Publication
-from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -135,7 +135,7 @@ async def open_bridges(
                 decode=decode, discovery=discovery, on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
-        recent = await _recent_readings(journal, reader, epochs)
+        recent = await recent_readings(journal, reader, epochs, WARM_START_ENTRIES)
         bridge.inbound = Inbound(
             devices, directory, decoders, name=name, hub=registry.id,
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
@@ -261,12 +261,14 @@ def _discovery(
     )
 
 
-async def _recent_readings(journal: Journal, reader: EntryReader, epochs: BridgeEpochs) -> RecentReadings:
-    """Return the readings that the bridge accepted before the hub was restarted, from the end of the journal."""
+async def recent_readings(
+    journal: Journal, reader: EntryReader, epochs: Collection[str], entries: int
+) -> RecentReadings:
+    """Return the readings that an input accepted before the hub was restarted, from the last entries of the journal."""
     recent = RecentReadings()
-    after = max(journal.first_offset - 1, journal.last_offset - WARM_START_ENTRIES)
-    async for entries in reader.read_range(after, journal.last_offset):
-        for entry in entries:
+    after = max(journal.first_offset - 1, journal.last_offset - entries)
+    async for read in reader.read_range(after, journal.last_offset):
+        for entry in read:
             if entry.epoch in epochs:
                 recent.add_entry(entry)
     return recent

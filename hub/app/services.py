@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from hub.app.data_directory import check_restored
-from hub.app.mqtt import known_type, message_decoder, open_bridges
+from hub.app.mqtt import known_type, message_decoder, open_bridges, recent_readings
 from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import COOKIE_ID, SESSION_COOKIE, Access
@@ -47,7 +47,7 @@ from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
-from hub.ingest.foreign_readings import ForeignReadings
+from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.line_writer import LineWriter
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
 from hub.ingest.validate import decode_entry
@@ -74,6 +74,10 @@ from hub.storage.resend import StoreResend
 from hub.storage.sink import StoreSink
 from hub.storage.warm_start import highest_series_in_use, restore_live, stored_position
 from wire import live as live_messages
+
+REPEATED_ENTRIES = 5_000
+"""Newest entries of the journal that are read at a start, in 0.1 s: a client without the device protocol repeats what
+had no answer when the hub ended, which is in the last commits."""
 
 log = structlog.get_logger(__name__)
 
@@ -149,7 +153,7 @@ async def open_services(
             public_url=settings.public_url,
         )
 
-        readings = _foreign_readings(settings, core)
+        readings = await _foreign_readings(settings, core)
         retirement = _watch_devices(core, bridges)
         refusals = RequestRefusals()
         connections = Connections(refusals)
@@ -183,11 +187,17 @@ async def open_services(
         )
 
 
-def _foreign_readings(settings: Settings, core: Core) -> ForeignReadings:
+async def _foreign_readings(settings: Settings, core: Core) -> ForeignReadings:
     """Return the way of readings from clients without the device protocol, not yet running."""
     registry = core.registry
     directory = DeviceDirectory(registry, core.journal, core.live, clock=core.devices.clock)
-    readings = ForeignReadings(core.devices, directory, zone=settings.zone, known_type=partial(known_type, registry))
+    readings = ForeignReadings(
+        core.devices,
+        directory,
+        zone=settings.zone,
+        known_type=partial(known_type, registry),
+        recent=await recent_readings(core.journal, core.reader, (EPOCH,), REPEATED_ENTRIES),
+    )
     registry.watch_series(lambda series: readings.metric_changed(series.device, {series.metric, *series.names}))
     return readings
 

@@ -38,6 +38,7 @@ from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
+from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
@@ -150,9 +151,16 @@ class ForeignReadings:
     """Stores the frames of all clients that do not speak the device protocol; see the module."""
 
     def __init__(
-        self, devices: Devices, directory: MetricDirectory, *, zone: str = "UTC", known_type: KnownType | None = None
+        self,
+        devices: Devices,
+        directory: MetricDirectory,
+        *,
+        zone: str = "UTC",
+        known_type: KnownType | None = None,
+        recent: RecentReadings | None = None,
     ) -> None:
-        """`zone` is that of times without an offset, `known_type` returns the types that the hub has."""
+        """`zone` is that of times without an offset, `known_type` returns the types that the hub has. `recent` are the
+        readings from before a restart."""
         self._devices = devices
         self._journal = devices.journal
         self._zone = zone
@@ -160,6 +168,7 @@ class ForeignReadings:
         self._writer: RowWriter[_Waiting] = RowWriter(
             devices, directory, epoch=EPOCH, agent="plain", has_presence=False
         )
+        self._recent = recent or RecentReadings()
         self._readers: OrderedDict[tuple[str, str, str, str, bytes], InputReader] = OrderedDict()
         self._all_readers: WeakSet[InputReader] = WeakSet()
         self._waiting: list[_Waiting] = []
@@ -349,6 +358,7 @@ class ForeignReadings:
             self._submit(free, batches, errors)
             keyed = self._submit_keys(free)
             await self._durable()
+            self._remember(batches)
         except (WireError, JournalError) as error:
             self._fail(frames, _unstored(error))
             return
@@ -412,7 +422,7 @@ class ForeignReadings:
 
     def _batches(self, frames: Sequence[_Waiting]) -> dict[str, list[list[PendingRow[_Waiting]]]]:
         """Return the rows of the frames, grouped, with those of the blocks whose metrics have to be declared."""
-        rows = _rows_by_device(frames)
+        rows = {device: self._unknown(device, of_device) for device, of_device in _rows_by_device(frames).items()}
         for waiting in frames:
             waiting.ready = []
             for block in waiting.frame.blocks:
@@ -421,6 +431,29 @@ class ForeignReadings:
                 else:
                     rows.setdefault(block.device, []).extend(_rows_of_block(waiting, block))
         return {device: group_rows(of_device) for device, of_device in rows.items()}
+
+    def _unknown(self, device: str, rows: Sequence[PendingRow[_Waiting]]) -> list[PendingRow[_Waiting]]:
+        """Return the rows without what is stored already: a client repeats a frame whose answer was lost.
+
+        Such a reading has the same time, which the client gave it, and the same value.
+        """
+        unknown = []
+        for row in rows:
+            if row.has_time:
+                values = self._recent.new_values(device, row.time_ns, row.values)
+                if len(values) < len(row.values):
+                    row = row._replace(values={name: row.values[name] for name in values})
+            if row.values:
+                unknown.append(row)
+        return unknown
+
+    def _remember(self, batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]]) -> None:
+        """Remember the rows with a time of their own, unless a part of their frame was not accepted."""
+        for device, grouped in batches.items():
+            for rows in grouped:
+                for row in rows:
+                    if row.has_time and not row.message.lost:
+                        self._recent.add(device, row.time_ns, row.values)
 
     def _submit_blocks(self, waiting: _Waiting) -> None:
         """Submit the blocks that are ready; of one that is refused, each row for itself."""

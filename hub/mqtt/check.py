@@ -12,6 +12,7 @@ import msgspec
 from formats.record import setting_text
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
+from hub.ingest.recent_readings import RecentReadings
 from hub.model.batch import Entry, EntryKind, Mark
 from hub.model.journal import (
     CommitListener,
@@ -25,7 +26,6 @@ from hub.mqtt.connection import BrokerConnection, BrokerError, BrokerOptions, Co
 from hub.mqtt.decoders.configured import ConfiguredDecoder
 from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Message
-from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import Subscription, Subscriptions
 from hub.mqtt.topics import overlap, unshared
 

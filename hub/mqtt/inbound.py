@@ -20,6 +20,7 @@ from formats.record import RefusedInput
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
+from hub.ingest.recent_readings import RecentReadings, Values
 from hub.ingest.rejected_input import QuarantinedInput, read_quarantined
 from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
@@ -37,7 +38,6 @@ from hub.mqtt.message import (
     TopicDecoder,
     Undecodable,
 )
-from hub.mqtt.recent_readings import RecentReadings, Values
 from hub.mqtt.subscriptions import Subscriptions
 from wire.errors import WireError
 from wire.limits import MAX_MESSAGE

@@ -17,6 +17,7 @@ from formats.rules import Rules
 from hub.ingest import foreign_readings as module
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, StoredFrame, is_temporary
 from hub.ingest.input_reader import InputReader
+from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.request_keys import KeyedRequest, KeyReused
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity, Role
@@ -115,6 +116,49 @@ async def test_a_value_that_validation_rejects_costs_itself(tmp_path: Path) -> N
             device = hub.devices.device("pump")
             assert (device.readings, device.quarantined_readings) == (2, 1)
             assert [entry.reason[0] for entry in b.quarantined if entry.reason] == ["type_conflict"]
+
+
+async def test_a_repeated_frame_is_stored_once(tmp_path: Path) -> None:
+    """A client repeats a frame whose answer was lost: readings with a time of their own are known by time and value.
+    The answer counts them. Another value at the same time, and readings without a time, are new."""
+    async with bench(tmp_path) as b:
+        frame = b'[{"time": 1700000000, "n": 1}, {"time": 1700000000, "n": 2}, {"time": 1700000001, "n": 3, "x": 4}]'
+        assert await b.store(frame) == StoredFrame(4)
+        assert await b.store(frame) == StoredFrame(4)
+        assert await b.store(b'[{"time": 1700000001, "n": 3, "x": 5, "y": 6}]') == StoredFrame(3)
+        assert await b.store(b'{"n": 3}') == await b.store(b'{"n": 3}') == StoredFrame(1)
+        assert sorted(b.values) == [1, 2, 3, 3, 3, 4, 5, 6]
+
+
+async def test_a_repeated_frame_is_known_after_a_restart(tmp_path: Path) -> None:
+    """The readings come from the end of the journal, where times that were taken are some ns later."""
+    frame = b'[{"time": 1700000000, "n": 1}, {"time": 1700000000, "n": 2}]'
+    async with bench(tmp_path) as b:
+        await b.store(frame)
+        recent = RecentReadings()
+        for entry in b.hub.durable:
+            recent.add_entry(entry)
+        readings = ForeignReadings(b.hub.devices, b.hub.directory, recent=recent)
+        async with running_task(readings.run()):
+            restarted = Bench(b.hub, readings)
+            assert await restarted.store(frame) == StoredFrame(2)
+            assert restarted.values == [1, 2]
+
+
+async def test_a_frame_that_was_not_stored_is_not_a_repeated_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed commit the same frame is submitted again, and not taken for one that is stored."""
+    async with bench(tmp_path) as b:
+        frame = b'{"time": 1700000000, "t": 2.5}'
+        await b.store(b'{"t": 1.5}')
+        with monkeypatch.context() as broken:
+            broken.setattr(b.hub.devices.journal, "when_durable", lambda done: done(JournalFull("no room")))
+            with pytest.raises(WireError, match="no room"):
+                await b.store(frame)
+        submitted = b.hub.devices.device("pump").readings
+        assert await b.store(frame) == StoredFrame(1)
+        assert b.hub.devices.device("pump").readings == submitted + 1
 
 
 async def test_frames_at_the_same_time_keep_their_order(tmp_path: Path) -> None:

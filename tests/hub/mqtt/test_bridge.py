@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from hub.ingest.device import Devices
+from hub.ingest.recent_readings import RecentReadings
 from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
 from hub.model.batch import Entry
@@ -21,7 +22,6 @@ from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Publish
 from hub.mqtt.publication import Publication
-from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.directory import DeviceDirectory

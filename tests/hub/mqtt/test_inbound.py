@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from hub.ingest import rejected_input
 from hub.ingest.device import Devices
+from hub.ingest.recent_readings import RecentReadings
 from hub.journal.journal import Journal
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.bridge import DecodedMessage
@@ -26,7 +27,6 @@ from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.decoders.mapping import MappedDecoder, TopicMapping
 from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Decoded, Decoder, Message, RejectedMessage, TopicDecoder
-from hub.mqtt.recent_readings import RecentReadings
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscriptions
 from tests.hub.mqtt.directory import Directory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.mqtt.recent_readings import RecentReadings
+from hub.ingest.recent_readings import RecentReadings
 
 
 def test_an_accepted_value_is_known() -> None:

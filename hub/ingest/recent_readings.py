@@ -1,4 +1,4 @@
-"""Newest readings of a bridge, to recognize a message that the broker or its publisher repeats. Pure."""
+"""Newest readings of an input, to recognize a message that a client, a broker or its publisher repeats. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from hub.model.batch import Entry
 
 RECENT_VALUES = 131_072
-"""Values remembered over all devices of a bridge: more than a broker has in flight or a publisher repeats after a
+"""Values remembered over all devices of an input: more than a broker has in flight or a publisher repeats after a
 broken connection. 70 MB if each has its own time, 10 MB if forty share one. An older repetition is a new reading."""
 
 MAX_LISTED_ROWS = 8
