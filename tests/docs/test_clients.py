@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,6 @@ from tests.services.clients import CLIENTS, SOURCES
 
 MAX_LINES = 40
 READINGS = 10_000
-PARTS = ((0, 3_000), (3_000, 6_500), (6_500, READINGS))
-"""Numbers of the readings before the first restart, while the hub is down, and after the second restart began."""
-
 PROGRAMS = {
     "arduino": "arduino/telemetry.ino",
     "browser": "browser/telemetry.html",
@@ -33,7 +31,7 @@ PROGRAMS = {
     "node": "node/telemetry.mjs",
     "python": "python/telemetry.py",
 }
-UNBUILT = {
+UNBUILT: dict[str, tuple[str, ...]] = {
     "curl": ("bash", str(SOURCES / PROGRAMS["curl"])),
     "python": (sys.executable, str(SOURCES / PROGRAMS["python"])),
 }
@@ -157,7 +155,7 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
     """The hub is killed while all clients send, and stopped later. Each of 10,000 readings of each client is in the
     store once, and each client shows the answers of the hub."""
     async with running_hub(tmp_path / "data") as hub, contextlib.AsyncExitStack() as stack:
-        clients = {"browser": await stack.enter_async_context(page_client(chromium, hub))}
+        clients: dict[str, Client] = {"browser": await stack.enter_async_context(page_client(chromium, hub))}
         commands = {**UNBUILT}
         for program in CLIENTS:
             if not program.is_built:
@@ -165,12 +163,11 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}
         for name, command in commands.items():
-            client = program_client(name, command, hub, tmp_path, folders.get(name))
-            clients[name] = await stack.enter_async_context(client)
-        for end, restart in ((3_000, hub.kill), (6_500, hub.stop)):
-            begin = 0 if end == 3_000 else 3_000
-            await asyncio.gather(*(client.send(begin, end) for client in clients.values()))
-            await result_of(lambda number=begin + 200: reached(hub, set(clients), number))
+            running = program_client(name, command, hub, tmp_path, folders.get(name))
+            clients[name] = await stack.enter_async_context(running)
+        for first, end, restart in ((0, 3_000, hub.kill), (3_000, 6_500, hub.stop)):
+            await asyncio.gather(*(client.send(first, end) for client in clients.values()))
+            await result_of(partial(reached, hub, set(clients), first + 200))
             await restart()
             await hub.start()
         await asyncio.gather(*(client.send(6_500, READINGS) for client in clients.values()))

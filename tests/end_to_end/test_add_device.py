@@ -107,7 +107,7 @@ async def test_the_page_shows_what_the_hub_refuses_and_then_the_first_reading(tm
         page = await open_page(browser, hub)
         await page.get_by_label("Device id").fill("boiler-7")
         await page.get_by_role("radio", name="A program").check()
-        await page.get_by_role("radio", name="Python").check()
+        await page.get_by_role("radio", name="Python", exact=True).check()
         arrival = page.get_by_test_id("arrival")
         await expect(arrival).to_contain_text("The hub has no connection of boiler-7 yet.")
         await expect(arrival).to_have_attribute("aria-busy", "false")

@@ -145,6 +145,7 @@ function Program({ file: { name, text } }: { file: ProgramFile }) {
         <button
           type="button"
           class="button"
+          aria-label={`Save ${name}`}
           onClick={() => saveFile(new Blob([text], { type: "text/plain" }), name.split("/").at(-1) ?? name)}
         >
           <Icon name="download" />
