@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from playwright.async_api import Page, expect
@@ -18,6 +20,7 @@ from tests.conditions import result_of
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import Hub, running_hub
 from tests.services.clients import CLIENTS, SOURCES
+from tests.services.server import free_port
 
 MAX_LINES = 40
 READINGS = 10_000
@@ -68,7 +71,7 @@ class Client(Protocol):
 class ProgramClient:
     """A program that reads from its standard input and prints to a file."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: Path, line: str) -> None:
+    def __init__(self, process: Process, output: Path, line: str) -> None:
         self._process = process
         self._output = output
         self._line = line
@@ -116,16 +119,56 @@ async def program_client(
     host, _, port = hub.url.removeprefix("http://").partition(":")
     settings = {"HUB_URL": endpoint, "HUB_TOKEN": await device_token(hub, name), "HUB_HOST": host, "HUB_PORT": port}
     output = folder / f"{name}.log"
-    with output.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env={**os.environ, **settings}, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
-        )
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        with output.open("wb") as log:
+            process = await start(
+                stack, command, cwd=cwd, env={**os.environ, **settings}, stdin=PIPE, stdout=log, stderr=log
+            )
         yield ProgramClient(process, output, "%d\n" if name == "arduino" else '{"count": %d}\n')
-    finally:
+
+
+class ServedClient(ProgramClient):
+    """The Java server, which an agent reads: the agent has the answers of the hub."""
+
+    async def finish(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert await self._process.wait() == 0, self._output.read_text()
+
+
+@contextlib.asynccontextmanager
+async def served_client(command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path) -> AsyncIterator[Client]:
+    """Run the Java server, and the agent with the settings of its page, until the end of the block."""
+    port = free_port()
+    settings = re.findall(r"```toml\n(.*?)```", (SOURCES / "java-server.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    config = folder / "agent.toml"
+    config.write_text(
+        settings.replace("   ", "")
+        .replace("http://127.0.0.1:8600", hub.url)
+        .replace("boiler-1", "java-server")
+        .replace("8025", str(port))
+    )
+    token = {"HUB_TOKEN": await device_token(hub, "java-server"), "XDG_STATE_HOME": str(folder)}
+    output = folder / "java-server.log"
+    async with contextlib.AsyncExitStack() as stack:
+        with output.open("wb") as log:
+            agent = (sys.executable, "-m", "device_agent", "run", "--config", str(config))
+            await start(stack, agent, env={**os.environ, **token}, stdout=log, stderr=log)
+            server = await start(stack, (*command, str(port)), cwd=cwd, stdin=PIPE, stdout=log, stderr=log)
+        yield ServedClient(server, output, '{"count": %d}\n')
+
+
+async def start(stack: contextlib.AsyncExitStack, command: tuple[str, ...], **options: Any) -> Process:
+    """Start a process, which ends with the stack."""
+    process = await asyncio.create_subprocess_exec(*command, **options)
+
+    async def end() -> None:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+    stack.push_async_callback(end)
+    return process
 
 
 @contextlib.asynccontextmanager
@@ -163,7 +206,11 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}
         for name, command in commands.items():
-            running = program_client(name, command, hub, tmp_path, folders.get(name))
+            running = (
+                served_client(command, hub, tmp_path, folders[name])
+                if name == "java-server"
+                else program_client(name, command, hub, tmp_path, folders.get(name))
+            )
             clients[name] = await stack.enter_async_context(running)
         for first, end, restart in ((0, 3_000, hub.kill), (3_000, 6_500, hub.stop)):
             await asyncio.gather(*(client.send(first, end) for client in clients.values()))
@@ -175,5 +222,6 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
         await hub.settled()
         for name in clients:
             metric = "level" if name == "arduino" else "count"
+            await result_of(partial(reached, hub, {name}, READINGS))
             history = await hub.get("/api/v1/history", device=name, metric=metric, points=0)
             assert sorted(history["series"][0]["values"]) == list(range(READINGS)), name
