@@ -5,7 +5,7 @@ while read -r line; do
     batch=() now=$(date +%s.%N)
     while
         batch+=("{\"time\":$now,${line#\{}")
-        ((${#batch[@]} < 1000)) && read -r -t 0.05 line
+        ((${#batch[@]} < 1000)) && read -t 0 && read -r line
     do :; done
     key=$(cat /proc/sys/kernel/random/uuid) # the same for each attempt, so that the hub stores the batch once
     begun=$SECONDS
