@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -20,7 +19,6 @@ from tests.conditions import result_of
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import Hub, running_hub
 from tests.services.clients import CLIENTS, SOURCES
-from tests.services.server import free_port
 
 MAX_LINES = 40
 READINGS = 10_000
@@ -30,7 +28,6 @@ PROGRAMS = {
     "curl": "curl/telemetry.sh",
     "go": "go/main.go",
     "java": "java/src/main/java/Telemetry.java",
-    "java-server": "java-server/src/main/java/TelemetryServer.java",
     "node": "node/telemetry.mjs",
     "python": "python/telemetry.py",
 }
@@ -127,37 +124,6 @@ async def program_client(
         yield ProgramClient(process, output, "%d\n" if name == "arduino" else '{"count": %d}\n')
 
 
-class ServedClient(ProgramClient):
-    """The Java server, which an agent reads: the agent has the answers of the hub."""
-
-    async def finish(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        assert await self._process.wait() == 0, self._output.read_text()
-
-
-@contextlib.asynccontextmanager
-async def served_client(command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path) -> AsyncIterator[Client]:
-    """Run the Java server, and the agent with the settings of its page, until the end of the block."""
-    port = free_port()
-    settings = re.findall(r"```toml\n(.*?)```", (SOURCES / "java-server.md").read_text(encoding="utf-8"), re.DOTALL)[0]
-    config = folder / "agent.toml"
-    config.write_text(
-        settings.replace("   ", "")
-        .replace("http://127.0.0.1:8600", hub.url)
-        .replace("boiler-1", "java-server")
-        .replace("8025", str(port))
-    )
-    token = {"HUB_TOKEN": await device_token(hub, "java-server"), "XDG_STATE_HOME": str(folder)}
-    output = folder / "java-server.log"
-    async with contextlib.AsyncExitStack() as stack:
-        with output.open("wb") as log:
-            agent = (sys.executable, "-m", "device_agent", "run", "--config", str(config))
-            await start(stack, agent, env={**os.environ, **token}, stdout=log, stderr=log)
-            server = await start(stack, (*command, str(port)), cwd=cwd, stdin=PIPE, stdout=log, stderr=log)
-        yield ServedClient(server, output, '{"count": %d}\n')
-
-
 async def start(stack: contextlib.AsyncExitStack, command: tuple[str, ...], **options: Any) -> Process:
     """Start a process, which ends with the stack."""
     process = await asyncio.create_subprocess_exec(*command, **options)
@@ -206,11 +172,7 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}
         for name, command in commands.items():
-            running = (
-                served_client(command, hub, tmp_path, folders[name])
-                if name == "java-server"
-                else program_client(name, command, hub, tmp_path, folders.get(name))
-            )
+            running = program_client(name, command, hub, tmp_path, folders.get(name))
             clients[name] = await stack.enter_async_context(running)
         for first, end, restart in ((0, 3_000, hub.kill), (3_000, 6_500, hub.stop)):
             await asyncio.gather(*(client.send(first, end) for client in clients.values()))
