@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, ROOT / "dashboards" / "web" / "README.md"]
+CLIENTS = sorted((ROOT / "docs" / "clients").glob("*.md"))
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *PAGES, *CLIENTS, ROOT / "dashboards" / "web" / "README.md"]
 PATH = re.compile(
     r"`((?:wire|hub|agent_client|importer|device_agent|device_sim|dashboards|deploy|bench|tests)/[\w./]*)`"
 )

@@ -7,12 +7,10 @@ while read -r line; do
         batch+=("{\"time\":$now,${line#\{}")
         ((${#batch[@]} < 1000)) && read -t 0 && read -r line
     do :; done
-    key=$(cat /proc/sys/kernel/random/uuid) # the same for each attempt, so that the hub stores the batch once
     begun=$SECONDS
     until
         status=$(printf '%s\n' "${batch[@]}" | curl --silent --show-error --max-time 30 --data-binary @- \
-            --header "Authorization: Bearer $HUB_TOKEN" --header "Content-Type: application/json" \
-            --header "Idempotency-Key: $key" --output /dev/stderr --write-out '%{http_code}' "$HUB_URL")
+            --header "Authorization: Bearer $HUB_TOKEN" --output /dev/stderr --write-out '%{http_code}' "$HUB_URL")
         echo >&2
         [[ $status == 200 || $status == 422 ]] # stored, or put into quarantine
     do
