@@ -167,7 +167,7 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
         clients: dict[str, Client] = {"browser": await stack.enter_async_context(page_client(chromium, hub))}
         commands = {**UNBUILT}
         for program in CLIENTS:
-            if not program.is_built:
+            if not program.is_built():
                 pytest.skip(f"the client {program.name} is not built: run `python -m tests.services`")
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}

@@ -19,7 +19,7 @@ def build_clients() -> bool:
     """Build the programs of docs/clients that are missing; return whether one failed."""
     failed = False
     for program in CLIENTS:
-        if program.is_built:
+        if program.is_built():
             continue
         print(f"building the client {program.name} into {program.folder}", flush=True)
         begun = time.monotonic()

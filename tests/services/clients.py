@@ -44,7 +44,6 @@ class ClientProgram:
                 digest.update(f"{file.name}\0".encode() + file.read_bytes())
         return cache_folder() / f"client-{self.name}-{digest.hexdigest()[:12]}"
 
-    @property
     def is_built(self) -> bool:
         """Return whether the program is ready to run."""
         return self.folder.is_dir()

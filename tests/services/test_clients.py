@@ -27,14 +27,14 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientProgram:
 
 def test_a_program_is_built_in_a_copy_of_its_folder(program: ClientProgram) -> None:
     """The build leaves nothing beside the sources. A changed source is another program."""
-    assert not program.is_built
+    assert not program.is_built()
     folder = build_client(program)
     assert (folder / "built").read_text() == "1"
     assert [file.name for file in (clients.SOURCES / "small").iterdir()] == ["source"]
-    assert program.is_built
+    assert program.is_built()
     assert build_client(program) == folder
     (clients.SOURCES / "small" / "source").write_text("2")
-    assert not program.is_built
+    assert not program.is_built()
 
 
 def test_a_failed_build_leaves_no_program(program: ClientProgram) -> None:
@@ -42,7 +42,7 @@ def test_a_failed_build_leaves_no_program(program: ClientProgram) -> None:
     broken = ClientProgram("small", {}, ((sys.executable, "-c", "raise SystemExit('no such library')"),), ())
     with pytest.raises(BuildError, match="no such library"):
         build_client(broken)
-    assert not broken.is_built
+    assert not broken.is_built()
 
 
 def test_a_missing_tool_is_named(program: ClientProgram) -> None:
