@@ -42,6 +42,13 @@ export const WAYS: Way[] = [
     Steps: AgentSteps,
   },
   {
+    id: "board",
+    title: "A board here",
+    hint: "It is plugged into this computer. The browser reads it.",
+    needsToken: false,
+    Steps: BoardSteps,
+  },
+  {
     id: "program",
     title: "A program",
     hint: "Python, Node.js, Java, Go, a web page, Arduino or curl.",
@@ -157,6 +164,20 @@ function Program({ file: { name, text } }: { file: ProgramFile }) {
         <code>{text}</code>
       </pre>
     </div>
+  );
+}
+
+function BoardSteps({ first }: WayProps) {
+  return (
+    <Step number={first} title="Connect the board in this browser">
+      <p>
+        The page reads the serial port with Web Serial, in Chromium, Edge and Firefox. It shows what each line becomes,
+        creates the token, and streams while a tab of this hub is open.
+      </p>
+      <a class="button primary" href={withBase("/board")}>
+        Connect a board
+      </a>
+    </Step>
   );
 }
 
