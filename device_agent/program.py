@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -48,6 +48,24 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     return asyncio.run(main())
 
 
+async def run_together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Run coroutines until all have ended, or the first has failed; return their results.
+
+    The others are cancelled once and end in order, also when this is cancelled: a TaskGroup of Python 3.11 can lose a
+    cancellation, and `gather` does not wait for the others.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class RunningSource(NamedTuple):
     """A source of an agent. One that is `finite` ends by itself; any other starts again after it failed or ended."""
 
@@ -83,7 +101,7 @@ async def run_sources(
         )
 
     async def work() -> int:
-        rejected = await asyncio.gather(*(_deliver(running, alone=len(sources) == 1) for running in sources))
+        rejected = await run_together(_deliver(running, alone=len(sources) == 1) for running in sources)
         await agent.drain()
         return sum(rejected)
 

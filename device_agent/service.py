@@ -25,7 +25,7 @@ from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log
-from device_agent.program import RunningSource, run_sources, run_until_stopped, status_line
+from device_agent.program import RunningSource, run_sources, run_together, run_until_stopped, status_line
 from device_agent.settings import AgentSettings, SettingsError, TlsSettings, load_settings, with_options
 from device_agent.source_delivery import SourceDelivery
 from device_agent.sources.settings import SourceSettings
@@ -136,15 +136,9 @@ class AgentService:
                 _release_memory()
                 on_ready()
 
-        tasks = [asyncio.create_task(self._run_device(device, count)) for device in self.devices]
-        try:
-            errors = [error for error in await asyncio.gather(*tasks) if error is not None]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if errors:
-            raise errors[0]
+        for error in await run_together(self._run_device(device, count) for device in self.devices):
+            if error is not None:
+                raise error
 
     async def _run_device(self, device: DeviceService, on_open: Callable[[], None]) -> Exception | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -9,13 +10,39 @@ import msgspec
 import pytest
 
 from device_agent import Agent
-from device_agent.program import run_source
+from device_agent.program import RunningSource, run_source, run_sources
+from device_agent.reporting import ReportRule
+from device_agent.source_delivery import SourceDelivery
 from device_agent.sources import SensorReading
 from device_agent.sources.lines import InputCounts
 from device_agent.status_file import AgentStatus, status_path
 from tests.device_agent.peer import Peer
 from tests.device_agent.records import agent_records
 from tests.device_agent.script import Script
+
+
+async def test_every_source_delivers_what_it_holds_back_at_the_end(tmp_path: Path) -> None:
+    """Also the slowest of several sources, when the program is stopped."""
+    rule = ReportRule(deadband=5)
+    spool = tmp_path / "spool"
+    async with Peer() as peer:
+        agent = Agent(peer.url, device="boiler", spool=spool)
+        scripts = [
+            Script(
+                [SensorReading({f"n{number}": value}, 1) for value in (1.0, 2.0)],
+                f"s{number}",
+                stays=True,
+                closing_turns=10_000 * number,
+            )
+            for number in range(4)
+        ]
+        sources = [RunningSource(SourceDelivery(s, agent, agent.collect, rules=[rule])) for s in scripts]
+        running = asyncio.create_task(run_sources(agent, sources, spool=spool))
+        await peer.until(lambda: all(peer.values(f"n{number}") == [1] for number in range(4)))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [peer.values(f"n{number}") for number in range(4)] == [[1, 2]] * 4
+    assert all(script.closed for script in scripts)
 
 
 async def test_a_run_after_a_kill_says_what_is_not_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

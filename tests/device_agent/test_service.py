@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from device_agent.service import AgentService
+from device_agent.settings import load_settings
+from device_agent.spool.status import read_status
 from device_agent.status_file import AgentStatus, read_agent_status
-from tests.conditions import result_of
+from tests.conditions import result_of, until
 from tests.device_agent.peer import Peer
 from tests.device_agent.pty_port import PtyPort
 
@@ -118,6 +121,27 @@ async def test_several_sources_of_several_devices_are_one_service(
     assert peer.headers[0]["Authorization"] == "Bearer secret"
     assert {entry.device for entry in peer.journal} == {"kiln", "boiler"}
     peer.check_order()
+
+
+async def test_each_device_waits_for_its_own_acknowledgements(
+    peer: Peer, tmp_path: Path, ports: tuple[PtyPort, PtyPort], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A device that has nothing to send ends at once, and cuts no other one short."""
+    silent, busy = (f'[[source]]\nkind = "serial"\nport = "{port.path}"\ndevice = "{port.path.name}"' for port in ports)
+    configure(tmp_path, peer, f"{silent}\n{busy}")
+    caplog.set_level("INFO")
+    service = AgentService(load_settings(tmp_path / "agent.toml"))
+    running = asyncio.create_task(service.run(lambda: None))
+    await until(lambda: all(f"reading from {port.path}" in caplog.text for port in ports))
+    await peer.until(lambda: len(peer.links) == 2)
+    peer.hold()
+    await ports[1].write(b'{"t": 1}\n')
+    await peer.until(lambda: peer.received == 1)
+    running.cancel()
+    await peer.until(lambda: len(peer.links) == 1)
+    await peer.release()
+    await asyncio.gather(running, return_exceptions=True)
+    assert read_status(tmp_path / "spools" / "b.spool").waiting == 0
 
 
 async def test_a_reload_replaces_the_sources_and_keeps_what_works(
