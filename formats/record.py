@@ -207,5 +207,6 @@ def lines_of(raw: bytes) -> int:
 
 def shown(value: object) -> str:
     """Return a refused value as text of a bounded length."""
-    text = value if isinstance(value, str) else repr(value)
+    # A number that no float can have is a text of a type of its own.
+    text = str(value) if isinstance(value, str) else repr(value)
     return text if len(text) <= MAX_VALUE_SHOWN else f"{text[: MAX_VALUE_SHOWN - 1]}…"

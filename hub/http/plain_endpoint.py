@@ -353,8 +353,14 @@ class PlainConnection:
             done.exception()  # marks it as seen, also after the connection has ended
         if self.sending is not None:
             return
-        answers = self._ready()
-        is_sent = not (answers and self.input.has_answers) or self.direct.write_all(answers)
+        try:
+            answers = self._ready()
+            is_sent = not (answers and self.input.has_answers) or self.direct.write_all(answers)
+        except Exception:
+            # A defect of the hub. The client would wait for an answer without end.
+            log.exception("answer of a plain connection failed")
+            self.direct.transport.abort()
+            return
         if not is_sent or (self.ending is not None and not self.unanswered):
             self.sending = asyncio.get_running_loop().create_task(self._send([] if is_sent else answers))
 

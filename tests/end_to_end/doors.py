@@ -12,10 +12,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+from websockets.asyncio.client import connect
 
 from hub.mqtt.sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload, encode, metric
 from tests.end_to_end.bridged_hub import bridge_when, publish
-from tests.end_to_end.hub import Hub
+from tests.end_to_end.hub import NO_TLS, Hub
 from tests.end_to_end.import_command import import_result, start_import
 from tests.end_to_end.serial_agent import serial_agent
 from tests.services.mosquitto import Mosquitto
@@ -93,6 +97,26 @@ async def through_serial(hub: Hub, folder: Path, device: str, lines: Sequence[st
         await agent.play("".join(f"{line}\n" for line in (*first, *lines)).encode())
         refused = agent.counts.refused
     return await stored(hub, device, refused)
+
+
+async def through_plain(hub: Hub, device: str, lines: Sequence[str], rules: Mapping[str, str]) -> Found:
+    """Send a frame for each line to /v1/plain, and half of them as requests. All are answered when they are stored."""
+    token = await hub.token("device", "--device", device)
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{hub.ws_url}/v1/plain?{urlencode(rules)}"
+    answers = []
+    async with (
+        connect(url, additional_headers=headers, proxy=None) as socket,
+        httpx.AsyncClient(base_url=hub.url, headers=headers, verify=NO_TLS, timeout=30) as client,
+    ):
+        for number, line in enumerate(lines):
+            if number % 2:
+                answer = await client.post("/api/v1/readings", params=rules, content=line.encode())
+                answers.append(answer.json())
+            else:
+                await socket.send(line)
+                answers.append(json.loads(await socket.recv()))
+    return await stored(hub, device, sum(len(answer.get("refused", ())) for answer in answers))
 
 
 async def through_mqtt(hub: Hub, broker: Mosquitto, device: str, lines: Sequence[str]) -> Found:

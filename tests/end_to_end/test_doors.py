@@ -28,6 +28,7 @@ from tests.end_to_end.doors import (
     Found,
     through_import,
     through_mqtt,
+    through_plain,
     through_serial,
     through_sparkplug,
     through_try,
@@ -78,11 +79,12 @@ async def test_hub_try(tmp_path: Path, table: str) -> None:
 
 
 @pytest.mark.deadline(180)
-async def test_imports_and_serial_ports(tmp_path: Path) -> None:
-    """A file that is imported, and the lines of a sensor through an agent."""
+async def test_imports_plain_clients_and_serial_ports(tmp_path: Path) -> None:
+    """A file that is imported, frames and requests of a client, and the lines of a sensor through an agent."""
     async with running_hub(tmp_path / "data") as hub:
         for table, (_, _, rules) in TABLES.items():
             check(table, await through_import(hub, tmp_path, f"import-{table}", lines_of(table), rules))
+            check(table, await through_plain(hub, f"plain-{table}", lines_of(table), rules))
         for table, (_, _, rules) in TABLES.items():
             check(table, await through_serial(hub, tmp_path, table, lines_of(table), rules))
 

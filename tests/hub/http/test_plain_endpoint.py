@@ -49,18 +49,28 @@ async def test_each_frame_has_an_answer_in_order(tmp_path: Path) -> None:
     async with running(tmp_path) as (services, url, token), connected(url, token=token) as client:
         frames: list[str | bytes] = [
             '{"temperature": 21.5}', b'{"air": {"humidity": 40}}', '[{"n": 1}, {"n": 2}]', "{}", '{"n": "x", "m": 1}',
-            '{"n": ', '{"n": "y"}', '{"n": 3}',
+            '{"n": ', '{"n": "y"}', '{"n": 3}', '{"n": 1e999}',
         ]  # fmt: skip
         for frame in frames:
             await client.send(frame)
         answers = [json.loads(await client.recv()) for _ in frames]
-        assert [answer.get("ok", answer.get("error")) for answer in answers] == [1, 1, 2, 0, 1, "syntax", "type", 1]
+        assert [answer.get("ok", answer.get("error")) for answer in answers] == [
+            1,
+            1,
+            2,
+            0,
+            1,
+            "syntax",
+            "type",
+            1,
+            "number",
+        ]
         [refused] = answers[4]["refused"]
         assert (refused["metric"], refused["value"], refused["device"]) == ("n", "x", "pump")
         assert "quarantine" in answers[6]["message"]
         assert 'types.n = "string"' in answers[6]["message"]
         device = services.devices.device("pump")
-        assert (device.durable.readings, device.durable.quarantined_readings) == (6, 2)
+        assert (device.durable.readings, device.durable.quarantined_readings) == (6, 3)
 
 
 async def test_the_answers_wait_for_the_disk(tmp_path: Path) -> None:
@@ -307,7 +317,13 @@ async def _send(client: ClientConnection, frame: str, count: int) -> None:
         await client.send(frame)
 
 
-async def test_a_defect_ends_its_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [("_settings_in", "plain connection failed"), ("answer_to", "answer of a plain connection failed")],
+)
+async def test_a_defect_ends_its_connection_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, event: str
+) -> None:
     """The hub logs it, and the next connection of the device is served."""
 
     def fail(*_: object) -> None:
@@ -315,11 +331,11 @@ async def test_a_defect_ends_its_connection_only(tmp_path: Path, monkeypatch: py
 
     async with running(tmp_path) as (services, url, token):
         with monkeypatch.context() as patch, capture_logs() as logs:
-            patch.setattr(module, "_settings_in", fail)
+            patch.setattr(module, name, fail)
             async with connected(url, token=token) as client:
                 await client.send("{}")
                 assert await read_to_end(client) == ([], 1006)
             await until(lambda: len(services.connections) == 0)
-        assert [line["event"] for line in logs if line["log_level"] == "error"] == ["plain connection failed"]
+        assert [line["event"] for line in logs if line["log_level"] == "error"] == [event]
         async with connected(url, token=token) as client:
             assert await ask(client, '{"n": 1}') == {"ok": 1}
