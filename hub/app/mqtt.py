@@ -262,10 +262,10 @@ def _discovery(
 
 
 async def recent_readings(
-    journal: Journal, reader: EntryReader, epochs: Collection[str], entries: int
+    journal: Journal, reader: EntryReader, epochs: Collection[str], entries: int, *, has_blocks: bool = False
 ) -> RecentReadings:
     """Return the readings that an input accepted before the hub was restarted, from the last entries of the journal."""
-    recent = RecentReadings()
+    recent = RecentReadings(has_blocks=has_blocks)
     after = max(journal.first_offset - 1, journal.last_offset - entries)
     async for read in reader.read_range(after, journal.last_offset):
         for entry in read:

@@ -196,7 +196,7 @@ async def _foreign_readings(settings: Settings, core: Core) -> ForeignReadings:
         directory,
         zone=settings.zone,
         known_type=partial(known_type, registry),
-        recent=await recent_readings(core.journal, core.reader, (EPOCH,), REPEATED_ENTRIES),
+        recent=await recent_readings(core.journal, core.reader, (EPOCH,), REPEATED_ENTRIES, has_blocks=True),
     )
     registry.watch_series(lambda series: readings.metric_changed(series.device, {series.metric, *series.names}))
     return readings

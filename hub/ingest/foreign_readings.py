@@ -50,7 +50,7 @@ from hub.ingest.row_writer import (
     batch_of,
     group_rows,
 )
-from hub.model.batch import Entry
+from hub.model.batch import Entry, Series
 from hub.model.bridge import DecodedMessage
 from hub.model.identity import Identity, Role
 from hub.model.journal import JournalError, JournalFull, settle
@@ -168,7 +168,7 @@ class ForeignReadings:
         self._writer: RowWriter[_Waiting] = RowWriter(
             devices, directory, epoch=EPOCH, agent="plain", has_presence=False
         )
-        self._recent = recent or RecentReadings()
+        self._recent = RecentReadings() if recent is None else recent
         self._readers: OrderedDict[tuple[str, str, str, str, bytes], InputReader] = OrderedDict()
         self._all_readers: WeakSet[InputReader] = WeakSet()
         self._waiting: list[_Waiting] = []
@@ -358,7 +358,7 @@ class ForeignReadings:
             self._submit(free, batches, errors)
             keyed = self._submit_keys(free)
             await self._durable()
-            self._remember(batches)
+            self._remember(free, batches)
         except (WireError, JournalError) as error:
             self._fail(frames, _unstored(error))
             return
@@ -422,15 +422,25 @@ class ForeignReadings:
 
     def _batches(self, frames: Sequence[_Waiting]) -> dict[str, list[list[PendingRow[_Waiting]]]]:
         """Return the rows of the frames, grouped, with those of the blocks whose metrics have to be declared."""
-        rows = {device: self._unknown(device, of_device) for device, of_device in _rows_by_device(frames).items()}
+        rows = _rows_by_device(frames)
         for waiting in frames:
             waiting.ready = []
             for block in waiting.frame.blocks:
-                if self._writer.is_ready(block):
+                if self._writer.is_ready(block) and not self._may_repeat(block):
                     waiting.ready.append(block)
                 else:
                     rows.setdefault(block.device, []).extend(_rows_of_block(waiting, block))
-        return {device: group_rows(of_device) for device, of_device in rows.items()}
+        return {device: group_rows(self._unknown(device, of_device)) for device, of_device in rows.items()}
+
+    def _may_repeat(self, block: LineBlock) -> bool:
+        """Return whether readings of a block may be stored already. Those of most are newer than everything."""
+        times = block.times
+        if times is None:
+            return False
+        known = self._devices.device(block.device).metrics
+        series = (known.get(name) for name in block.columns)
+        newest_ns = max((found.last_time_ns for found in series if isinstance(found, Series)), default=-1)
+        return min(times) <= newest_ns and self._recent.may_have(block.device, times)
 
     def _unknown(self, device: str, rows: Sequence[PendingRow[_Waiting]]) -> list[PendingRow[_Waiting]]:
         """Return the rows without what is stored already: a client repeats a frame whose answer was lost.
@@ -447,8 +457,14 @@ class ForeignReadings:
                 unknown.append(row)
         return unknown
 
-    def _remember(self, batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]]) -> None:
+    def _remember(
+        self, frames: Sequence[_Waiting], batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]]
+    ) -> None:
         """Remember the rows with a time of their own, unless a part of their frame was not accepted."""
+        for waiting in frames:
+            for block in waiting.ready if not waiting.lost else ():
+                if block.times is not None:
+                    self._recent.add_block(block.device, block.times, block.columns)
         for device, grouped in batches.items():
             for rows in grouped:
                 for row in rows:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from hub.ingest.recent_blocks import RecentBlocks
 from hub.model.batch import Entry
 
 RECENT_VALUES = 131_072
@@ -21,11 +23,14 @@ Values = Mapping[str, float | int | bool | str | None]
 class RecentReadings:
     """Newest accepted values by device, time and metric, to recognize repeated messages.
 
-    The time is that of the message. Validation may store a reading some ns later if its time is taken.
+    The time is that of the message. Validation may store a reading some ns later if its time is taken. With
+    `has_blocks`, long batches of the journal are remembered as blocks: `new_values` looks at them, `accept` does not.
     """
 
-    def __init__(self, bound: int = RECENT_VALUES) -> None:
+    def __init__(self, bound: int = RECENT_VALUES, *, has_blocks: bool = False) -> None:
         self._bound = bound
+        self._has_blocks = has_blocks
+        self._blocks = RecentBlocks()
         self._count = 0
         self._rows: OrderedDict[tuple[str, int], list[Values] | dict[str, set[object]]] = OrderedDict()
         # For rows that were stored directly after another: the time that the message may have had.
@@ -53,11 +58,25 @@ class RecentReadings:
 
     def add_entry(self, entry: Entry) -> None:
         """Remember the readings of a journal entry. Entries must come in the order of the journal."""
-        if entry.batch is None:
+        batch = entry.batch
+        if batch is None:
             return
-        columns = [(series.metric, list(values)) for series, values in entry.batch.columns]
-        for index, time_ns in enumerate(entry.batch.times):
+        if self._has_blocks and not isinstance(batch.times, list):
+            self.add_block(entry.device, batch.times, {series.metric: values for series, values in batch.columns})
+            return
+        columns = [(series.metric, list(values)) for series, values in batch.columns]
+        for index, time_ns in enumerate(batch.times):
             self.add_stored(entry.device, int(time_ns), {name: values[index] for name, values in columns})
+
+    def add_block(self, device: str, times: Any, columns: Mapping[str, Any]) -> None:
+        """Remember accepted columns of values, in lists or arrays, without looking at each value."""
+        self._blocks.add(device, times, columns)
+
+    def may_have(self, device: str, times: Sequence[int]) -> bool:
+        """Return whether values of a device at one of these times may be known."""
+        if self._blocks.may_have(device, min(times), max(times)):
+            return True
+        return any((device, time_ns) in self._rows for time_ns in times)
 
     def add_stored(self, device: str, time_ns: int, values: Values) -> None:
         """Remember values that are stored with this time.
@@ -89,6 +108,8 @@ class RecentReadings:
 
     def new_values(self, device: str, time_ns: int, values: Values) -> Values:
         """Return those of the values that are not known at this time."""
+        if self._blocks:
+            values = self._blocks.unknown(device, time_ns, values)
         row = self._rows.get((device, time_ns))
         if not row:
             return values

@@ -26,7 +26,7 @@ TELEGRAF = """
   metric_buffer_limit = 100000
   omit_hostname = true
 [[inputs.tail]]
-  files = ["{folder}/http.lines", "{folder}/socket.lines"]
+  files = ["{folder}/http.lines", "{folder}/socket.lines", "{folder}/v1.lines"]
   initial_read_offset = "beginning"
   watch_method = "poll"
   max_undelivered_lines = 400
@@ -38,6 +38,12 @@ TELEGRAF = """
   organization = "any"
   bucket = "telegraf"
   namepass = ["http"]
+[[outputs.influxdb]]
+  urls = ["{url}"]
+  username = "any"
+  password = "{token}"
+  database = "telegraf"
+  namepass = ["v1"]
 [[outputs.websocket]]
   url = "{ws_url}/v1/line"
   namepass = ["socket"]

@@ -16,6 +16,7 @@ from formats.rules import rules_of
 from hub.ingest import line_writer as module
 from hub.ingest.foreign_readings import ForeignReadings
 from hub.ingest.line_writer import LineTimes, LineWriter, WrittenLines
+from hub.ingest.recent_readings import RecentReadings
 from hub.model.batch import EntryKind
 from hub.model.identity import Identity, Role
 from tests.hub.ingest.open_hub import Hub, connect_agent, running
@@ -57,9 +58,8 @@ async def bench(path: Path, **rules: Any) -> AsyncIterator[Bench]:
     async with running(path) as hub:
         readings = ForeignReadings(hub.devices, hub.directory)
         async with running_task(readings.run()):
-            yield Bench(
-                hub, LineWriter(readings, rules_of({"format": "line", **rules}), "influxdb", clock=lambda: NOW_NS)
-            )
+            writer = LineWriter(readings, rules_of({"format": "line", **rules}), "influxdb", clock=lambda: NOW_NS)
+            yield Bench(hub, writer)
 
 
 def line(number: int, device: str = "pump", text: str = "") -> str:
@@ -185,3 +185,40 @@ async def test_a_block_that_the_hub_refuses_is_read_row_by_row(tmp_path: Path) -
         assert {refused.metric for refused in written.refused} == {"m.x"}
         device.set_metrics({**device.metrics, "m.x": changed}, {"m.x"})
         assert (await b.write(line(7))).readings == 2
+
+
+async def test_lines_that_are_sent_again_are_stored_once(tmp_path: Path) -> None:
+    """A client whose answer was lost repeats its request, or sends the lines with others; another value is stored."""
+    async with bench(tmp_path) as b:
+        lines = [line(number) for number in range(40)]
+        await b.write(*lines)
+        stored = len(b.hub.durable)
+        assert (await b.write(*lines)).readings == 80
+        assert len(b.hub.durable) == stored
+        assert (await b.write(*lines[30:], line(50), line(7, text=",y=1"))).readings == 25
+        assert sorted(b.values("m.n")) == [*range(40), 50]
+        assert b.values("m.y") == [1.0]
+        await b.write(f"m,device=pump x=99.5 {TIME_NS + 7}", f"m,device=press x=1 {TIME_NS + 7}")
+        assert sorted(b.values("m.x"))[-2:] == [50.5, 99.5]
+        # Without a time, the same values are new readings.
+        for _ in range(2):
+            await b.write("m,device=pump z=1")
+        await b.write("m,device=pump z=1")
+        assert b.values("m.z") == [1.0, 1.0, 1.0]
+
+
+async def test_lines_from_before_a_restart_are_known(tmp_path: Path) -> None:
+    """The end of the journal has them: long batches as blocks, short ones row by row."""
+    async with bench(tmp_path) as b:
+        for _ in range(2):
+            await b.write(*(line(number) for number in range(40)), line(1, "press"))
+        recent = RecentReadings(has_blocks=True)
+        for entry in b.hub.durable:
+            recent.add_entry(entry)
+        readings = ForeignReadings(b.hub.devices, b.hub.directory, recent=recent)
+        async with running_task(readings.run()):
+            writer = LineWriter(readings, rules_of({"format": "line"}), "influxdb", clock=lambda: NOW_NS)
+            for _ in range(2):
+                lines = "\n".join([*(line(number) for number in range(39, 45)), line(1, "press")])
+                await writer.write(GATEWAY, lines.encode())
+        assert sorted(b.values("m.n")) == [0, 1, 1, *range(2, 45)]
