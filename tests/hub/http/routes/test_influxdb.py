@@ -114,7 +114,7 @@ async def test_compressed_lines(tmp_path: Path) -> None:
         assert (await hub.client.post(url, content=packed, headers=hub.headers)).status_code == 204
         many = gzip.compress(f"{LINE[:-1]}1\n".encode()) + gzip.compress(b"\n" * 100_000 + f"{LINE[:-1]}2\n".encode())
         assert (await hub.client.post(url, content=many, headers=headers)).status_code == 204
-        assert len(await hub.stored()) == 8
+        assert len(await hub.stored()) == 6  # the second request repeats the first one
         identity = hub.headers | {"Content-Encoding": "identity"}
         assert (await hub.client.post(url, content=LINE, headers=identity)).status_code == 204
         for body, encoding, status in (
