@@ -47,12 +47,17 @@ class Hub:
         self.live.add_series([LEVEL])
         reader = EntryReader(journal, lambda entry: make(int(entry.payload)).batch or Batch([], [], readings=0))
         self.source = HistorySource(journal, reader, store)  # type: ignore[arg-type]
+        self.held: list[Entry] | None = None
+        """Committed entries that the live hub does not know yet; None: it learns of each commit at once."""
         journal.listen(self)
 
     def committed(
         self, entries: Sequence[Entry], submitted: Sequence[Entry], marks: Mapping[EntrySource, Mark]
     ) -> None:
-        self.live.apply(entries)
+        if self.held is None:
+            self.live.apply(entries)
+        else:
+            self.held += entries
 
     def commit_failed(self, sources: set[EntrySource], error: JournalError) -> None:
         raise error
@@ -244,6 +249,38 @@ async def test_a_store_too_far_behind_leads_to_a_snapshot(tmp_path: Path, monkey
         await dashboard.read_to_live()
         assert dashboard.values == [(Kind.HISTORY, 1.0), (Kind.SNAPSHOT, 4.0)]
         assert dashboard.start == ["history", "unavailable", 4]
+
+
+async def test_a_store_as_far_behind_as_allowed_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is the number of entries that may be missed."""
+    monkeypatch.setattr(module, "MAX_MISSED_ENTRIES", 3)
+    async with running(tmp_path) as hub:
+        await hub.commit(1, 2, 3, 4)
+        await hub.write(1)
+        dashboard = Dashboard(hub, subscribe(history=ALL))
+        await dashboard.catch_up()
+        await dashboard.read_to_live()
+        assert dashboard.values == [(Kind.HISTORY, 1.0), *((Kind.MISSED, value) for value in (2.0, 3.0, 4.0))]
+        assert dashboard.start == ["history", 4]
+
+
+async def test_a_store_ahead_of_the_live_hub_gives_no_reading_twice(tmp_path: Path) -> None:
+    """The subscription waits until the live hub has what the history contains already."""
+    async with running(tmp_path) as hub:
+        await hub.commit(1, 2)
+        hub.held = []
+        await hub.commit(3)
+        await hub.write(3)
+        dashboard = Dashboard(hub, subscribe(history=ALL))
+        catching_up = asyncio.create_task(dashboard.catch_up())
+        await dashboard.read(3)
+        hub.live.apply(hub.held)
+        hub.held = None
+        await catching_up
+        await hub.commit(4)
+        await dashboard.read(4)
+        assert dashboard.values == [*((Kind.HISTORY, value) for value in (1.0, 2.0, 3.0)), (Kind.LIVE, 4.0)]
+        assert dashboard.start == ["history", 3]
 
 
 async def test_entries_committed_meanwhile_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
