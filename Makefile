@@ -56,12 +56,18 @@ test: setup $(PAGE) ## run every test: Python, TypeScript and the browser
 	$(PY) -m tests.skips build/typescript-tests.json || status=1; \
 	exit $$status
 
+# Packages that run on every system: the agent, its library and the simulator.
+PORTABLE = wire formats integrity agent_client device_agent device_sim
+
 check: setup $(WEB)/node_modules/.ready ## check style, types, borders between packages, and prose
 	@# All checks run, so that one run shows every finding.
 	@status=0; \
 	$(PY) -m ruff check . || status=1; \
 	$(PY) -m ruff format --check . || status=1; \
 	$(PY) -m mypy || status=1; \
+	for system in darwin win32; do \
+		$(PY) -m mypy --platform $$system --no-warn-unreachable --cache-dir build/mypy-$$system $(PORTABLE) || status=1; \
+	done; \
 	$(VENV)/bin/lint-imports --no-logo --cache-dir build/import-linter || status=1; \
 	$(PY) -m tests.prose || status=1; \
 	$(API_TYPES) -- --check || { echo "the page's types are stale: run make api-types" >&2; status=1; }; \

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -75,7 +76,7 @@ async def control_channel(spool: Path, sources: Sequence[object]) -> AsyncIterat
     """Answer requests meanwhile. The agent must have its spool open, so that no other agent has this channel."""
     owners = [source for source in sources if isinstance(source, PortOwner)]
     listener = _listener(control_path(spool)) if owners else None
-    if listener is None:
+    if listener is None or sys.platform == "win32":
         yield
         return
     channel = _Channel(owners)
@@ -90,7 +91,7 @@ async def control_channel(spool: Path, sources: Sequence[object]) -> AsyncIterat
 
 def _listener(path: Path) -> socket.socket | None:
     """Return a socket that listens at a path; None, with a warning, where there can be none."""
-    if not hasattr(asyncio, "start_unix_server"):  # Windows
+    if sys.platform == "win32":
         return None
     listener = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)  # a file that another thread creates at this moment is only less open
@@ -174,6 +175,8 @@ class HeldPort:
 @asynccontextmanager
 async def held_port(channels: Sequence[Path], request: HoldRequest) -> AsyncIterator[HeldPort]:
     """Hold a port of one of these agents meanwhile. Raises AgentError."""
+    if sys.platform == "win32":
+        raise AgentError("hold is not available on Windows: stop the agent to flash the board")
     asked = 0
     for path in channels:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from agent_client.signals import stopped_by_signals
 from device_agent.agent import Agent
 from device_agent.control import control_channel
 from device_agent.errors import AgentError
@@ -25,8 +25,6 @@ from wire.text import plural
 if TYPE_CHECKING:
     from rich.text import Text
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
@@ -37,13 +35,11 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
 
     async def main() -> Result | None:
         task = asyncio.create_task(work)
-        loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return None
+        with stopped_by_signals(task.cancel):
+            try:
+                return await task
+            except asyncio.CancelledError:
+                return None
 
     return asyncio.run(main())
 

@@ -12,7 +12,6 @@ import gc
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent_client.endpoint import TokenFile, TokenFileError
+from agent_client.signals import reloaded_by_signals
 from agent_client.tls import ClientTls, TlsFileError, client_tls
 from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
@@ -172,22 +172,21 @@ async def run_service(settings: AgentSettings, load: Callable[[], AgentSettings]
     """
     supervisor = Supervisor()
     reload = asyncio.Event()
-    if hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     service: AgentService | None = AgentService(settings)
-    while service is not None:
-        running = asyncio.create_task(service.run(supervisor.ready))
-        watching = asyncio.create_task(supervisor.watch(service.status))
-        try:
-            with status_line([device.agent for device in service.devices], log):
-                service = await _replaced(service, load, reload, running, supervisor)
-        except asyncio.CancelledError:
-            supervisor.stopping()
-            raise
-        finally:
-            watching.cancel()
-            running.cancel()
-            await asyncio.gather(watching, running, return_exceptions=True)
+    with reloaded_by_signals(reload.set):
+        while service is not None:
+            running = asyncio.create_task(service.run(supervisor.ready))
+            watching = asyncio.create_task(supervisor.watch(service.status))
+            try:
+                with status_line([device.agent for device in service.devices], log):
+                    service = await _replaced(service, load, reload, running, supervisor)
+            except asyncio.CancelledError:
+                supervisor.stopping()
+                raise
+            finally:
+                watching.cancel()
+                running.cancel()
+                await asyncio.gather(watching, running, return_exceptions=True)
 
 
 async def _replaced(

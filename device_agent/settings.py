@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ from wire.codec import Format
 from wire.device import Tags
 from wire.limits import MAX_DEVICE_ID, MAX_SOURCES
 from wire.model import device_id_problem
+
+NAME = "telemetry-hub"
+"""Directory of this project among those of the user's programs."""
 
 DEFAULT_HUB = "http://127.0.0.1:8600"
 
@@ -345,5 +349,21 @@ def default_spool(device: str) -> Path:
     """Return the path of a device's spool: in the directory that systemd gives to the service, or in the user's."""
     if service := os.environ.get("STATE_DIRECTORY"):
         return Path(service.split(":")[0]) / f"{device}.spool"
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "telemetry-hub" / f"{device}.spool"
+    return state_directory(sys.platform, os.environ, Path.home()) / f"{device}.spool"
+
+
+def state_directory(platform: str, environment: Mapping[str, str], home: Path) -> Path:
+    """Return the directory of the user's spools by the conventions of a system: `platform` is that of `sys`.
+
+    A directory of a version without these conventions stays in use.
+    """
+    earlier = home / ".local" / "state" / NAME
+    if state := environment.get("XDG_STATE_HOME"):
+        return Path(state) / NAME
+    if platform == "win32":
+        found = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local") / NAME
+    elif platform == "darwin":
+        found = home / "Library" / "Application Support" / NAME
+    else:
+        return earlier
+    return earlier if earlier.is_dir() and not found.is_dir() else found

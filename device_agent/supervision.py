@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -34,10 +35,10 @@ class Supervisor:
 
     def send(self, *lines: str) -> None:
         """Send lines such as READY=1; a supervisor that cannot be reached is logged, and nothing else."""
-        if self._address is None:
+        if sys.platform == "win32" or self._address is None:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 # A full socket must not stop the agent.
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(errors="replace"), self._address)

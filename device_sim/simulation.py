@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
 import psutil
 from rich.console import Console
 
+from agent_client.signals import stopped_by_signals
 from agent_client.tls import ClientTls
 from device_agent import ConnectionState, Count
 from device_sim.display import Snapshot, show_progress
@@ -236,7 +235,7 @@ async def simulate(
             without_past = names - {name for name, counts in before.items() if counts.accepted}
     stop = asyncio.Event()
     async with Simulation(settings, fleet, token=token, tls=tls) as simulation:
-        with _stopped_by_signals(stop):
+        with stopped_by_signals(stop.set):
             showing = asyncio.create_task(show_progress(console, simulation.snapshot))
             try:
                 await simulation.run(stop, on_stop=lambda: console.print(STOPPING), without_past=without_past)
@@ -265,18 +264,6 @@ async def _until(work: Coroutine[None, None, None], stop: asyncio.Event) -> None
         _, outcome = await asyncio.gather(stopping, working, return_exceptions=True)
     if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise outcome
-
-
-@contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _total(counts: Iterable[Count]) -> Count:

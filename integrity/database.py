@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
+from integrity.descriptors import open_private
 from integrity.recovery import beside
 
 BUSY_TIMEOUT_MS = 5_000
@@ -102,7 +103,7 @@ class DatabaseSnapshot:
 
         The copy is on disk when this returns. A damaged page is copied as it is. Raises OSError and SnapshotError.
         """
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.close(open_private(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         page_bytes = int(self.connection.pragma("page_size"))
         copy = apsw.Connection(os.fspath(target))
         try:
@@ -119,7 +120,7 @@ class DatabaseSnapshot:
             raise SnapshotError(self.path, error) from None
         finally:
             copy.close()
-        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(target, os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import apsw
 
+from integrity.descriptors import open_private, sync_directory
 from integrity.wal import (
     HEADER_BYTES,
     Log,
@@ -157,7 +158,7 @@ def _keep(path: Path) -> Path:
     except OSError:  # a file system without hard links
         copy = path.with_name(f"{path.name}.copy")
         shutil.copyfile(path, copy)
-        with copy.open("rb") as file:
+        with copy.open("rb+") as file:  # Windows synchronises only files that can be written
             os.fsync(file.fileno())
         copy.rename(kept)
     sync_directory(path.parent)
@@ -168,7 +169,7 @@ def _replace_durably(path: Path, content: bytes) -> None:
     """Replace the content of a file, so that a crash leaves the old or the new one."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -179,12 +180,3 @@ def _replace_durably(path: Path, content: bytes) -> None:
         raise
     new.replace(path)
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,7 +160,7 @@ def _cpu() -> Iterator[Sample]:
 
 
 def _load() -> Iterator[Sample]:
-    for minutes, load in zip((1, 5, 15), os.getloadavg(), strict=True):
+    for minutes, load in zip((1, 5, 15), psutil.getloadavg(), strict=True):
         yield _sample(f"load.{minutes}m", load, "", f"processes that run or wait, over {minutes} min")
 
 

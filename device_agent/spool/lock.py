@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from pathlib import Path
 
 from device_agent.errors import SpoolError
+from device_agent.spool.file_lock import try_lock
+from integrity.descriptors import open_private
 
 _CHECK_SECONDS = 0.2
 """`is_locked` of another program holds the lock for a shorter time."""
@@ -19,19 +20,21 @@ def acquire_lock(path: Path) -> int:
     Raises SpoolError with the process that uses the spool.
     """
     try:
-        lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_private(_lock_path(path), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SpoolError(f"the spool {path} cannot be opened: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(_CHECK_SECONDS)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not try_lock(lock):
+        time.sleep(_CHECK_SECONDS)
+        if try_lock(lock):
+            return _owned(lock)
         holder = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         raise SpoolError(f"the spool {path} is in use by another agent (process {holder})") from None
+    return _owned(lock)
+
+
+def _owned(lock: int) -> int:
+    """Write the id of this process into the locked file, and return its descriptor."""
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     return lock
@@ -40,16 +43,13 @@ def acquire_lock(path: Path) -> int:
 def is_locked(path: Path) -> bool:
     """Return whether an agent uses the spool at `path`."""
     try:
-        lock = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
+        lock = open_private(_lock_path(path), os.O_RDWR)
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not try_lock(lock, shared=True)
     finally:
         os.close(lock)
-    return False
 
 
 def _lock_path(path: Path) -> Path:

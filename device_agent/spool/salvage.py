@@ -19,6 +19,7 @@ from device_agent.batch import EncodedBatch
 from device_agent.spool.contract import ROW_BYTES, Count, Gaps
 from device_agent.spool.layout import READ_BATCHES, Damaged, Standing, read_batches, read_gaps, read_life, read_metrics
 from integrity.checksum import row_checksum
+from integrity.descriptors import open_private
 from integrity.recovery import beside
 from wire.model import Metric
 
@@ -57,9 +58,9 @@ def write_last_state(path: Path, state: LastState) -> None:
     sealed = _Sealed(state, row_checksum(msgspec.structs.astuple(state)))
     content = msgspec.json.encode(sealed).ljust(STATE_BYTES - 1) + b"\n"
     # In place: a new file with a new name would cost 100 µs a commit, this costs 7 µs.
-    descriptor = os.open(beside(path, ".state"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(beside(path, ".state"), os.O_WRONLY | os.O_CREAT)
     try:
-        os.pwrite(descriptor, content, 0)
+        os.write(descriptor, content)
     finally:
         os.close(descriptor)
 

@@ -20,7 +20,8 @@ from hub.journal.block import BlockDamaged, BlockRow
 from hub.journal.rows import CHECKED_TABLES, DamagedRow, checked, read_rows, write_fact
 from hub.journal.schema import HUB, INSERT_BLOCK, Contents, JournalDamaged, connect_writer
 from hub.journal.stored_blocks import UNREADABLE, next_intact, read_blocks
-from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
+from integrity.descriptors import sync_directory
+from integrity.recovery import LogRecovery, aside, beside, recover_log
 from wire.text import plural
 
 SUFFIXES = ("", "-wal", "-shm")

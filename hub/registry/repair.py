@@ -28,9 +28,10 @@ from hub.registry.schema import (
     create_tables,
 )
 from integrity.checksum import Cell, corrected, row_checksum
+from integrity.descriptors import sync_directory
 from integrity.finding import Finding
 from integrity.header import WRONG_BIT, wrong_bits
-from integrity.recovery import LogRecovery, aside, beside, recover_log, sync_directory
+from integrity.recovery import LogRecovery, aside, beside, recover_log
 from integrity.wal import newest_pages
 from wire.text import plural
 

@@ -15,6 +15,7 @@ from device_agent.settings import (
     default_spool,
     device_id_of,
     load_settings,
+    state_directory,
     with_options,
 )
 from device_agent.sources.host import HostSettings
@@ -236,3 +237,31 @@ def test_a_service_keeps_its_spools_where_systemd_allows_it(monkeypatch: pytest.
     assert default_spool("kiln") == Path("/home/x/state/telemetry-hub/kiln.spool")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/agent:/var/lib/other")
     assert default_spool("kiln") == Path("/var/lib/agent/kiln.spool")
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "expected"),
+    [
+        ("linux", {}, "home/.local/state/telemetry-hub"),
+        ("linux", {"XDG_STATE_HOME": "/state"}, "/state/telemetry-hub"),
+        ("linux", {"LOCALAPPDATA": "/local"}, "home/.local/state/telemetry-hub"),
+        ("darwin", {}, "home/Library/Application Support/telemetry-hub"),
+        ("darwin", {"XDG_STATE_HOME": "/state"}, "/state/telemetry-hub"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/telemetry-hub"),
+        ("win32", {}, "home/AppData/Local/telemetry-hub"),
+    ],
+)
+def test_spools_are_where_a_system_keeps_such_files(
+    tmp_path: Path, platform: str, environment: dict[str, str], expected: str
+) -> None:
+    """A directory of an earlier version stays in use until there is one by the convention."""
+    home = tmp_path / "home"
+    found = state_directory(platform, environment, home)
+    assert found == tmp_path / expected
+    earlier = home / ".local" / "state" / "telemetry-hub"
+    earlier.mkdir(parents=True)
+    if "XDG_STATE_HOME" not in environment:
+        assert state_directory(platform, environment, home) == earlier
+    if found.is_relative_to(tmp_path):
+        found.mkdir(parents=True, exist_ok=True)
+        assert state_directory(platform, environment, home) == found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -18,17 +19,13 @@ from device_agent.sources.ports.selection import PortInfo, choose_port, selector
 CLOSE_SECONDS = 0.5
 """Longest time until a read in a thread sees that its port is to be closed."""
 
-try:
+if sys.platform != "win32":
     from device_agent.sources.ports import posix
-
-    HAS_TTYS = True
-except ImportError:  # Windows has no termios
-    HAS_TTYS = False
 
 
 def present_ports(root: Path = Path("/")) -> list[PortInfo]:
     """Return the ports of this computer. `root` is where Linux has /sys and /dev."""
-    if HAS_TTYS and (root / "sys" / "class" / "tty").is_dir():
+    if sys.platform != "win32" and (root / "sys" / "class" / "tty").is_dir():
         return posix.linux_ports(root)
     return [
         PortInfo(
@@ -47,7 +44,10 @@ def present_ports(root: Path = Path("/")) -> list[PortInfo]:
 
 def port_users(path: str) -> list[PortUser]:
     """Return the other programs that have a port open, as far as this system shows them."""
-    return posix.users_of(path) if HAS_TTYS else []
+    if sys.platform == "win32":
+        return []
+    else:  # noqa: RET505 - the type checker skips a branch, and not what follows a return
+        return posix.users_of(path)
 
 
 class PortFinder:
@@ -98,7 +98,10 @@ async def open_port(target: str, settings: PortSettings) -> Port:
     """Open a port by its path or URL. Raises OSError."""
     if selector_kind(target) == "url":
         return await open_network_port(target, settings)
-    return await asyncio.to_thread(posix.TtyPort if HAS_TTYS else ThreadPort, target, settings)
+    if sys.platform == "win32":
+        return await asyncio.to_thread(ThreadPort, target, settings)
+    else:  # noqa: RET505
+        return await asyncio.to_thread(posix.TtyPort, target, settings)
 
 
 class ThreadPort:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import grp
 import os
+import sys
 import termios
 import time
 import tty
@@ -22,6 +23,9 @@ import serial
 
 from device_agent.sources.ports import READ_BYTES, LineErrors, PortError, PortSettings, PortUser
 from device_agent.sources.ports.selection import PortInfo
+
+# The type checker skips the module where there are no ttys.
+assert sys.platform != "win32"
 
 RESET_SECONDS = 0.1
 """Length of the pulse that resets a board: that of esptool."""
