@@ -133,6 +133,7 @@ async def test_a_person_connects_a_board_and_releases_it(tmp_path: Path, chromiu
         await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
         await page.get_by_role("link", name="Fleet").first.click()
         await page.get_by_test_id("fleet-row").filter(has_text="kiln").wait_for()
+        await expect(page.get_by_test_id("board-chip")).to_contain_text("Board kiln")
 
         await page.evaluate("__serial.unplug()")
         await page.get_by_role("button", name="Search").first.click()

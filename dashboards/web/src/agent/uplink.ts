@@ -42,9 +42,15 @@ export type UplinkStatus =
   | { state: "waiting"; reason: string; retryAt: number; needsPerson: boolean }
   | { state: "stopped"; reason: string };
 
+/** Spool whose batches are sent; `BoardSpool` describes its methods. */
+export type UplinkSpool = Pick<
+  BoardSpool,
+  "state" | "metrics" | "entriesAfter" | "acknowledge" | "confirm" | "replace" | "beginEpoch"
+>;
+
 /** Facts about a board that its uplink sends. */
 export interface UplinkBoard {
-  spool: BoardSpool;
+  spool: UplinkSpool;
   device: string;
   token: () => string;
   source: () => Source;

@@ -7,7 +7,7 @@ import type { LineResult } from "../agent/lines";
 import { PortFeed } from "../agent/port_feed";
 import { choosePort, grantedPorts, type SerialPort, serialProblem } from "../agent/serial";
 import { basePath, withBase } from "../wire/base_path";
-import { createToken, revokeToken } from "./api";
+import { createToken, errorText, revokeToken } from "./api";
 import { LineLog, type LineTotals, NO_LINES, type ShownLine } from "./board_lines";
 
 /** Time between two updates of what is shown: a board can send thousands of lines a second. */
@@ -17,6 +17,19 @@ const OPEN_BOARDS = `telemetry-hub.boards ${basePath}`;
 
 export const DEFAULT_SETTINGS: BoardSettings = { baud: 115_200, rules: {} };
 export const BAUD_RATES = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600];
+
+/** Formats to choose from, with their names. */
+export const BOARD_FORMATS = [
+  ["", "By its lines"],
+  ["json", "JSON"],
+  ["pairs", "Pairs"],
+  ["plotter", "Serial Plotter"],
+  ["csv", "CSV and tables"],
+  ["nmea", "NMEA 0183"],
+  ["value", "Bare values"],
+  ["senml", "SenML"],
+  ["line", "Line protocol"],
+];
 
 /** Return the address of the hub's device endpoint. */
 function deviceUrl(): string {
@@ -43,7 +56,8 @@ export class BoardTab {
   readonly lines: Signal<ShownLine[]> = signal([]);
   readonly totals: Signal<LineTotals> = signal(NO_LINES);
   readonly isNoise = signal(false);
-  /** Whether the browser allows the port and the storage of this page. */
+  /** Why the boards of this browser are not known; null if they are. */
+  readonly problem: Signal<string | null> = signal(null);
   private database: Promise<BoardDatabase> | null = null;
   private log = new LineLog();
   private showTimer: ReturnType<typeof setTimeout> | undefined;
@@ -62,10 +76,13 @@ export class BoardTab {
   /** Load the boards and the ports that this browser knows. */
   async refresh(): Promise<void> {
     if (serialProblem() !== null) return;
-    [this.records.value, this.ports.value] = await Promise.all([
-      this.openDatabase().then((database) => database.boards()),
-      grantedPorts(),
-    ]);
+    try {
+      const database = await this.openDatabase();
+      [this.records.value, this.ports.value] = await Promise.all([database.boards(), grantedPorts()]);
+      this.problem.value = null;
+    } catch (error) {
+      this.problem.value = `The browser does not store data for this page: ${errorText(error)}`;
+    }
   }
 
   /** Continue a board that streamed when the page was left. */
@@ -142,12 +159,7 @@ export class BoardTab {
     this.settings.value = record.settings;
     this.board.value = board;
     board.uplink.open();
-    if (!board.record.isStarted) return;
-    const { port, settings, lines } = record;
-    const take = (results: readonly LineResult[], bytes: Uint8Array) => this.take(results, bytes);
-    const feed = new PortFeed(port, settings, take, board.knownType, lines);
-    this.feed.value = feed;
-    await feed.resume();
+    if (board.record.isStarted) await this.openFeed(board);
   }
 
   /** Start a board again that was stopped. */
@@ -156,7 +168,8 @@ export class BoardTab {
     if (board === null) return;
     await board.save({ isStarted: true });
     setOpen(board.record.device, true);
-    await this.feed.peek()?.resume();
+    await this.feed.peek()?.close();
+    await this.openFeed(board);
   }
 
   /** Stop reading. What is stored is still sent. */
@@ -185,6 +198,15 @@ export class BoardTab {
     this.feed.value = null;
     await board?.close();
     this.board.value = null;
+  }
+
+  /** Open the granted port of a board, or wait for it. */
+  private async openFeed(board: Board): Promise<void> {
+    const { port, settings, lines } = board.record;
+    const take = (results: readonly LineResult[], bytes: Uint8Array) => this.take(results, bytes);
+    const feed = new PortFeed(port, settings, take, board.knownType, lines);
+    this.feed.value = feed;
+    await feed.resume();
   }
 
   private async openBoard(record: BoardRecord): Promise<Board> {

@@ -94,6 +94,7 @@ function jsonKind(contents: JsonValue[], reason: (words: string) => string, isDo
   if (contents.every((content) => isDelta(content) || isHello(content)) && contents.some(isDelta))
     return found("json", reason("deltas of Signal K"), { unread: "Signal K" });
   if (contents.every(isRtl433)) return found("json", reason("messages of rtl_433"), { unread: "rtl_433" });
+  if (contents.every(isGpsd)) return found("json", reason("reports of gpsd"), { unread: "gpsd" });
   return found("json", reason("JSON"), { isDocument });
 }
 
@@ -116,6 +117,14 @@ function hasPath(item: JsonValue): boolean {
 function isHello(content: JsonValue): boolean {
   const names = content instanceof JsonObject ? content.members : new Map();
   return names.has("version") && names.has("self") && !names.has("updates");
+}
+
+const GPSD_CLASSES = "TPV SKY GST ATT IMU TOFF PPS OSC VERSION DEVICES DEVICE WATCH POLL ERROR".split(" ");
+
+/** Return whether JSON is a report of gpsd. */
+function isGpsd(content: JsonValue): boolean {
+  const name = content instanceof JsonObject ? content.members.get("class") : undefined;
+  return typeof name === "string" && GPSD_CLASSES.includes(name);
 }
 
 const BLUETOOTH_ADDRESS = /^(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$/;

@@ -147,6 +147,10 @@ export class Interpreter {
       const cut = record.raw.subarray(0, MAX_RAW_BYTES);
       refusals.push({ kind: "refused", line: record.line, raw: cut, code, reason, metric, value: shown(raw), setting });
     };
+    for (const { name, value, code, reason } of record.refused) {
+      if (this.rules.columns.size > 0 && !this.rules.columns.has(name)) continue;
+      refuse(legalMetric(this.wanted(place.prefix, name, record.schema)), value, new ValueRefused(code, reason));
+    }
     for (const [name, raw] of record.values) {
       if (skipped.has(name)) continue;
       let metric = name;
@@ -164,10 +168,6 @@ export class Interpreter {
         if (!(error instanceof ValueRefused)) throw error;
         refuse(metric, raw, error);
       }
-    }
-    for (const { name, value, code, reason } of record.refused) {
-      if (this.rules.columns.size > 0 && !this.rules.columns.has(name)) continue;
-      refuse(legalMetric(this.wanted(place.prefix, name, record.schema)), value, new ValueRefused(code, reason));
     }
     return { line: record.line, raw: record.raw, device: place.device, timeNs, values, isTimeOdd: isOdd };
   }

@@ -96,7 +96,7 @@ function pointOf(frame: TextFrame, text: string, schema: Schema): InputRecord {
   if (parts === null || head === null) throw new FrameRefused("syntax", "the line is not line protocol");
   const names = new Map<string, string>();
   for (const [, name, value] of head[2].matchAll(TAG)) {
-    if (names.has(unescaped(name))) throw new FrameRefused("syntax", "the line has two tags with the same name");
+    if (names.has(unescaped(name))) throw new FrameRefused("ambiguous", "the line has two tags with the same name");
     names.set(unescaped(name), unescaped(value));
   }
   names.set(MEASUREMENT, unescaped(head[1]));

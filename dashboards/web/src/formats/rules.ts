@@ -9,7 +9,7 @@ import { type Ambiguous, isZone } from "./zones";
 export const READ_FORMATS = ["auto", "json", "senml", "line", "csv", "pairs", "plotter", "nmea", "value"] as const;
 export type ReadFormat = (typeof READ_FORMATS)[number];
 /** Formats of docs/formats.md that only the agent and the hub read. */
-export const UNREAD_FORMATS = ["signalk", "rtl_433", "regex", "modbus", "function"] as const;
+export const UNREAD_FORMATS = ["signalk", "rtl_433", "gpsd", "regex", "modbus", "function"] as const;
 
 /** Rules that cannot be applied; the message says which setting to change. */
 export class RulesError extends Error {}

@@ -5,6 +5,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import type { TimeView } from "../chart/time_view";
 import { signOut } from "../data/api";
+import { boardTab } from "../data/boards";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
 import { now } from "../data/time";
@@ -134,6 +135,25 @@ function RecentDevices() {
   );
 }
 
+/** The board that this tab streams, on every other page. */
+function BoardIndicator() {
+  const board = boardTab.board.value;
+  if (board === null || route.value.page === "board") return null;
+  void board.version.value;
+  const isReading = boardTab.feed.value?.status.value.state === "reading";
+  return (
+    <a
+      class="button plain board-chip"
+      href={withBase("/board")}
+      data-testid="board-chip"
+      aria-label={`Board ${board.record.device}`}
+    >
+      <Shape condition={isReading ? "online" : "offline"} />
+      <span class="word ellipsis">Board {board.record.device}</span>
+    </a>
+  );
+}
+
 function Header() {
   const shown = route.value;
   return (
@@ -159,6 +179,7 @@ function Header() {
           Try it
         </a>
       )}
+      <BoardIndicator />
       {pageView.value !== null && <TimeRangePicker view={pageView.value} />}
       <ConnectionIndicator />
       <button type="button" class="button search-button" aria-keyshortcuts="Control+K" onClick={openPalette}>

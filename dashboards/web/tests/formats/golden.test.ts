@@ -11,6 +11,7 @@ const UNREAD = [
   "openmqttgateway bluetooth",
   "modbus registers",
   "extended annotated csv",
+  "gpsd report",
 ];
 
 const readable = FRAMES.filter(({ name }) => !UNREAD.includes(name));

@@ -3,13 +3,15 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { PortFeed } from "../../agent/port_feed";
 import type { ShownLine } from "../../data/board_lines";
-import { boardTab } from "../../data/boards";
+import { BOARD_FORMATS, boardTab } from "../../data/boards";
 import { count } from "../../data/number_format";
 import { Icon } from "../../ui/icon";
 import { asSentence } from "../../ui/status_text";
 
 /** Distance from the end, in pixels, at which the list still follows the newest line. */
 const NEAR_END = 24;
+
+const formatName = (format: string) => BOARD_FORMATS.find(([value]) => value === format)?.[1] ?? format;
 
 export function LinesPanel({ feed }: { feed: PortFeed | null }) {
   const lines = boardTab.lines.value;
@@ -24,7 +26,7 @@ export function LinesPanel({ feed }: { feed: PortFeed | null }) {
   return (
     <section class="box board-lines" aria-label="Lines">
       <header class="board-part">
-        <h2>{detection === null ? "Lines" : `Lines: ${detection.unread || detection.format}`}</h2>
+        <h2>{detection === null ? "Lines" : `Lines: ${detection.unread || formatName(detection.format)}`}</h2>
         <p class="note">
           {feed === null
             ? "The lines of the port appear here, with what they become."

@@ -32,9 +32,14 @@ function ConnectBoard() {
     <div class="board" data-testid="board">
       <h1 class="hidden-text">Connect a board</h1>
       <div class="board-steps">
+        {boardTab.problem.value !== null && (
+          <p class="problem" role="alert">
+            {asSentence(boardTab.problem.value)}
+          </p>
+        )}
         <PortPanel feed={feed} />
         {feed !== null && board === null && <StartPanel feed={feed} />}
-        {board !== null && <StreamPanel board={board} feed={feed} />}
+        {board !== null && <StreamPanel board={board} />}
         <KnownBoards current={board} />
       </div>
       <LinesPanel feed={feed} />
@@ -95,7 +100,7 @@ function PortState({ feed }: { feed: PortFeed }) {
           <b>{feed.name}</b>
           {status.state === "failed"
             ? `: ${status.reason}. It is opened again when it is there.`
-            : ` is ${PORT_WORDS[status.state]}`}
+            : ` ${PORT_WORDS[status.state]}`}
         </span>
       </p>
       {(boardTab.isNoise.value || errors.length > 0) && (
@@ -110,7 +115,7 @@ function PortState({ feed }: { feed: PortFeed }) {
   );
 }
 
-const PORT_WORDS = { closed: "closed", opening: "being opened", reading: "read" } as const;
+const PORT_WORDS = { closed: "is closed", opening: "is being opened", reading: "sends to this page" } as const;
 
 function StartPanel({ feed }: { feed: PortFeed }) {
   const [device, setDevice] = useState(() => unusedDeviceId(hub.fleet.records));

@@ -3,20 +3,9 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { errorText } from "../../data/api";
-import { BAUD_RATES, boardTab } from "../../data/boards";
+import { BAUD_RATES, BOARD_FORMATS, boardTab } from "../../data/boards";
 import { asSentence } from "../../ui/status_text";
 
-const FORMATS = [
-  ["", "By its lines"],
-  ["json", "JSON"],
-  ["pairs", "Pairs"],
-  ["plotter", "Serial Plotter"],
-  ["csv", "CSV and tables"],
-  ["nmea", "NMEA 0183"],
-  ["value", "Bare values"],
-  ["senml", "SenML"],
-  ["line", "Line protocol"],
-];
 const TIME_FORMATS =
   "iso8601 s ms us ns uptime_s uptime_ms uptime_us since_2000 excel day_first month_first year_first";
 
@@ -58,7 +47,7 @@ export function SettingsFields() {
             value={rules.format ?? ""}
             onChange={(event) => rule("format", event.currentTarget.value)}
           >
-            {FORMATS.map(([value, name]) => (
+            {BOARD_FORMATS.map(([value, name]) => (
               <option key={value} value={value}>
                 {name}
               </option>

@@ -2,7 +2,6 @@
 
 import { useState } from "preact/hooks";
 import type { Board } from "../../agent/board";
-import type { PortFeed } from "../../agent/port_feed";
 import { errorText } from "../../data/api";
 import { boardTab } from "../../data/boards";
 import { count } from "../../data/number_format";
@@ -11,7 +10,7 @@ import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
 
-export function StreamPanel({ board, feed }: { board: Board; feed: PortFeed | null }) {
+export function StreamPanel({ board }: { board: Board }) {
   void board.version.value;
   const [problem, setProblem] = useState<string | null>(null);
   const { device, counts, isStarted } = board.record;
@@ -55,11 +54,9 @@ export function StreamPanel({ board, feed }: { board: Board; feed: PortFeed | nu
             Stop
           </button>
         ) : (
-          feed !== null && (
-            <button type="button" class="button primary" onClick={() => act(boardTab.restart())}>
-              Start again
-            </button>
-          )
+          <button type="button" class="button primary" onClick={() => act(boardTab.restart())}>
+            Start again
+          </button>
         )}
         {!isStarted && (
           <button type="button" class="button" onClick={() => act(boardTab.leaveBoard())}>
