@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.conditions import result_of
 from tests.end_to_end.board_page import delivered, delivered_lines, open_board_page, shown_count
@@ -16,6 +17,20 @@ from tests.end_to_end.hub import Hub, running_hub
 
 LINES = 10_000
 TIMEOUT_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    """Run one Chromium for all tests; each has a context of its own."""
+    async with open_browser(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
+    """Run one hub for all tests. One of them kills it, and starts it again."""
+    async with running_hub(tmp_path_factory.mktemp("boards") / "data") as hub:
+        yield hub
 
 
 async def start(page: Page, device: str) -> None:
@@ -60,44 +75,38 @@ async def kill_between(page: Page, hub: Hub, end: int) -> None:
 
 
 @pytest.mark.deadline(180)
-async def test_two_kills_of_the_hub_and_a_reload_lose_and_repeat_nothing(tmp_path: Path, chromium: Path) -> None:
+async def test_two_kills_of_the_hub_and_a_reload_lose_and_repeat_nothing(hub: Hub, browser: Browser) -> None:
     """Each line that the port has delivered as a whole is stored once and in order: while the hub is away, it waits in
     the database of the browser. After the reload the page continues by itself, with the granted port and the same
     numbers."""
     lines = [json.dumps({"n": number, "even": number % 2 == 0}) for number in range(LINES)]
-    hub = Hub(tmp_path / "data")
-    await hub.start()
-    try:
-        async with open_browser(chromium) as browser:
-            page = await open_board_page(browser, hub, lines, cut=1800, period_ms=4, limit=200)
-            await start(page, "uno-1")
-            await kill_between(page, hub, 4000)
-            epoch = (await hub.get("/api/v1/devices/uno-1"))["epoch"]
-            await page.evaluate("__serial.send(6000)")
-            await delivered(page, 5000)
-            await page.reload()
-            await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
-            await kill_between(page, hub, 8000)
-            await page.evaluate(f"__serial.send({LINES})")
-            await delivered(page, LINES)
-            whole = await delivered_lines(page)
-            # The reload can cut one line.
-            assert LINES - 1 <= len(whole) <= LINES
-            await all_acknowledged(page)
-            history = await stored(hub, "uno-1")
-            # Lines before the start are shown, and not stored.
-            begin = int(history["n"][0])
-            assert history["n"] == [number for number in whole if number >= begin]
-            assert history["even"] == [number % 2 == 0 for number in whole if number >= begin]
-            assert begin < 2000
-            device = await hub.get("/api/v1/devices/uno-1")
-            assert (device["epoch"], device["source_refused"]) == (epoch, 0)
-            (row,) = (await hub.settled())["devices"]
-            assert (row["accepted"], row["quarantined"]) == (2 * len(history["n"]), 0)
-            assert (row["difference"], row["lost_batches"]) == (0, 0)
-        assert await hub.stop() == 0
-    finally:
-        await hub.kill()
+    page = await open_board_page(browser, hub, lines, cut=1800, period_ms=4, limit=200)
+    await start(page, "uno-1")
+    await kill_between(page, hub, 4000)
+    epoch = (await hub.get("/api/v1/devices/uno-1"))["epoch"]
+    await page.evaluate("__serial.send(6000)")
+    await delivered(page, 5000)
+    await page.reload()
+    await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
+    await kill_between(page, hub, 8000)
+    await page.evaluate(f"__serial.send({LINES})")
+    await delivered(page, LINES)
+    whole = await delivered_lines(page)
+    # The reload can cut one line.
+    assert LINES - 1 <= len(whole) <= LINES
+    await all_acknowledged(page)
+    history = await stored(hub, "uno-1")
+    # Lines before the start are shown, and not stored.
+    begin = int(history["n"][0])
+    assert history["n"] == [number for number in whole if number >= begin]
+    assert history["even"] == [number % 2 == 0 for number in whole if number >= begin]
+    assert begin < 2000
+    device = await hub.get("/api/v1/devices/uno-1")
+    assert (device["epoch"], device["source_refused"]) == (epoch, 0)
+    (row,) = [row for row in (await hub.settled())["devices"] if row["device"] == "uno-1"]
+    assert (row["accepted"], row["quarantined"]) == (2 * len(history["n"]), 0)
+    assert (row["difference"], row["lost_batches"]) == (0, 0)
+    await page.context.close()
 
 
 TABLE = [
@@ -110,94 +119,95 @@ TABLE = [
 
 
 @pytest.mark.deadline(180)
-async def test_a_person_connects_a_board_and_releases_it(tmp_path: Path, chromium: Path) -> None:
+async def test_a_person_connects_a_board_and_releases_it(hub: Hub, browser: Browser) -> None:
     """The lines and what they become are shown before anything is stored, refused ones with their reasons. After the
     start the board streams on every page, is opened again when it is plugged in again, and after a reload knows the
     header that the board does not repeat. Another tab cannot run it, and a forgotten board has no token any more."""
-    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
-        page = await open_board_page(browser, hub, TABLE, cut=60, period_ms=30)
-        await check_layout(page)
-        await page.get_by_role("button", name="Choose a port").click()
-        lines = page.get_by_test_id("line")
-        await expect(lines.filter(has_text="hot").first).to_contain_text("is not a number", timeout=TIMEOUT_MS)
-        await expect(lines.filter(has_text="hot").first).to_contain_text("<b>ok</b>\\u202e")
-        await expect(lines.filter(has_text="1 cells for 3 columns")).to_be_visible()
-        await expect(page.get_by_test_id("refused")).to_have_text("2")
-        assert (await hub.get("/api/v1/devices"))["devices"] == []
-        await check_layout(page)
+    page = await open_board_page(browser, hub, TABLE, cut=60, period_ms=30)
+    await page.get_by_role("button", name="Choose a port").click()
+    lines = page.get_by_test_id("line")
+    await expect(lines.filter(has_text="hot").first).to_contain_text("is not a number", timeout=TIMEOUT_MS)
+    await expect(lines.filter(has_text="hot").first).to_contain_text("<b>ok</b>\\u202e")
+    await expect(lines.filter(has_text="1 cells for 3 columns")).to_be_visible()
+    await expect(page.get_by_test_id("refused")).to_have_text("2")
+    assert "kiln" not in {device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]}
+    await check_layout(page)
 
-        await page.get_by_label("Device id").fill("two words")
-        await expect(page.get_by_test_id("start")).to_be_disabled()
-        await page.get_by_label("Device id").fill("kiln")
-        await page.get_by_test_id("start").click()
-        await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
-        await page.get_by_role("link", name="Fleet").first.click()
-        await page.get_by_test_id("fleet-row").filter(has_text="kiln").wait_for()
-        await expect(page.get_by_test_id("board-chip")).to_contain_text("Board kiln")
+    await page.get_by_label("Device id").fill("two words")
+    await expect(page.get_by_test_id("start")).to_be_disabled()
+    await page.get_by_label("Device id").fill("kiln")
+    await page.get_by_test_id("start").click()
+    await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
+    await page.get_by_role("link", name="Fleet").first.click()
+    await page.get_by_test_id("fleet-row").filter(has_text="kiln").wait_for()
+    await expect(page.get_by_test_id("board-chip")).to_contain_text("Board kiln")
 
-        await page.evaluate("__serial.unplug()")
-        await page.get_by_role("button", name="Search").first.click()
-        await page.get_by_role("combobox").fill("connect a board")
-        await page.keyboard.press("Enter")
-        port = page.get_by_test_id("port-state")
-        await expect(port).to_have_attribute("data-state", "failed")
-        await page.evaluate("__serial.plug()")
-        await expect(port).to_have_attribute("data-state", "reading")
+    await page.evaluate("__serial.unplug()")
+    await page.get_by_role("button", name="Search").first.click()
+    await page.get_by_role("combobox").fill("connect a board")
+    await page.keyboard.press("Enter")
+    port = page.get_by_test_id("port-state")
+    await expect(port).to_have_attribute("data-state", "failed")
+    await page.evaluate("__serial.plug()")
+    await expect(port).to_have_attribute("data-state", "reading")
 
-        await page.reload()
-        await expect(port).to_have_attribute("data-state", "reading", timeout=TIMEOUT_MS)
-        await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
-        await expect(lines.filter(has_text="Temp").last).to_contain_text("closed")
-        await page.emulate_media(color_scheme="dark")
-        await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
-        await check_layout(page)
+    await page.reload()
+    await expect(port).to_have_attribute("data-state", "reading", timeout=TIMEOUT_MS)
+    await expect(page.get_by_test_id("uplink")).to_have_attribute("data-state", "online", timeout=TIMEOUT_MS)
+    await expect(lines.filter(has_text="Temp").last).to_contain_text("closed")
+    await page.emulate_media(color_scheme="dark")
+    await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+    await check_layout(page)
 
-        other = await page.context.new_page()
-        await other.goto(f"{hub.url}/board")
-        await other.get_by_role("button", name="Resume").click()
-        await expect(other.get_by_role("alert")).to_contain_text("Another tab of this browser runs kiln")
-        await other.close()
+    other = await page.context.new_page()
+    await other.goto(f"{hub.url}/board")
+    await other.get_by_role("button", name="Resume").click()
+    await expect(other.get_by_role("alert")).to_contain_text("Another tab of this browser runs kiln")
+    await other.close()
 
-        await page.get_by_test_id("stop").click()
-        read = await all_acknowledged(page)
-        history = await stored(hub, "kiln")
-        assert sorted(history) == ["Door", "Note", "Temp"]
-        assert sum(map(len, history.values())) == read
-        device = await hub.get("/api/v1/devices/kiln")
-        assert {metric["metric"]: metric["unit"] for metric in device["metrics"]}["Temp"] == "°C"
+    await page.get_by_test_id("stop").click()
+    read = await all_acknowledged(page)
+    history = await stored(hub, "kiln")
+    assert sorted(history) == ["Door", "Note", "Temp"]
+    assert sum(map(len, history.values())) == read
+    device = await hub.get("/api/v1/devices/kiln")
+    assert {metric["metric"]: metric["unit"] for metric in device["metrics"]}["Temp"] == "°C"
 
-        await page.get_by_role("button", name="Release").click()
-        await page.get_by_role("button", name="Forget").click()
-        await page.get_by_test_id("confirm").click()
-        await expect(page.get_by_test_id("known-board")).to_have_count(0)
-        tokens = (await hub.get("/api/v1/tokens"))["tokens"]
-        assert "device" not in {token["role"] for token in tokens}
+    await page.get_by_role("button", name="Release").click()
+    await page.get_by_role("button", name="Forget").click()
+    await page.get_by_test_id("confirm").click()
+    await expect(page.get_by_test_id("known-board")).to_have_count(0)
+    tokens = (await hub.get("/api/v1/tokens"))["tokens"]
+    assert "kiln" not in {token["pattern"] for token in tokens}
+    await page.context.close()
 
 
 @pytest.mark.deadline(120)
-async def test_a_page_without_ports_or_rights_says_what_to_do(tmp_path: Path, chromium: Path) -> None:
+async def test_a_page_without_ports_or_rights_says_what_to_do(hub: Hub, browser: Browser) -> None:
     """A page over plain HTTP of another computer, and a browser without Web Serial, name what helps. Without the right
     to create tokens, the page takes one that somebody else created; a wrong one is reported and loses nothing."""
-    async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
-        for script, problem in (
-            ("Object.defineProperty(window, 'isSecureContext', {value: false})", "insecure"),
-            ("delete Navigator.prototype.serial", "unsupported"),
-        ):
-            page = await open_page(browser, hub, viewport=PHONE)
-            await page.add_init_script(script)
-            await page.goto(f"{hub.url}/board")
-            await expect(page.get_by_test_id("no-serial")).to_have_attribute("data-problem", problem)
-            await check_layout(page)
-        response = await page.goto(f"{hub.url}/board")
-        assert response is not None
-        assert response.headers["permissions-policy"] == "serial=(self)"
-
-        viewer = await sign_in_with(browser, hub, await hub.token("viewer"))
-        page = await open_board_page(browser, hub, ["v=1"] * 20_000, period_ms=5, page=viewer)
-        await page.get_by_role("button", name="Choose a port").click()
-        await page.get_by_label("Device id").fill("probe")
-        await expect(page.get_by_test_id("start")).to_be_disabled()
-        await page.get_by_label("Token of the device").fill("hub_device_wrong")
-        await page.get_by_test_id("start").click()
-        await expect(page.get_by_test_id("uplink")).to_contain_text("not_authenticated", timeout=TIMEOUT_MS)
+    context = (await open_page(browser, hub, viewport=PHONE)).context
+    for script, problem in (
+        ("Object.defineProperty(window, 'isSecureContext', {value: false})", "insecure"),
+        ("delete Navigator.prototype.serial", "unsupported"),
+    ):
+        page = await context.new_page()
+        await page.add_init_script(script)
+        await page.goto(f"{hub.url}/board")
+        await expect(page.get_by_test_id("no-serial")).to_have_attribute("data-problem", problem)
         await check_layout(page)
+    response = await page.goto(f"{hub.url}/board")
+    assert response is not None
+    assert response.headers["permissions-policy"] == "serial=(self)"
+    await context.close()
+
+    viewer = await sign_in_with(browser, hub, await hub.token("viewer"))
+    page = await open_board_page(browser, hub, ["v=1"] * 20_000, period_ms=5, page=viewer)
+    await page.get_by_role("button", name="Choose a port").click()
+    await page.get_by_label("Device id").fill("probe")
+    await expect(page.get_by_test_id("start")).to_be_disabled()
+    await page.get_by_label("Token of the device").fill("hub_device_wrong")
+    await page.get_by_test_id("start").click()
+    await expect(page.get_by_test_id("uplink")).to_contain_text("not_authenticated", timeout=TIMEOUT_MS)
+    await check_layout(page)
+    await page.context.close()
