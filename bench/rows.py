@@ -19,6 +19,7 @@ from bench.hub_process import HubProcess, running_hub, slow_disk
 from bench.line_protocol import LINE_PROTOCOL, LineProtocol
 from bench.measure import Run, measure
 from bench.mqtt import MQTT_ROWS, MqttIn, MqttOut
+from bench.serial import SERIAL_ROWS, SerialRow
 from bench.stores import STORE_ROWS, StoreRow, Where, influxdb_bucket
 
 DEVICES = 20
@@ -191,6 +192,7 @@ Row = (
     | MqttIn
     | MqttOut
     | FormatRow
+    | SerialRow
     | LineProtocol
 )
 
@@ -239,6 +241,7 @@ ROWS: tuple[Row, ...] = (
     *MQTT_ROWS,
     LINE_PROTOCOL,
     *FORMAT_ROWS,
+    *SERIAL_ROWS,
     HistoryRow("history", "history", 100_000_000, compacted=True),
 )
 LONG_ROWS: tuple[Row, ...] = (HistoryRow("billion", "history of a billion", 1_000_000_000, compacted=False),)
