@@ -301,7 +301,12 @@ def status(
         try:
             found = read_status(path)
         except SpoolError as error:
-            fail(str(error))
+            if config is None:
+                fail(str(error))
+            # The other devices are shown; a device that has never run is no error of theirs.
+            texts.append(f"spool    {path}: {escaped(str(error))}")
+            facts.append({"path": str(path), "error": str(error)})
+            continue
         agent = read_agent_status(path) if found.in_use else None
         texts.append(status_text(found, agent, time.time_ns()))
         facts.append(msgspec.to_builtins({**msgspec.structs.asdict(found), "agent": agent}))

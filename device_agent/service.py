@@ -225,7 +225,7 @@ async def _replaced(
 def _release_memory() -> None:
     """Return to the system what the start has used and does not need any more: 3 MB with glibc."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # other libraries have no such function
+    with suppress(OSError, AttributeError, TypeError):  # other systems have no such function
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -103,15 +103,14 @@ class StatusFile:
         try:
             while True:
                 status = self._status()
-                shown = (
-                    status.connection, status.problem, [(s.name, s.error) for s in status.sources],
-                    [(detail.input and detail.input.format, detail.refused) for detail in status.details],
-                )  # fmt: skip
+                shown = _shown(status)
                 wait_s = written_s + REFRESH_SECONDS - loop.time()
                 if shown != written or wait_s <= 0:
                     await asyncio.to_thread(self._write, status)
                     written, written_s = shown, loop.time()
                 await asyncio.sleep(WRITE_SECONDS)
+                if _shown(self._status()) != written:
+                    continue  # nobody waited for this change
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, written_s + REFRESH_SECONDS - loop.time())):
                         await agent.wait_change()
@@ -161,6 +160,14 @@ class StatusFile:
             new.replace(self.path)
         except OSError as error:
             _log.debug("status not written: %s", error)  # the spool reports a disk that is full or failed
+
+
+def _shown(status: AgentStatus) -> tuple[object, ...]:
+    """Return the parts of a status whose changes are written soon."""
+    return (
+        status.connection, status.problem, [(source.name, source.error) for source in status.sources],
+        [(detail.input and detail.input.format, detail.refused) for detail in status.details],
+    )  # fmt: skip
 
 
 def status_path(spool: Path) -> Path:

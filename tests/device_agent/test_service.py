@@ -15,7 +15,10 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from device_agent import Agent
+from device_agent.commands import app
 from device_agent.service import AgentService
 from device_agent.settings import load_settings
 from device_agent.spool.status import read_status
@@ -220,3 +223,17 @@ async def test_wrong_settings_and_options_that_do_not_fit_are_misuse(peer: Peer,
     async with service(tmp_path, "--interval", "5") as process:
         _, errors = await process.communicate()
     assert (process.returncode, b"--interval does not fit --config" in errors) == (2, True)
+
+
+async def test_the_status_of_a_file_has_all_its_devices(peer: Peer, tmp_path: Path) -> None:
+    """A device that has never run is named, and hides no other one."""
+    configure(tmp_path, peer, '[[source]]\nkind = "host"\n[[source]]\nkind = "host"\nname = "b"\ndevice = "new"')
+    (tmp_path / "spools").mkdir()
+    async with Agent(peer.url, device="kiln", spool=tmp_path / "spools" / "kiln.spool") as agent:
+        await agent.send({"n": 1})
+    arguments = ["status", "--config", str(tmp_path / "agent.toml")]
+    text = CliRunner().invoke(app, arguments).stdout
+    assert "device   kiln\n" in text
+    assert "there is no spool" in text.split("\n\n")[1]
+    facts = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert ([fact.get("device") for fact in facts], "error" in facts[1]) == (["kiln", None], True)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from device_agent import Agent
+import pytest
+
+from device_agent import Agent, status_file
 from device_agent.spool.status import SpoolStatus, read_status
-from device_agent.status_file import AgentStatus, StatusFile, read_agent_status, status_path, status_text
+from device_agent.status_file import (
+    AgentStatus,
+    StatusFile,
+    read_agent_status,
+    status_path,
+    status_text,
+)
 from tests.conditions import result_of
 from tests.device_agent.peer import QUICK, Peer
 from tests.tasks import running_task
@@ -49,6 +57,18 @@ async def test_the_file_follows_the_agent_and_goes_with_it(tmp_path: Path) -> No
             await peer.start()
             await status_when(spool, lambda status: status.connection == "online" and status.problem == "")
         assert not status_path(spool).exists()
+
+
+async def test_a_change_within_the_first_second_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent without readings connects once, and nothing happens afterwards."""
+    monkeypatch.setattr(status_file, "REFRESH_SECONDS", 3600.0)
+    spool = tmp_path / "boiler.spool"
+    async with (
+        Peer() as peer,
+        Agent(peer.url, device="boiler", spool=spool, surroundings=QUICK) as agent,
+        running_task(StatusFile(spool, agent).keep()),
+    ):
+        await status_when(spool, lambda status: status.connection == "online")
 
 
 async def test_a_status_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
