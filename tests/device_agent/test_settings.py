@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_agent.reporting import ReportRule
 from device_agent.settings import (
@@ -20,7 +24,7 @@ from device_agent.settings import (
 )
 from device_agent.sources.host import HostSettings
 from device_agent.sources.serial import SerialSettings
-from device_agent.sources.settings import KINDS
+from device_agent.sources.settings import KINDS, settings_class
 from formats.rules import Rules
 from wire.model import device_id_problem
 
@@ -265,3 +269,49 @@ def test_spools_are_where_a_system_keeps_such_files(
     if found.is_relative_to(tmp_path):
         found.mkdir(parents=True, exist_ok=True)
         assert state_directory(platform, environment, home) == found
+
+
+def toml_of(value: object) -> str:
+    """Return a value as inline TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml_of(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_of, value)) + "]"
+    return json.dumps(value)
+
+
+KEYS = sorted(
+    {"kind", *AgentSettings.__struct_fields__, *ReportRule.__struct_fields__, *Rules.__struct_fields__}
+    | {key for kind in KINDS for key in settings_class(kind).__struct_fields__}
+)
+WORDS = st.sampled_from(["", "kiln", "csv", "Europe/Berlin", *KINDS])
+PLAIN = WORDS | st.integers(-1, 9) | st.booleans()
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+SOURCES = st.builds(
+    lambda kind, values: {"kind": kind, **values},
+    st.sampled_from(sorted(KINDS)),
+    st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5),
+)
+DOCUMENTS = st.dictionaries(st.sampled_from([*AgentSettings.__struct_fields__, "other"]), VALUES, max_size=5)
+
+
+@given(DOCUMENTS, st.lists(SOURCES, max_size=3))
+def test_any_file_is_settings_or_a_list_of_problems(
+    document: dict[str, object], sources: list[dict[str, object]]
+) -> None:
+    """Never another error; each problem has a sentence, and a line if its key is in the file."""
+    if sources:
+        document = {**document, "source": sources}
+    with TemporaryDirectory() as folder:
+        try:
+            settings = load(Path(folder), "".join(f"{key} = {toml_of(value)}\n" for key, value in document.items()))
+        except SettingsError as error:
+            assert all(problem.text and (problem.line or problem.key[0] not in document) for problem in error.problems)
+        else:
+            assert settings.devices
