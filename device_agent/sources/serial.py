@@ -10,8 +10,8 @@ import errno
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -199,18 +199,9 @@ class SerialSource:
         """Return whether this is the setting, the path, or another name of the port of this source."""
         return self._finder.is_port(port)
 
-    @asynccontextmanager
-    async def held(self, reason: str) -> AsyncIterator[str]:
-        """Release the port to another program meanwhile; yield its path. The source reports the reason."""
-        self.health.fail("hold", reason)
-        try:
-            async with self._hold.request():
-                _log.info("released %s: %s", self._finder.last_path, reason)
-                yield self._finder.last_path
-        finally:
-            if not self._hold.is_requested:
-                self._finder.forget()
-                self.health.recover("hold")
+    def held(self, reason: str) -> AbstractAsyncContextManager[str]:
+        """Release the port to another program meanwhile; return its path. The source reports the reason."""
+        return self._hold.released(self._finder, self.health, reason)
 
     async def _keep_mirror(self) -> None:
         """Open the mirror if it is not open. The source reads without it if it cannot be opened."""

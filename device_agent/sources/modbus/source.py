@@ -8,7 +8,7 @@ import random
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import UTC
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from device_agent.sources.modbus.bus import NO_ANSWER_CODES, Bus, BusLost, Excep
 from device_agent.sources.modbus.line import open_line
 from device_agent.sources.modbus.polling import MISSES, Block, Poll, PollSchedule
 from device_agent.sources.modbus.settings import BIT_TABLES, ModbusSettings, PolledMap, Table
+from device_agent.sources.ports.hold import PortHold
 from device_agent.sources.ports.opening import PortFinder
 from device_agent.sources.serial import MAX_RETRY_SECONDS, RETRY_SECONDS, reason_of
 from formats.modbus import Register, registers_of
@@ -90,6 +91,7 @@ class ModbusSource:
         self._wake = asyncio.Event()
         self._schedule: PollSchedule | None = None
         self._finder = PortFinder(settings.port)
+        self._hold = PortHold()
         self._is_open = False
         self._absence = RepeatedWarning(_log, f"no connection to {settings.port}")
         self._silence = {
@@ -104,6 +106,7 @@ class ModbusSource:
         self._schedule = schedule = self._schedule or self._new_schedule()
         attempt = 0
         while True:
+            await self._hold.wait_free()
             try:
                 async with self._opened() as bus:
                     attempt = 0
@@ -115,11 +118,20 @@ class ModbusSource:
                                     for reading in answer.readings:
                                         yield reading
             except OSError as error:
-                self._record_absence(error)
-            await asyncio.sleep(
+                if not self._hold.was_requested:
+                    self._record_absence(error)
+            await self._hold.wait_request(
                 full_jitter(attempt, first=RETRY_SECONDS, maximum=MAX_RETRY_SECONDS, random=random.random)
             )
             attempt += 1
+
+    def uses(self, port: str) -> bool:
+        """Return whether this is the setting, the path, or another name of the port of the bus."""
+        return self._finder.is_port(port)
+
+    def held(self, reason: str) -> AbstractAsyncContextManager[str]:
+        """Release the port to another program meanwhile; return its path. The source reports the reason."""
+        return self._hold.released(self._finder, self.health, reason)
 
     async def read_once(self) -> list[Answer]:
         """Read every map once, for a check; a slave that does not answer is asked again. Raises OSError."""
@@ -171,7 +183,7 @@ class ModbusSource:
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Bus, None]:
         """Open the bus; close it at the end, and refuse the writes that wait for it then."""
-        line = await open_line(self.settings, self._finder)
+        line = await self._hold.opened(open_line(self.settings, self._finder))
         bus = Bus(line, self.settings, self._wake.set)
         _log.info("polling %s", self.settings.port)
         self._absence.record_success()

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from device_agent.sources.ports import Port
+from device_agent.source_state import SourceHealth
+from device_agent.sources.ports.opening import PortFinder
+
+_log = logging.getLogger(__name__)
+
+
+class Closable(Protocol):
+    """An open port, or a line of a bus."""
+
+    def close(self) -> None:
+        """Release it at once; a read that waits raises OSError."""
+
+
+OpenPort = TypeVar("OpenPort", bound=Closable)
 
 
 class PortHold:
@@ -24,7 +38,7 @@ class PortHold:
         self._free.set()
         self._settled = asyncio.Event()
         self._settled.set()
-        self._port: Port | None = None
+        self._port: Closable | None = None
 
     @property
     def is_requested(self) -> bool:
@@ -42,12 +56,12 @@ class PortHold:
             async with asyncio.timeout(seconds):
                 await self._requested.wait()
 
-    async def opened(self, open_port: Coroutine[Any, Any, Port]) -> Port:
+    async def opened(self, open_port: Coroutine[Any, Any, OpenPort]) -> OpenPort:
         """Return the port when it is open; closed again if it was requested meanwhile. Raises what opening raises."""
         self._settled.clear()
         opening = asyncio.ensure_future(open_port)
         try:
-            self._port = await asyncio.shield(opening)
+            port = self._port = await asyncio.shield(opening)
         except asyncio.CancelledError:
             # A thread that opens a port cannot be cancelled, and then nobody would close the port.
             opening.add_done_callback(_close_opened)
@@ -55,8 +69,8 @@ class PortHold:
         finally:
             self._settled.set()
         if self.is_requested:
-            self._port.close()
-        return self._port
+            port.close()
+        return port
 
     @asynccontextmanager
     async def request(self) -> AsyncIterator[None]:
@@ -76,7 +90,20 @@ class PortHold:
                 self._requested.clear()
                 self._free.set()
 
+    @asynccontextmanager
+    async def released(self, finder: PortFinder, health: SourceHealth, reason: str) -> AsyncIterator[str]:
+        """Release the port meanwhile; yield its path. The health of its source has the reason."""
+        health.fail("hold", reason)
+        try:
+            async with self.request():
+                _log.info("released %s: %s", finder.last_path, reason)
+                yield finder.last_path
+        finally:
+            if not self.is_requested:
+                finder.forget()
+                health.recover("hold")
 
-def _close_opened(opening: asyncio.Future[Port]) -> None:
+
+def _close_opened(opening: asyncio.Future[OpenPort]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()

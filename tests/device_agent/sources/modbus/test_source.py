@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import serial
 from pymodbus.constants import ExcCodes
 from pymodbus.framer import FramerType
 
@@ -283,6 +284,23 @@ async def test_two_sources_cannot_use_one_port(tmp_path: Path) -> None:
         assert two.health.error == "no connection: another program uses the port"
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_another_program_gets_the_port_meanwhile(tmp_path: Path) -> None:
+    """The bus is polled on afterwards, and the state says who had it."""
+    source = source_of(tmp_path / "bus", registers(1, 0))
+    async with pty_bus(tmp_path / "bus", slave(1, [4])), reading_from(source) as readings:
+        await anext(readings)
+        assert source.uses(str(tmp_path / "bus"))
+        coming = asyncio.ensure_future(anext(readings))
+        async with source.held("held for a vendor's tool") as path:
+            assert path == str(tmp_path / "bus")
+            assert source.health.error == "held for a vendor's tool"
+            serial.Serial(path, exclusive=True).close()
+        await coming
+        await anext(readings)
+        error = source.health.error
+    assert error is None
 
 
 @pytest.mark.parametrize(("scheme", "framer"), [("tcp", FramerType.SOCKET), ("socket", FramerType.RTU)])
