@@ -154,7 +154,7 @@ async def hold_port(channels: Sequence[Path], port: str, command: Sequence[str])
             await held.wait_agent_end()
             typer.echo("the agent has ended", err=True)
             return 0
-        return await _run([held.path if word == "{port}" else word for word in command])
+        return await _run([word.replace("{port}", held.path) for word in command])
 
 
 async def _run(command: Sequence[str]) -> int:

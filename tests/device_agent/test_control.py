@@ -176,7 +176,7 @@ async def test_an_agent_that_ends_leaves_the_port_free(tmp_path: Path) -> None:
 async def test_a_command_runs_while_the_port_is_held(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
     """It gets the path, and its exit code is returned, also of one that does not exist or is killed."""
     channels, port = [control_path(rig.spool)], str(rig.port.path)
-    assert await hold_port(channels, port, ["sh", "-c", 'echo "$0"; exit 3', "{port}"]) == 3
+    assert await hold_port(channels, port, ["sh", "-c", "echo {port}; exit 3"]) == 3
     assert capfd.readouterr().out == f"{port}\n"
     assert await hold_port(channels, port, ["sh", "-c", "kill -9 $$"]) == 128 + 9
     assert await hold_port(channels, port, ["no-such-program"]) == 127

@@ -306,10 +306,12 @@ def _uucp_owners(target: str, root: Path) -> Iterator[int]:
 
 
 def _program_name(proc: Path, pid: int) -> str:
-    try:
-        return (proc / str(pid) / "comm").read_text(errors="replace").strip() or "a program"
-    except OSError:
-        return "a program"
+    name = _text(proc / str(pid) / "comm")
+    if name.startswith("python"):  # the name of a program in Python is that of its script
+        words = _text(proc / str(pid) / "cmdline").split("\0")[1:]
+        script = next((word for word in words if word == "-c" or not word.startswith("-")), "")
+        name = Path(script).name if script not in ("", "-c") else name
+    return name or "a program"
 
 
 def _permission_text(path: str) -> str:

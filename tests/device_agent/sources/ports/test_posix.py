@@ -88,6 +88,8 @@ def test_a_lock_of_another_user_or_of_minicom_names_its_owner(tmp_path: Path) ->
     for pid, name in ((12, "gpsd"), (34, "minicom")):
         (proc / str(pid)).mkdir(parents=True)
         (proc / str(pid) / "comm").write_text(f"{name}\n")
+    (proc / "12" / "comm").write_text("python3\n")
+    (proc / "12" / "cmdline").write_bytes(b"python3\0-u\0/usr/bin/gpsd\0--now\0")
     locks = [f"1: FLOCK  ADVISORY  WRITE 12 {number} 0 EOF", f"1: -> FLOCK  ADVISORY  WRITE 77 {number} 0 EOF"]
     (proc / "locks").write_text("\n".join(locks))
     (tmp_path / "run/lock").mkdir(parents=True)
