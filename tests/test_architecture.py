@@ -37,6 +37,7 @@ QUIET_IMPORTING = "Only importer.upload uses the network, and only through agent
 STARLETTE = "Only hub.http imports starlette and uvicorn"
 APSW = "Only hub.journal, hub.registry, device_agent.spool and integrity import apsw"
 SERIAL = "Only device_agent.sources imports serial, and psutil with device_sim.simulation"
+MODBUS = "Only device_agent.sources.modbus.bus imports pymodbus"
 SETTINGS = "Only hub.config imports pydantic_settings, and only commands import typer"
 NUMPY = "Only hub.model, hub.ingest, hub.live and hub.storage import numpy"
 
@@ -89,6 +90,7 @@ WRONG_IMPORTS = [
     ("hub.storage", "apsw", APSW),
     ("device_sim", "sqlite3", APSW),
     ("device_agent", "serial", SERIAL),
+    ("device_agent.sources", "pymodbus", MODBUS),
     ("hub.http", "numpy", NUMPY),
     ("hub.journal", "pydantic_settings", SETTINGS),
     ("hub.http", "typer", SETTINGS),
