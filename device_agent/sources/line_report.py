@@ -40,18 +40,22 @@ class LineReport:
         self._log = log
         self._aspect = aspect
         self._format = ""
+        self._is_connected = False
         self._cause = ""
         self._bad = RepeatedWarning(log, f"{name} sends lines that are not readings", quiet=QUIET_LINES)
         self._bad_values = RepeatedWarning(log, f"{name} sends values that are refused", quiet=QUIET_LINES)
 
     def record_connection(self, detail: str = "") -> None:
-        """Record that the connection is open; log it with the detail, such as a speed."""
+        """Record that the connection is open; log it with the detail, such as a speed, unless it was open before."""
         self.absence.record_success()
         self.health.recover(self._aspect)
-        self._log.info("reading from %s%s", self.name, detail)
+        if not self._is_connected:
+            self._is_connected = True
+            self._log.info("reading from %s%s", self.name, detail)
 
     def record_absence(self, reason: str) -> None:
         """Record that there is no connection. Lines of an earlier one say nothing about the next one."""
+        self._is_connected = False
         self.absence.record_failure(reason)
         self.health.recover("lines")
         self.health.fail(self._aspect, f"{self._problem}: {reason}")

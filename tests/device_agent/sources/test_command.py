@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -119,12 +120,16 @@ async def test_a_program_that_left_another_one_ends_it(tmp_path: Path) -> None:
         await until(lambda: not is_alive(running))
 
 
-async def test_a_program_that_prints_once_runs_on_a_schedule() -> None:
-    """Its end is no failure, and its last line needs no line end."""
+async def test_a_program_that_prints_once_runs_on_a_schedule(caplog: pytest.LogCaptureFixture) -> None:
+    """Its end is no failure, and its last line needs no line end; the log has one line about all runs."""
+    caplog.set_level(logging.INFO, logger="device_agent")
     text = "say(1, end='')"
     async with collected(python(text, interval_s=0.05)) as found:
         await until(lambda: len(found.values) >= 3)
     assert (found.values[:3], found.errors) == ([{"n": 1}] * 3, [])
+    assert [record.getMessage() for record in caplog.records if "reading from" in record.getMessage()] == [
+        f"reading from {found.source.health.name}"
+    ]
 
 
 async def test_a_silent_program_is_started_again() -> None:
