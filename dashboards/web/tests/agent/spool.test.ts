@@ -247,6 +247,17 @@ describe("spool", () => {
     expect(replace(state, 2, "too large")).toBeNull();
   });
 
+  it("keeps the newest batch however small the bound is, and its hello counts from the new epoch", () => {
+    let { state } = append(newSpool("e1"), "data", "a", 1, 1);
+    ({ state } = append({ ...state, opened: state.next }, "data", "b", 1, 1));
+    expect(state.index).toMatchObject([
+      { position: 1, kind: "gap" },
+      { position: 2, kind: "data" },
+    ]);
+    const { state: begun } = beginEpoch(state, "e2", "an older copy");
+    expect([nextSeq(begun), helloSeq(begun)]).toEqual([4, 4]);
+  });
+
   it("declares batches that could not be stored with the next one that is", () => {
     const change = append(newSpool("e1"), "data", "x", 1, 1e9, { batches: 3, reason: "the disk was full" });
     expect(change.put).toMatchObject([

@@ -57,6 +57,14 @@ describe("agent session", () => {
     expect([session.acked, session.room]).toEqual([6, 2]);
   });
 
+  it("need not send what becomes durable of an older connection", () => {
+    const session = new AgentSession(6);
+    session.receive(welcome(1));
+    session.receive({ type: "ack", seq: 4 });
+    session.send(5);
+    expect([session.acked, session.sent, session.room]).toEqual([4, 5, 1]);
+  });
+
   it("refuses what a correct hub does not send", () => {
     const session = new AgentSession(3);
     expect(() => session.receive({ type: "ack", seq: 1 })).toThrow("unexpected_message");

@@ -167,14 +167,14 @@ function Program({ file: { name, text } }: { file: ProgramFile }) {
   );
 }
 
-function BoardSteps({ first }: WayProps) {
+function BoardSteps({ device, first }: WayProps) {
   return (
     <Step number={first} title="Connect the board in this browser">
       <p>
         The page reads the serial port with Web Serial, in Chromium, Edge and Firefox. It shows what each line becomes,
         creates the token, and streams while a tab of this hub is open.
       </p>
-      <a class="button primary" href={withBase("/board")}>
+      <a class="button primary" href={withBase(device === null ? "/board" : `/board?device=${device}`)}>
         Connect a board
       </a>
     </Step>

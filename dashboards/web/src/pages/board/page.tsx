@@ -118,7 +118,7 @@ function PortState({ feed }: { feed: PortFeed }) {
 const PORT_WORDS = { closed: "is closed", opening: "is being opened", reading: "sends to this page" } as const;
 
 function StartPanel({ feed }: { feed: PortFeed }) {
-  const [device, setDevice] = useState(() => unusedDeviceId(hub.fleet.records));
+  const [device, setDevice] = useState(proposedDevice);
   const [token, setToken] = useState("");
   const known = boardTab.records.value.find((record) => record.device === device);
   const needsToken = !hub.canAdminister && (known?.token ?? "") === "";
@@ -179,6 +179,12 @@ function StartPanel({ feed }: { feed: PortFeed }) {
       )}
     </section>
   );
+}
+
+/** Return the id that the guide "Add a device" has chosen, or one that no device of the fleet has. */
+function proposedDevice(): string {
+  const chosen = new URLSearchParams(window.location.search).get("device") ?? "";
+  return isDeviceId(chosen) ? chosen : unusedDeviceId(hub.fleet.records);
 }
 
 /** Field for a token, for roles that cannot create one. */
