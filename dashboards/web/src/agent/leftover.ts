@@ -56,7 +56,7 @@ export class Leftover {
   }
 
   /** Append the bodies that are not in a spool, then forget them. It can be interrupted and begun again. */
-  async restore(spool: BoardSpool): Promise<void> {
+  async restore(spool: Pick<BoardSpool, "state" | "record" | "append">): Promise<void> {
     const saved = this.read();
     const { epoch, next } = spool.state;
     if (saved !== null && saved.epoch === epoch && next < saved.next + saved.bodies.length) {
