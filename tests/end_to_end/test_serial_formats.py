@@ -162,7 +162,7 @@ async def _deliver(board: Board, agent: Agent) -> None:
 
 @pytest.mark.deadline(240)
 async def test_whole_lines_arrive_once_and_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What the hub has of each format equals what the board wrote in whole lines: none is lost, cut, mixed or repeated.
+    """The hub has of each format what the board wrote in whole lines: none is lost, cut, mixed or repeated.
     The rest of a line that was cut is counted as skipped, and each port that came back is a restart of its board."""
     caplog.set_level(logging.INFO, logger="device_agent")
     async with running_hub(tmp_path / "data") as hub, AsyncExitStack() as stack:
