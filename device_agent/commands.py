@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -186,7 +187,9 @@ def modbus(
     The maps say which registers are polled, and what they mean; the manual of a slave has its registers. A slave that
     does not answer is asked ever more rarely, and `device-agent status` shows it. See first what the registers
     contain: device-agent try /dev/ttyUSB0 --slave 3 --register 0-9
+
     Example: device-agent modbus /dev/ttyUSB0 --slave 3 --register voltage=0:f32:1:V --device meter
+
     Example: device-agent modbus tcp://plc.example --map plc.toml --device plant
     """
     try:
@@ -226,8 +229,11 @@ def try_input(
     decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
     it, unless --type names another one. Exit code 1 if something was refused.
     With --find-baud, exit code 1 if no rate reads. With --map or --register, the slaves of a Modbus bus are asked once.
+
     Example: device-agent try /dev/ttyUSB0 --baud 9600
+
     Example: device-agent try /dev/ttyUSB0 --find-baud
+
     Example: device-agent try /dev/ttyUSB0 --baud 9600 --slave 3 --register 0-9
     """
     if bus.is_given or target.startswith("tcp://"):
@@ -348,6 +354,7 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
         fail(str(error), MISUSE)
     from device_agent.sources.modbus.trial import BusTrial
 
+    logging.getLogger("device_agent").setLevel(logging.CRITICAL)  # the report says the same
     try:
         trial = run_until_stopped(BusTrial.of(settings))
     except OSError as error:

@@ -295,7 +295,7 @@ def test_help_has_examples() -> None:
 async def test_modbus_is_tried_and_polled_until_it_is_stopped(peer: Peer, tmp_path: Path) -> None:
     """`try` prints the registers; `modbus` delivers them, and the state of each slave as a source."""
     bus, spool = str(tmp_path / "bus"), str(tmp_path / "s")
-    what = ("--slave", "3", "--register", "voltage=0:f32:1:V", "--timeout", "0.2")
+    what = ("--slave", "3", "--register", "voltage=0:f32:1:V", "--timeout", "0.5")
     maps = tmp_path / "maps.toml"
     maps.write_text("[[maps]]\nslave = 4\nfields.x.address = 0\n")
     async with pty_bus(tmp_path / "bus", slave(3, [0x435C, 0x8000])):
@@ -311,5 +311,5 @@ async def test_modbus_is_tried_and_polled_until_it_is_stopped(peer: Peer, tmp_pa
     assert process.returncode == 0
     assert peer.values("voltage")[:3] == [220.5] * 3
     assert {source.name: source.error for source in sources} == {
-        bus: "", f"{bus} slave 3": "", f"{bus} slave 4": "no answer within 0.2 s to holding registers 0",
+        bus: "", f"{bus} slave 3": "", f"{bus} slave 4": "no answer within 0.5 s to holding register 0",
     }  # fmt: skip

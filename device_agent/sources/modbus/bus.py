@@ -176,6 +176,7 @@ class Bus:
                 if len(self._received) < len(echo) and echo.startswith(self._received):
                     continue
                 self._received, echo = self._received.removeprefix(echo), b""
+                self._has_received = bool(self._received)
             answer = self._found(request)
             if answer is not None:
                 return answer

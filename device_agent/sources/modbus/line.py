@@ -38,6 +38,8 @@ async def open_line(settings: ModbusSettings, finder: PortFinder) -> Line:
             reader, writer = await asyncio.open_connection(place, port)
     except TimeoutError:
         raise OSError(f"{place}:{port} did not accept the connection within {CONNECT_SECONDS:g} s") from None
+    except ConnectionRefusedError:
+        raise OSError(f"{place}:{port} refused the connection: no Modbus server or converter listens there") from None
     return TcpLine(reader, writer)
 
 

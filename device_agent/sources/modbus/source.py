@@ -262,7 +262,7 @@ class ModbusSource:
             write = self._writes.popleft()
             if write.done.done():
                 continue
-            where = f"{TABLE_NAMES[write.table]} {write.start} of slave {write.slave}"
+            where = f"{TABLE_NAMES[write.table].removesuffix('s')} {write.start} of slave {write.slave}"
             try:
                 await bus.write(write.slave, write.table, write.start, write.registers)
             except NoAnswer as error:
@@ -344,8 +344,10 @@ def _slave_healths(settings: ModbusSettings, name: str, bus: SourceHealth) -> di
 
 
 def _registers(polled: PolledMap, block: Block) -> str:
-    numbers = f"{block.start}" if block.size == 1 else f"{block.start} to {block.start + block.size - 1}"
-    return f"{TABLE_NAMES[polled.table]} {numbers}"
+    name = TABLE_NAMES[polled.table]
+    if block.size == 1:
+        return f"{name.removesuffix('s')} {block.start}"
+    return f"{name} {block.start} to {block.start + block.size - 1}"
 
 
 def _written(polled: PolledMap, register: Register, value: Value) -> list[int]:

@@ -29,7 +29,7 @@ FAST: dict[str, Any] = {"interval_s": 0.01}
 
 
 def source_of(port: object, *maps: dict[str, Any], **settings: Any) -> ModbusSource:
-    fields = {"port": str(port), "maps": maps, "timeout_s": 0.2, "baud": 115_200, **settings}
+    fields = {"port": str(port), "maps": maps, "timeout_s": 10, "baud": 115_200, **settings}
     return ModbusSource(msgspec.convert(fields, ModbusSettings), device="plant")
 
 
@@ -75,26 +75,25 @@ async def test_registers_become_readings(tmp_path: Path) -> None:
 
 
 async def test_a_dead_neighbour_does_not_slow_the_others(tmp_path: Path) -> None:
-    """It is asked twice, and then ever more rarely, between ever more polls of the others; its state says so."""
-    source = source_of(tmp_path / "bus", registers(1, 0), registers(2, 0), registers(3, 0), timeout_s=0.05)
+    """It is asked twice, and then rarely, between many polls of the others, which share the bus; its state says so."""
+    source = source_of(tmp_path / "bus", registers(1, 0), registers(2, 0), registers(3, 0), timeout_s=0.3)
     async with pty_bus(tmp_path / "bus", slave(1, [11]), slave(3, [33])) as bus, reading_from(source) as readings:
         async for _ in readings:
-            if bus.slaves().count(2) == 4:
+            if bus.slaves().count(2) == 3:
                 break
         places = [place for place, number in enumerate(bus.slaves()) if number == 2]
         between = [later - earlier - 1 for earlier, later in pairwise(places)]
-        assert between[1] > 10
-        assert between[2] > between[1] > between[0]
+        assert min(between[1:]) >= 4, bus.slaves()
         counts = Counter(bus.slaves())
-        assert counts[3] > 0.8 * counts[1]
-        assert source.slaves[2].error == "no answer within 0.05 s to holding registers 0"
+        assert counts[3] > counts[1] // 2
+        assert source.slaves[2].error == "no answer within 0.3 s to holding register 0"
         assert source.slaves[1].error is None
         assert source.health.error is None
 
 
 async def test_a_slave_that_answers_again_is_polled_again(tmp_path: Path) -> None:
     """One that is switched on is seen at the next try, and works from then on."""
-    source = source_of(tmp_path / "bus", registers(1, 0), timeout_s=0.02)
+    source = source_of(tmp_path / "bus", registers(1, 0), timeout_s=0.2)
     async with pty_bus(tmp_path / "bus", slave(1, [7])) as bus, reading_from(source) as readings:
         bus.alter = lambda answer: []
         states: list[str | None] = []
@@ -106,7 +105,7 @@ async def test_a_slave_that_answers_again_is_polled_again(tmp_path: Path) -> Non
         source.health.on_change = record
         assert (await anext(readings)).values == {"u1.r0": 7}
         await anext(readings)
-    assert states[0] == "no answer within 0.02 s to holding registers 0"
+    assert states[0] == "no answer within 0.2 s to holding register 0"
     assert states[-1] is None
 
 
@@ -130,7 +129,7 @@ async def test_exceptions_are_reported_by_register(tmp_path: Path) -> None:
             await anext(readings)
     assert found == {f"u1.r{address}": address for address in range(12) if address != 6}
     assert [(refusal.metric, refusal.code) for refusal in refused] == [("u1.r6", "register")]
-    assert refused[0].reason == "exception 2 (illegal data address) for holding registers 6 of slave 1"
+    assert refused[0].reason == "exception 2 (illegal data address) for holding register 6 of slave 1"
     assert all(not request.address <= 6 < request.address + request.size for request in bus.requests[splitting:])
     assert source.slaves[1].error is None
 
@@ -152,7 +151,7 @@ async def test_a_slave_that_is_busy_is_asked_again_at_the_next_poll(tmp_path: Pa
 
 async def test_answers_may_arrive_in_pieces_and_among_noise(tmp_path: Path) -> None:
     """Bytes that belong to no answer are left out; a frame with a wrong checksum is no answer."""
-    source = source_of(tmp_path / "bus", registers(1, 0, 1), timeout_s=0.1)
+    source = source_of(tmp_path / "bus", registers(1, 0, 1), timeout_s=0.5)
     async with pty_bus(tmp_path / "bus", slave(1, [515, 516])) as bus, reading_from(source) as readings:
         bus.alter = lambda answer: [b"\xff\xfe", *(answer[place : place + 1] for place in range(len(answer)))]
         assert (await anext(readings)).values == {"u1.r0": 515, "u1.r1": 516}
@@ -164,8 +163,8 @@ async def test_answers_may_arrive_in_pieces_and_among_noise(tmp_path: Path) -> N
 
 
 async def test_an_adapter_that_returns_what_it_sends(tmp_path: Path) -> None:
-    """With `echo`, the request is not taken for the answer."""
-    source = source_of(tmp_path / "bus", registers(1, 0), echo=True)
+    """With `echo`, a request is not taken for its answer: nobody confirms a write to a slave that is absent."""
+    source = source_of(tmp_path / "bus", registers(1, 0), registers(2, 0, interval_s=3600), echo=True, timeout_s=0.5)
     async with pty_bus(tmp_path / "bus", slave(1, [9])) as bus, reading_from(source) as readings:
         bus.is_echoing = True
         assert (await anext(readings)).values == {"u1.r0": 9}
@@ -173,18 +172,22 @@ async def test_an_adapter_that_returns_what_it_sends(tmp_path: Path) -> None:
         while (await anext(readings)).values != {"u1.r0": 10}:
             pass
         await writing
+        writing = asyncio.create_task(source.write(2, "r0", 10))
+        while not writing.done():
+            await anext(readings)
+        assert "no answer within" in str(writing.exception())
 
 
 async def test_a_late_answer_is_not_taken_for_another(tmp_path: Path) -> None:
     """It arrives while no request waits for it, and the next one has an answer of its own."""
-    source = source_of(tmp_path / "bus", registers(1, 0), registers(1, 100, name="v"), timeout_s=0.05)
+    source = source_of(tmp_path / "bus", registers(1, 0), registers(1, 100, name="v"), timeout_s=0.5)
     loop = asyncio.get_running_loop()
     slave_ = slave(1, [*range(200)])
     async with pty_bus(tmp_path / "bus", slave_) as bus, reading_from(source) as readings:
 
         def delay(answer: bytes) -> list[bytes]:
             bus.alter = lambda answer: [answer]
-            loop.call_later(0.07, bus.send, answer)
+            loop.call_later(0.6, bus.send, answer)
             return []
 
         bus.alter = delay
@@ -213,6 +216,19 @@ async def test_a_write_is_made_between_polls(tmp_path: Path) -> None:
         Request(1, 6, 0, 65_495),
         Request(1, 16, 1, 2),
     ]
+
+
+async def test_a_write_does_not_wait_for_the_end_of_a_long_poll(tmp_path: Path) -> None:
+    """It is made before the next request of the poll."""
+    source = source_of(tmp_path / "bus", registers(1, 0, 10, 20, 30, interval_s=3600))
+    async with pty_bus(tmp_path / "bus", slave(1, [0] * 40)) as bus, reading_from(source) as readings:
+        await anext(readings)
+        writing = asyncio.create_task(source.write(1, "r30", 9))
+        await asyncio.sleep(0)
+        values = [(await anext(readings)).values for _ in range(3)]
+        await writing
+    assert [request.function for request in bus.requests] == [3, 6, 3, 3, 3]
+    assert values == [{"u1.r10": 0}, {"u1.r20": 0}, {"u1.r30": 9}]
 
 
 async def test_a_write_that_is_not_made_says_so(tmp_path: Path) -> None:
@@ -311,11 +327,10 @@ async def test_tcp_and_a_dead_slave_behind_the_gateway(scheme: str, framer: Fram
         return ExcCodes.GATEWAY_NO_RESPONSE
 
     async with tcp_slaves(slave(1, [1, 2]), slave(9, [0], action=unreachable), framer=framer) as port:
-        source = source_of(f"{scheme}://127.0.0.1:{port}", registers(1, 0, 1), registers(9, 0))
+        source = source_of(f"{scheme}://127.0.0.1:{port}", registers(1, 0, 1), registers(9, 0), timeout_s=0.5)
         async with reading_from(source) as readings:
-            found = [(await anext(readings)).values for _ in range(30)]
-        assert found == [{"u1.r0": 1, "u1.r1": 2}] * 30
-        assert source.slaves[9].error is not None
+            while source.slaves[9].error is None:
+                assert (await anext(readings)).values == {"u1.r0": 1, "u1.r1": 2}
         assert "exception 11 (the gateway got no answer from the device)" in source.slaves[9].error
 
 

@@ -24,7 +24,7 @@ async def test_registers_are_shown_with_their_meaning(tmp_path: Path) -> None:
         {"slave": 3, "fields": {"r0": {"address": 0}, "r1": {"address": 1}, "r9": {"address": 9}}},
         {"slave": 4, "name": "pump", "fields": {"running": {"address": 0}}},
     ]  # fmt: skip
-    settings = msgspec.convert({"port": str(tmp_path / "bus"), "maps": maps, "timeout_s": 0.1}, ModbusSettings)
+    settings = msgspec.convert({"port": str(tmp_path / "bus"), "maps": maps, "timeout_s": 0.3}, ModbusSettings)
     async with pty_bus(tmp_path / "bus", slave(3, [0x435C, 0x8000, 0x8000])) as bus:
         trial = await BusTrial.of(settings)
     assert trial.has_problems
@@ -40,7 +40,7 @@ async def test_registers_are_shown_with_their_meaning(tmp_path: Path) -> None:
         "  9              exception 2 (illegal data address)",
         "",
         "slave 4 (pump), holding registers",
-        "  0              no answer within 0.1 s",
+        "  0              no answer within 0.3 s",
     ]
     assert bus.slaves().count(4) == 2
     assert trial.facts()["requests"][0] == {
