@@ -6,10 +6,10 @@ reads these in a tenth of the time, and does exactly what `read` would do: it on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import tzinfo
-from itertools import compress
-from typing import Any, NamedTuple
+from itertools import chain, compress
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,13 @@ MAX_PLANNED_FIELDS = 1024
 
 WHOLE = frozenset((*JSON_FORMATS, "value", "modbus", "function"))
 """Formats in which a message is one frame. In the others each line is one."""
+
+STEP_RECORDS = 250
+STEP_VALUES = 500
+"""Records and values that are read in one step, at least one record: 1 to 5 ms."""
+
+MessageContent: TypeAlias = tuple[list[Row], list[RefusedInput]]
+"""Rows and refusals of a message."""
 
 _NUMBERS = frozenset((float, int))
 _decode_json = msgspec.json.Decoder().decode
@@ -90,11 +97,13 @@ class MessageReader:
         device: str = "",
         names: Mapping[str, str] | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
+        max_lines: int | None = None,
     ) -> None:
         """`device` is that of messages that name none, `names` are names beside their fields, for templates."""
         self.rules = rules
         self.interpreter = Interpreter(rules, zone, device=device, names=names, known_type=known_type)
         self._max_content_bytes = max_content_bytes
+        self._max_lines = max_lines
 
     @property
     def notes(self) -> list[Note]:
@@ -103,7 +112,9 @@ class MessageReader:
 
     def source(self, origin: Origin, function: UserFunction | None = None) -> MessageSource:
         """Return the reader of the messages of one source."""
-        return MessageSource(self.rules, self.interpreter, origin, function, self._max_content_bytes)
+        return MessageSource(
+            self.rules, self.interpreter, origin, function, self._max_content_bytes, max_lines=self._max_lines
+        )
 
 
 class MessageSource:
@@ -116,8 +127,11 @@ class MessageSource:
         origin: Origin,
         function: UserFunction | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
+        *,
+        max_lines: int | None = None,
     ) -> None:
         self._max_content_bytes = max_content_bytes
+        self._max_lines = max_lines
         self.detection = None if rules.format == "auto" else Detection(rules.format, "the settings say so")
         self._rules = rules
         self._interpreter = interpreter
@@ -131,15 +145,31 @@ class MessageSource:
         self.read_plain = self._read_plain_value if rules.format == "value" else self._read_plain_object
         """Return the readings of a message that is like earlier ones; None: `read` has to read it."""
 
-    def read(self, payload: bytes, now_ns: int) -> tuple[list[Row], list[RefusedInput]]:
+    def read(self, payload: bytes, now_ns: int) -> MessageContent:
         """Return the rows and the refusals of a message that arrives now."""
+        steps = self.read_in_steps(payload, now_ns)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                content: MessageContent = end.value
+                return content
+
+    def read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, MessageContent]:
+        """Do the same as `read`, and yield between steps of a few milliseconds, so that others can have a turn."""
         frame = TextFrame(1, payload)
         try:
             frame = TextFrame(1, self._content(payload))
-            entries = self._entries(frame)
+            entries = yield from self._entries(frame)
         except FrameRefused as error:
             return [], [refusal_of(frame, error)]
-        rows, refusals = self._interpreter.interpret(entries, now_ns, self._origin)
+        rows: list[Row] = []
+        refusals: list[RefusedInput] = []
+        for piece in _pieces(entries):
+            found = self._interpreter.interpret(piece, now_ns, self._origin)
+            rows += found[0]
+            refusals += found[1]
+            yield
         if len(rows) == len(entries) == 1 and self._has_utf8 and not refusals and isinstance(entries[0], InputRecord):
             self._plan(entries[0], rows[0])
         return rows, refusals
@@ -151,13 +181,15 @@ class MessageSource:
         content = unpacked(payload, self._max_content_bytes)[0]
         return content if self._rules.format == "modbus" else Transcoder(self._rules.encoding).feed(content, final=True)
 
-    def _entries(self, frame: TextFrame) -> list[Entry]:
-        """Return the records of a message. Raises FrameRefused."""
+    def _entries(self, frame: TextFrame) -> Generator[None, None, list[Entry]]:
+        """Return the records of a message, in steps. Raises FrameRefused."""
         framing = LineFraming(self._max_content_bytes)
         lines = [] if self.detection is not None and self.detection.format in WHOLE else framing.feed(frame.raw)
         lines += framing.finish()
         refused: list[Entry] = [line for line in lines if isinstance(line, RefusedInput)]
         frames = [line for line in lines if isinstance(line, TextFrame)]
+        if self._max_lines is not None and len(lines) > self._max_lines:
+            raise FrameRefused("limit", f"a message has at most {self._max_lines:,} lines: send several")
         if self.detection is None:
             self.detection = detect(frames) if frames else None
             if self.detection is None:
@@ -171,12 +203,17 @@ class MessageSource:
             frames = [frame]
         if self._reader is None or self.detection.format == "csv":
             self._reader = reader_of(self.detection, self._rules, frames, self._function)
-        entries = [*refused, *self._reader.feed(frames)]
-        if not isinstance(self._reader, FrameReader):
-            entries += self._reader.finish()
-        records = [entry for entry in entries if isinstance(entry, InputRecord)]
-        if len(records) > 1 and sum(len(record.values) for record in records) > MAX_VALUES:
-            raise FrameRefused("limit", f"a message has at most {MAX_VALUES:,} values")
+        last = iter(()) if isinstance(self._reader, FrameReader) else self._reader.finish()
+        entries, records, values = refused, 0, 0
+        for count, entry in enumerate(chain(self._reader.feed(frames), last), 1):
+            entries.append(entry)
+            if isinstance(entry, InputRecord):
+                records += 1
+                values += len(entry.values)
+                if records > 1 and values > MAX_VALUES:
+                    raise FrameRefused("limit", f"a message has at most {MAX_VALUES:,} values")
+            if count % STEP_RECORDS == 0:
+                yield
         return entries
 
     def _plan(self, record: InputRecord, row: Row) -> None:
@@ -251,3 +288,15 @@ class MessageSource:
             return None
         self._interpreter.readings += 1
         return DecodedRow(series.device, {series.metric: number}, None)
+
+
+def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Yield the records of each step."""
+    first = values = 0
+    for place, entry in enumerate(entries):
+        if place > first and (place - first >= STEP_RECORDS or values >= STEP_VALUES):
+            yield entries[first:place]
+            first, values = place, 0
+        values += len(entry.values) if isinstance(entry, InputRecord) else 1
+    if first < len(entries):
+        yield entries[first:]

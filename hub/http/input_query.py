@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta, Struct
 
-from formats.rules import MAX_PATTERN, Ambiguous, Format, Rules, RulesError, rules_of
+from formats.rules import Ambiguous, Format, Rules, RulesError, rules_of
 from wire.limits import MAX_METRICS
 
 MAX_PARAMETERS = 2 * MAX_METRICS + 64
@@ -41,7 +41,6 @@ class InputQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoding: str = "auto"
     delimiter: Annotated[str, Meta(max_length=3, description="One character, or `tab`.")] = ""
     header: Annotated[bool | None, Meta(description="Whether the first line of CSV has the names.")] = None
-    pattern: Annotated[str, Meta(max_length=MAX_PATTERN, description="Of the format `regex`.")] = ""
     measurements: Texts = []
     metric_column: str = ""
     value_column: str = ""
@@ -54,8 +53,9 @@ class InputQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fields = {name: getattr(self, name) for name in _PLAIN}
         if fields["delimiter"] in ("tab", "\\t"):
             fields["delimiter"] = "\t"
-        format = self.format or ("regex" if self.pattern else default)
-        if format in ("function", "modbus"):
+        format = self.format or default
+        if format in ("function", "modbus", "regex"):
+            # A pattern of a client could take the hub's time for each of its lines.
             raise RulesError(f'format = "{format}" needs the settings of a bridge or an agent; use another one here')
         pairs = {name: dict(_pair(name, text) for text in getattr(self, name)) for name in _PAIRS}
         rules = rules_of({**fields, **pairs, "format": format})

@@ -28,7 +28,7 @@ from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
 from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame, is_temporary
-from hub.ingest.input_reader import FrameSource
+from hub.ingest.input_reader import FrameSource, InputFrame, is_short
 from hub.ingest.line_writer import LineSource
 from hub.model.identity import Action, Identity, Role
 from wire import limits
@@ -239,9 +239,9 @@ class PlainConnection:
             return True
         if self.is_first or self.source is None or self.endpoint.readings.congested:
             return False
-        if len(self.unanswered) >= MAX_UNANSWERED:
+        if len(self.unanswered) >= MAX_UNANSWERED or not is_short(payload):
             return False
-        self._store(self.source, payload)
+        self._store(self.source.read(payload, self.endpoint.clock()))
         return True
 
     async def _continue(self) -> None:
@@ -259,7 +259,8 @@ class PlainConnection:
                 await self.endpoint.readings.room()
                 while len(self.unanswered) >= MAX_UNANSWERED and self.ending is None:
                     await self._progress()
-                self._process(payload, is_text)
+                if not self._process(payload, is_text) and self.source is not None:
+                    self._store(await self.source.read_in_turns(payload, self.endpoint.clock()))
                 self.behind.popleft()
         except WireError as error:
             self.end(error)
@@ -335,8 +336,7 @@ class PlainConnection:
         if device and "{" not in device and identity.may_write(legal_device(device)):
             self.endpoint.readings.attach(self.source.reader, legal_device(device), self.presence)
 
-    def _store(self, source: FrameSource | LineSource, payload: bytes) -> None:
-        frame = source.read(payload, self.endpoint.clock())
+    def _store(self, frame: InputFrame) -> None:
         done = self.endpoint.readings.submit(frame, self.presence)
         self.unanswered.append(done)
         done.add_done_callback(self._answered)

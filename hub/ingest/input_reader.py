@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
@@ -16,11 +17,17 @@ from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
 from formats.rules import Rules
 from hub.ingest.row_writer import NO_DESCRIPTION, DeviceDescription
 from hub.model.identity import Identity, Role
-from wire.limits import MAX_DESCRIPTION, MAX_TAG_VALUE
+from wire.limits import MAX_BATCH_BYTES, MAX_DESCRIPTION, MAX_TAG_VALUE
 from wire.model import Metric
 
-MAX_CONTENT_BYTES = 4 * 1024 * 1024
-"""Content of a compressed frame."""
+MAX_LINES = 5_000
+"""Lines of one frame. They take up to 50 ms together, in turns of a few."""
+
+SHORT_BYTES = 2 * 1024
+"""Frames up to this size are read in one turn of the event loop: 5 ms at most, whatever they contain."""
+
+_COMPRESSED = (b"\x1f\x8b", b"x")
+"""First bytes of compressed content, which is longer than it looks."""
 
 LABEL = "name"
 """Tag with the name of a device whose id is a repaired one."""
@@ -82,19 +89,24 @@ class InputReader:
             known_type=known_type,
             device=self._device or bucket,
             names={"bucket": bucket} if bucket else None,
-            max_content_bytes=MAX_CONTENT_BYTES,
+            max_content_bytes=MAX_BATCH_BYTES,
+            max_lines=MAX_LINES,
         )
         self.interpreter: Interpreter = self._messages.interpreter
         origin = {"input": name, "device": self._device, "bucket": bucket, "devices": identity.pattern}
         self.origin: dict[str, object] = {"rules": msgspec.to_builtins(rules)}
         self.origin |= {key: text for key, text in origin.items() if text}
-        self._source = FrameSource(self, self._messages.source(Origin()))
+        self._source = FrameSource(self, self.messages())
         # Descriptions that came with frames which were not stored: the next frame declares them.
         self._undeclared: dict[str, DeviceDescription] = {}
 
     def source(self) -> FrameSource:
         """Return the source of one connection or request: with the format "auto" it detects its format anew."""
-        return FrameSource(self, self._messages.source(Origin())) if self.rules.format == "auto" else self._source
+        return FrameSource(self, self.messages()) if self.rules.format == "auto" else self._source
+
+    def messages(self) -> MessageSource:
+        """Return a reader of messages with what was learned."""
+        return self._messages.source(Origin())
 
     def frame(
         self,
@@ -194,9 +206,45 @@ class FrameSource:
         except Exception:
             # A defect of the hub costs this frame, and not the connection.
             log.exception("frame could not be read", input=reader.name)
-            reason = "the hub could not read the frame; its log contains the reason"
-            rows, refusals = [], [RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)]
+            rows, refusals = [], [unreadable(payload)]
         return reader.frame(payload, rows, refusals, now_ns)
+
+    async def read_in_turns(self, payload: bytes, now_ns: int) -> InputFrame:
+        """Return the content of a frame that arrives now, in turns with the other work of the event loop."""
+        reader = self.reader
+        if is_short(payload):
+            return self.read(payload, now_ns)
+        row = self._source.read_plain(payload, now_ns)
+        if row is not None:
+            return reader.plain_frame(payload, row, now_ns)
+        # Other frames may be read between two turns, and each needs a reader of its own.
+        source = reader.messages()
+        source.detection = self._source.detection
+        steps = source.read_in_steps(payload, now_ns)
+        try:
+            while True:
+                next(steps)
+                await asyncio.sleep(0)
+        except StopIteration as end:
+            rows, refusals = end.value
+        except Exception:
+            # A defect of the hub costs this frame, and not the connection.
+            log.exception("frame could not be read", input=reader.name)
+            rows, refusals = [], [unreadable(payload)]
+        self._source.detection = source.detection
+        await asyncio.sleep(0)
+        return reader.frame(payload, rows, refusals, now_ns)
+
+
+def is_short(payload: bytes) -> bool:
+    """Return whether a frame can be read in one turn of the event loop."""
+    return len(payload) <= SHORT_BYTES and not payload.startswith(_COMPRESSED)
+
+
+def unreadable(payload: bytes) -> RefusedInput:
+    """Return the refusal of a frame because of a defect of the hub."""
+    reason = "the hub could not read the frame; its log contains the reason"
+    return RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)
 
 
 def new_metrics(interpreter: Interpreter, rows: Iterable[Row]) -> dict[str, dict[str, Metric]]:

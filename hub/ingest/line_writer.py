@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,7 @@ from formats.line_protocol import LineProtocolReader
 from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame
-from hub.ingest.input_reader import InputFrame, InputReader
+from hub.ingest.input_reader import InputFrame, InputReader, unreadable
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
 from wire.plain import RefusedReading
@@ -123,18 +123,47 @@ class LineSource:
         return self.reader.frame(_refused_lines(refusals, self._times), rows, refusals, now_ns, blocks)
 
     def read(self, payload: bytes, now_ns: int) -> InputFrame:
-        """Return the content of a frame of a WebSocket that arrives now."""
+        """Return the content of a short frame of a WebSocket that arrives now."""
+        steps = self._read_in_steps(payload, now_ns)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                frame: InputFrame = end.value
+                return frame
+
+    async def read_in_turns(self, payload: bytes, now_ns: int) -> InputFrame:
+        """Return the content of a frame that arrives now, in turns with the other work of the event loop."""
+        steps = self._read_in_steps(payload, now_ns)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                frame: InputFrame = end.value
+                return frame
+            await asyncio.sleep(0)
+
+    def _read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, InputFrame]:
+        """Read a frame, and yield after every TURN_LINES lines that are read one by one."""
         lines = payload.split(b"\n")
+        rows: list[Row] = []
+        refusals: list[RefusedInput] = []
+        blocks: Sequence[LineBlock] = []
         try:
             blocks, others = self.blocks(lines, now_ns)
             one_by_one = self.one_by_one()
-            entries = [*self.entries(one_by_one, lines, others), *one_by_one.finish()]
-            rows, refusals = self.reader.interpreter.interpret(entries, now_ns)
+            for first in range(0, len(others) + 1, TURN_LINES):
+                entries = [*self.entries(one_by_one, lines, others[first : first + TURN_LINES])]
+                if first + TURN_LINES > len(others):
+                    entries += one_by_one.finish()
+                found, refused = self.reader.interpreter.interpret(entries, now_ns)
+                rows += found
+                refusals += refused
+                yield
         except Exception:
             # A defect of the hub costs this frame, and not the connection.
             log.exception("lines could not be read")
-            reason = "the hub could not read the lines; its log contains the reason"
-            blocks, rows, refusals = [], [], [RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)]
+            blocks, rows, refusals = [], [], [unreadable(payload)]
         return self.frame(blocks, rows, refusals, now_ns)
 
 

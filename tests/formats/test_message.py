@@ -204,3 +204,33 @@ def test_a_message_may_contain_several_records(
 def test_a_message_that_cannot_be_read_is_refused(format: str, payload: bytes, code: str) -> None:
     """The whole message has one reason."""
     assert [code for _, code in general(source_of(format=format), payload).refusals] == [code]
+
+
+@given(
+    st.sampled_from(["json", "csv", "pairs", "line"]),
+    st.lists(st.sampled_from([b'{"t":1}', b"t=1", b"a,b", b"1,2", b"m t=1", b"x", b"m t="]), max_size=30),
+)
+def test_steps_give_what_one_call_gives(format: str, lines: list[bytes]) -> None:
+    """Wherever the steps end: nothing is read twice or left out."""
+    payload = b"\n".join(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STEP_RECORDS", 3)
+        patch.setattr(module, "STEP_VALUES", 4)
+        steps = source_of(format=format).read_in_steps(payload, NOW_NS)
+        count = 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                assert end.value == source_of(format=format).read(payload, NOW_NS)
+                assert count >= len(end.value[0]) // 3
+                return
+            count += 1
+
+
+def test_a_message_of_too_many_lines_is_refused_as_a_whole() -> None:
+    """The bound is that of the input; without one there is none."""
+    source = MessageReader(rules_of({"format": "pairs"}), UTC, max_lines=3).source(ORIGIN)
+    assert len(source.read(b"t=1\nt=2\nt=3", NOW_NS)[0]) == 3
+    rows, [refusal] = source.read(b"t=1\nt=2\nt=3\nt=4", NOW_NS)
+    assert (rows, refusal.code) == ([], "limit")

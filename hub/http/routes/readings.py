@@ -18,14 +18,15 @@ from hub.ingest.foreign_readings import ForeignReadings, is_temporary
 from hub.ingest.request_keys import MAX_KEY, KeyedRequest, KeyReused
 from hub.model.identity import Action, Identity
 from wire.errors import WireError
+from wire.limits import MAX_BATCH_BYTES
 
 READINGS_PATH = "/api/v1/readings"
 
 HTTP_INPUT = "http"
 """Name of the input, in quarantine entries."""
 
-MAX_BODY_BYTES = 1024 * 1024
-"""Body of one request. Ten thousand values, which are read in one turn of the event loop, have about half of it."""
+MAX_BODY_BYTES = MAX_BATCH_BYTES
+"""Body of one request, as large as one frame of a WebSocket."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class ReadingRoutes:
         key = request.headers.get("idempotency-key", "").strip()
         if len(key) > MAX_KEY:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"Idempotency-Key has at most {MAX_KEY} characters")
-        frame = source.read(body, self.now_ns())
+        frame = await source.read_in_turns(body, self.now_ns())
         try:
             if key:
                 keyed = KeyedRequest.of(caller, key, msgspec.json.encode(rules), body)

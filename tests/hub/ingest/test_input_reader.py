@@ -1,0 +1,68 @@
+"""Reading of frames: long ones take turns with the other work of the event loop, and lose nothing by it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+from formats.rules import Rules
+from hub.ingest.input_reader import InputReader, is_short
+from hub.model.identity import Identity, Role
+
+DEVICE = Identity("t1", Role.DEVICE, "pump")
+
+
+def reader(**rules: Any) -> InputReader:
+    return InputReader(DEVICE, Rules(**rules), "plain", zone=UTC)
+
+
+@pytest.mark.parametrize(
+    ("rules", "payload"),
+    [
+        ({"format": "json"}, json.dumps([{"t": place} for place in range(2_000)]).encode()),
+        ({"format": "json"}, gzip.compress(b'{"t": 1}\n' * 2_000)),
+        ({"format": "csv"}, b"a,b\n" + b"1,2\n" * 2_000),
+        ({"format": "pairs"}, b"broken\n" * 2_000),
+        ({}, b"t=1\n" * 2_000),
+    ],
+)
+async def test_a_long_frame_takes_turns(rules: dict[str, Any], payload: bytes) -> None:
+    """Other work runs between them, and the content is that of one call."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    assert not is_short(payload)
+    frame = await reader(**rules).source().read_in_turns(payload, 9)
+    counting.cancel()
+    whole = reader(**rules).source().read(payload, 9)
+    assert (frame.rows, frame.refusals) == (whole.rows, whole.refusals)
+    assert len(frame.rows) + len(frame.refusals) == 2_000
+    assert turns >= 8
+
+
+async def test_frames_of_one_source_that_are_read_at_the_same_time_stay_apart() -> None:
+    """Each has a reader of its own, so that their lines do not mix; the format that one detects is that of the next."""
+    source = reader().source()
+    payloads = [b"a,b\n" + b"%d,2\n" % number * 1_500 for number in (1, 2)]
+    first, second = await asyncio.gather(*(source.read_in_turns(payload, 9) for payload in payloads))
+    assert {row.values["a"] for row in first.rows} == {1.0}
+    assert {row.values["a"] for row in second.rows} == {2.0}
+    assert (len(first.rows), len(second.rows)) == (1_500, 1_500)
+    assert source.read(b"a;b\n3;4\n", 9).rows[0].values == {"a": 3.0, "b": 4.0}
+
+
+async def test_a_frame_has_a_bounded_number_of_lines() -> None:
+    """One with more is refused before they are read."""
+    frame = await reader(format="line").source().read_in_turns(b"m t=1\n" * 5_001, 9)
+    assert (frame.rows, [refusal.code for refusal in frame.refusals]) == ([], ["limit"])
