@@ -6,10 +6,11 @@ import asyncio
 import base64
 import os
 import warnings
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -17,19 +18,20 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write.point import Point
 from influxdb_client.client.write_api import ASYNCHRONOUS, SYNCHRONOUS
 
-from tests.conditions import result_of, until
+from tests.conditions import until
 from tests.end_to_end.hub import Hub, running_hub
 from tests.end_to_end.influx_writers import START_NS, BatchingWriter, PythonWriter, running_telegraf, write_lines
 from tests.hub.storage.small_disk import SmallDisk
 
 DISK_BYTES = 256 << 20
 LEFT_BYTES = 1 << 16
-TELEGRAF_POINTS = 2_000
-SOCKET_POINTS = 500
-GO_POINTS = 2_000
-BATCHED_POINTS = 2_000
+TELEGRAF_POINTS = 1_000
+SOCKET_POINTS = 300
+GO_POINTS = 1_000
+BATCHED_POINTS = 1_000
 PHASE_POINTS = 200
 """Points that the synchronous writer writes between two failures."""
+POLL_S = 0.3
 
 
 async def stored(hub: Hub, device: str, metric: str) -> list[Any]:
@@ -46,68 +48,85 @@ def fill(disk: SmallDisk) -> ExitStack:
             return stack.pop_all()
 
 
-@pytest.mark.deadline(240)
-async def test_nothing_that_was_answered_is_lost(
-    telegraf_program: Path, go_writer_program: Path, tmp_path: Path
-) -> None:
-    """Telegraf, and influxdb-client for Python (synchronous and batching) and for Go write through two kills of the hub
-    and a full disk. The store has every point that was answered, and those that writers repeat, once."""
+class DiskHub(NamedTuple):
+    """A hub whose disk can be filled, and a gateway token."""
+
+    hub: Hub
+    disk: SmallDisk
+    token: str
+
+
+@pytest.fixture(scope="module")
+async def disk_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DiskHub]:
+    """Run a hub on a small disk."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
-    mount = tmp_path / "disk"
+    folder = tmp_path_factory.mktemp("influxdb-writers")
+    mount = folder / "disk"
     mount.mkdir()
     disk = SmallDisk(mount, DISK_BYTES)
-    write_lines(tmp_path, "http", TELEGRAF_POINTS)
-    write_lines(tmp_path, "v1", TELEGRAF_POINTS)
     try:
-        async with running_hub(mount / "data", log=tmp_path / "hub.log") as hub:
-            token = await hub.token("gateway", "--devices", "*")
+        async with running_hub(mount / "data", log=folder / "hub.log") as hub:
             await hub.admin()
-            synchronous = PythonWriter(hub.url, token, "sync")
-            batching = BatchingWriter(hub.url, token, "batching")
-            go = await asyncio.create_subprocess_exec(
-                go_writer_program, hub.url, token, "go", str(GO_POINTS), "50", stdout=asyncio.subprocess.PIPE
-            )
-            async with running_telegraf(telegraf_program, tmp_path, hub.url, token):
-                with synchronous.running():
-                    for part in range(2):
-                        await asyncio.to_thread(batching.write, range(part * 1_000, (part + 1) * 1_000))
-                        answered = (part + 1) * PHASE_POINTS
-                        await until(partial(_has_answered, synchronous, answered))
-                        await hub.kill()
-                        await hub.start()
-                    with fill(disk):
-                        await until(lambda: 503 in synchronous.statuses)
-                    await until(partial(_has_answered, synchronous, synchronous.answered + PHASE_POINTS))
-                await asyncio.to_thread(batching.close)
-                out, _ = await go.communicate()
-                assert (go.returncode, out.decode().startswith(f"{GO_POINTS} points answered")) == (0, True)
-
-                # A WebSocket output does not wait for answers, so it writes between the failures only.
-                write_lines(tmp_path, "socket", SOCKET_POINTS)
-                await result_of(partial(_has_points, hub, "http", TELEGRAF_POINTS))
-                await result_of(partial(_has_points, hub, "v1", TELEGRAF_POINTS))
-                await result_of(partial(_has_points, hub, "socket", SOCKET_POINTS))
-            await hub.settled()
-            assert synchronous.statuses == {0, 204, 503}
-            assert batching.failures == []
-            for device, metric, points in (
-                ("sync", "sync", synchronous.answered),
-                ("batching", "batching", BATCHED_POINTS),
-                ("go", "m", GO_POINTS),
-                ("telegraf-http", "http", TELEGRAF_POINTS),
-                ("telegraf-v1", "v1", TELEGRAF_POINTS),
-                ("telegraf-socket", "socket", SOCKET_POINTS),
-            ):
-                # Requests that were repeated because their answer was lost are stored once, too.
-                assert (await stored(hub, device, f"{metric}.number"))[:points] == [*range(points)], device
-                assert (await stored(hub, device, f"{metric}.half"))[:points] == [n / 2 for n in range(points)], device
+            yield DiskHub(hub, disk, await hub.token("gateway", "--devices", "*"))
     finally:
         disk.unmount()
 
 
-async def _has_points(hub: Hub, output: str, points: int) -> bool | None:
-    return len({*await stored(hub, f"telegraf-{output}", f"{output}.number")}) >= points or None
+@pytest.mark.deadline(240)
+async def test_nothing_that_was_answered_is_lost(
+    telegraf_program: Path, go_writer_program: Path, tmp_path: Path, disk_hub: DiskHub
+) -> None:
+    """Telegraf, and influxdb-client for Python (synchronous and batching) and for Go write through a kill of the hub
+    and a full disk. The store has every point that was answered, and those that writers repeat, once."""
+    hub, disk, token = disk_hub
+    write_lines(tmp_path, "http", TELEGRAF_POINTS)
+    write_lines(tmp_path, "v1", TELEGRAF_POINTS)
+    synchronous = PythonWriter(hub.url, token, "sync")
+    batching = BatchingWriter(hub.url, token, "batching")
+    go = await asyncio.create_subprocess_exec(
+        go_writer_program, hub.url, token, "go", str(GO_POINTS), "50", stdout=asyncio.subprocess.PIPE
+    )
+    async with running_telegraf(telegraf_program, tmp_path, hub.url, token):
+        with synchronous.running():
+            await asyncio.to_thread(batching.write, range(BATCHED_POINTS))
+            await until(partial(_has_answered, synchronous, PHASE_POINTS))
+            await hub.kill()
+            await hub.start()
+            with fill(disk):
+                await until(lambda: 503 in synchronous.statuses)
+            await until(partial(_has_answered, synchronous, synchronous.answered + PHASE_POINTS))
+        await asyncio.to_thread(batching.close)
+        out, _ = await go.communicate()
+        assert (go.returncode, out.decode().startswith(f"{GO_POINTS} points answered")) == (0, True)
+
+        # A WebSocket output does not wait for answers, so it writes between the failures only.
+        write_lines(tmp_path, "socket", SOCKET_POINTS)
+        for output, points in (("http", TELEGRAF_POINTS), ("v1", TELEGRAF_POINTS), ("socket", SOCKET_POINTS)):
+            await _until_accepted(hub, f"telegraf-{output}", 2 * points)
+    await hub.settled()
+    assert synchronous.statuses == {0, 204, 503}
+    assert batching.failures == []
+    for device, metric, points in (
+        ("sync", "sync", synchronous.answered),
+        ("batching", "batching", BATCHED_POINTS),
+        ("go", "m", GO_POINTS),
+        ("telegraf-http", "http", TELEGRAF_POINTS),
+        ("telegraf-v1", "v1", TELEGRAF_POINTS),
+        ("telegraf-socket", "socket", SOCKET_POINTS),
+    ):
+        # Requests that were repeated because their answer was lost are stored once, too.
+        assert (await stored(hub, device, f"{metric}.number"))[:points] == [*range(points)], device
+        assert (await stored(hub, device, f"{metric}.half"))[:points] == [n / 2 for n in range(points)], device
+
+
+async def _until_accepted(hub: Hub, device: str, readings: int) -> None:
+    """Wait until a device has so many readings."""
+    while True:
+        flow = await hub.get("/api/v1/flow")
+        if any(one["device"] == device and one["accepted"] >= readings for one in flow["devices"]):
+            return
+        await asyncio.sleep(POLL_S)
 
 
 def _has_answered(writer: PythonWriter, points: int) -> bool:
@@ -134,41 +153,40 @@ PROXMOX = "".join(
 """Lines as Proxmox VE sends them."""
 
 
-async def test_other_writers_work_unchanged(tmp_path: Path) -> None:
+async def test_other_writers_work_unchanged(disk_hub: DiskHub) -> None:
     """Requests as Home Assistant, with both versions of its client, Proxmox, curl and a Python program send them."""
-    async with running_hub(tmp_path / "data") as hub:
-        token = await hub.token("gateway", "--devices", "*")
-        await asyncio.to_thread(_home_assistant_2, hub.url, token)
-        async with httpx.AsyncClient(base_url=hub.url, timeout=30) as client:
-            # The client of version 1: an empty write is its test of the connection.
-            basic = base64.b64encode(f"homeassistant:{token}".encode()).decode()
-            headers = {
-                "Accept": "application/x-msgpack",
-                "Authorization": f"Basic {basic}",
-                "Content-Type": "application/octet-stream",
-            }
-            point = f"°C,domain=sensor,entity_id=hall value=19.0 {START_NS // 10**9}\n"
-            for body, query in (("\n", {"db": "ha1"}), (point, {"db": "ha1", "precision": "s"})):
-                answer = await client.post("/write", params=query, content=body.encode(), headers=headers)
-                assert (answer.status_code, answer.content) == (204, b"")
-            databases = await client.get("/query", params={"q": "SHOW DATABASES"}, headers=headers)
-            assert ["ha1"] in databases.json()["results"][0]["series"][0]["values"]
-            # Proxmox tests the connection with the token, and sends no precision and no type of its content.
-            headers = {"Authorization": f"Token {token}", "User-Agent": "libwww-perl/6.68"}
-            assert (await client.get("/health", headers=headers)).is_success
-            answer = await client.post("/api/v2/write?org=proxmox&bucket=proxmox", content=PROXMOX, headers=headers)
-            assert answer.is_success, answer.text
-        await hub.settled()
-        assert await stored(hub, "home", "°C.sensor.kitchen temperature.value") == [21.5]
-        assert await stored(hub, "home", "°C.sensor.kitchen temperature.friendly_name_str") == ["Kitchen, left"]
-        assert await stored(hub, "ha1", "°C.sensor.hall.value") == [19.0]
-        assert await stored(hub, "boiler-1", "water.temperature") == [71.5]
-        assert await stored(hub, "pve1", "cpustat.nodes.cpu") == [0.0123]
-        assert await stored(hub, "pve1", "system.nodes.kversion") == ["Linux 6.8 (x)"]
-        assert await stored(hub, "local", "system.pve1.storages.dir.avail") == [123456789012.0]
-        devices = [device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]]
-        (web,) = [device for device in devices if device.startswith("web_server-")]
-        assert await stored(hub, web, "blockstat.scsi0.pve1.qemu.100.wr_bytes") == [4567890123.0]
+    hub, _, token = disk_hub
+    await asyncio.to_thread(_home_assistant_2, hub.url, token)
+    async with httpx.AsyncClient(base_url=hub.url, timeout=30) as client:
+        # The client of version 1: an empty write is its test of the connection.
+        basic = base64.b64encode(f"homeassistant:{token}".encode()).decode()
+        headers = {
+            "Accept": "application/x-msgpack",
+            "Authorization": f"Basic {basic}",
+            "Content-Type": "application/octet-stream",
+        }
+        point = f"°C,domain=sensor,entity_id=hall value=19.0 {START_NS // 10**9}\n"
+        for body, query in (("\n", {"db": "ha1"}), (point, {"db": "ha1", "precision": "s"})):
+            answer = await client.post("/write", params=query, content=body.encode(), headers=headers)
+            assert (answer.status_code, answer.content) == (204, b"")
+        databases = await client.get("/query", params={"q": "SHOW DATABASES"}, headers=headers)
+        assert ["ha1"] in databases.json()["results"][0]["series"][0]["values"]
+        # Proxmox tests the connection with the token, and sends no precision and no type of its content.
+        headers = {"Authorization": f"Token {token}", "User-Agent": "libwww-perl/6.68"}
+        assert (await client.get("/health", headers=headers)).is_success
+        answer = await client.post("/api/v2/write?org=proxmox&bucket=proxmox", content=PROXMOX, headers=headers)
+        assert answer.is_success, answer.text
+    await hub.settled()
+    assert await stored(hub, "home", "°C.sensor.kitchen temperature.value") == [21.5]
+    assert await stored(hub, "home", "°C.sensor.kitchen temperature.friendly_name_str") == ["Kitchen, left"]
+    assert await stored(hub, "ha1", "°C.sensor.hall.value") == [19.0]
+    assert await stored(hub, "boiler-1", "water.temperature") == [71.5]
+    assert await stored(hub, "pve1", "cpustat.nodes.cpu") == [0.0123]
+    assert await stored(hub, "pve1", "system.nodes.kversion") == ["Linux 6.8 (x)"]
+    assert await stored(hub, "local", "system.pve1.storages.dir.avail") == [123456789012.0]
+    devices = [device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]]
+    (web,) = [device for device in devices if device.startswith("web_server-")]
+    assert await stored(hub, web, "blockstat.scsi0.pve1.qemu.100.wr_bytes") == [4567890123.0]
 
 
 def _home_assistant_2(url: str, token: str) -> None:
