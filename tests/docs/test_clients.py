@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from tests.conditions import result_of
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import Hub, running_hub
 from tests.services.clients import CLIENTS, SOURCES
+from tests.services.server import free_port
 
 MAX_LINES = 40
 READINGS = 10_000
@@ -28,6 +30,7 @@ PROGRAMS = {
     "curl": "curl/telemetry.sh",
     "go": "go/main.go",
     "java": "java/src/main/java/Telemetry.java",
+    "java-server": "java-server/src/main/java/TelemetryServer.java",
     "node": "node/telemetry.mjs",
     "python": "python/telemetry.py",
 }
@@ -137,6 +140,32 @@ async def start(stack: contextlib.AsyncExitStack, command: tuple[str, ...], **op
     return process
 
 
+class ServedClient(ProgramClient):
+    """The Java server, which an agent reads. The agent has the answers of the hub, and continues without the server."""
+
+    async def finish(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert await self._process.wait() == 0, self._output.read_text()
+
+
+@contextlib.asynccontextmanager
+async def served_client(command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path) -> AsyncIterator[Client]:
+    """Run the Java server, and the agent with the command of its page, until the end of the block."""
+    port = free_port()
+    shown = re.findall(r"device-agent (websocket .+)", (SOURCES / "java-server.md").read_text(encoding="utf-8"))[0]
+    arguments = shown.replace("8025", str(port)).replace("http://127.0.0.1:8600", hub.url)
+    agent = (*arguments.replace("boiler-1", "java-server").split(), "--spool", str(folder / "agent.spool"))
+    output = folder / "java-server.log"
+    async with contextlib.AsyncExitStack() as stack:
+        with output.open("wb") as log:
+            server = await start(stack, (*command, str(port)), cwd=cwd, stdin=PIPE, stdout=log, stderr=log)
+            token = {"HUB_TOKEN": await device_token(hub, "java-server")}
+            program = (sys.executable, "-m", "device_agent", *agent)
+            await start(stack, program, env={**os.environ, **token}, stdout=log, stderr=log)
+        yield ServedClient(server, output, '{"count": %d}\n')
+
+
 @contextlib.asynccontextmanager
 async def page_client(chromium: Path, hub: Hub) -> AsyncIterator[Client]:
     """Open the page from its file, as a person does."""
@@ -172,7 +201,11 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}
         for name, command in commands.items():
-            running = program_client(name, command, hub, tmp_path, folders.get(name))
+            running = (
+                served_client(command, hub, tmp_path, folders[name])
+                if name == "java-server"
+                else program_client(name, command, hub, tmp_path, folders.get(name))
+            )
             clients[name] = await stack.enter_async_context(running)
         for first, end, restart in ((0, 3_000, hub.kill), (3_000, 6_500, hub.stop)):
             await asyncio.gather(*(client.send(first, end) for client in clients.values()))

@@ -73,6 +73,12 @@ CLIENTS = (
         ("java", "-cp", "target/classes:target/lib/*", "Telemetry"),
     ),
     ClientProgram(
+        "java-server",
+        _MAVEN,
+        (("mvn", "--batch-mode", "--quiet", "compile"),),
+        ("java", "-cp", "target/classes:target/lib/*", "TelemetryServer"),
+    ),
+    ClientProgram(
         "node",
         {"node": "install Node 20 or newer", "npm": "install npm"},
         (("npm", "ci", "--no-audit", "--no-fund"),),
