@@ -62,6 +62,9 @@ class LocalSource:
             if self._has_presence or device.session is self:
                 device.agent = self.agent
             self._directory.describe(device.id, tags=device.tags, agent=device.agent)
+            if not self._has_presence and device.session is None:
+                # It may be new, and nothing else reports a device that never connects.
+                self._devices.changed(device)
         self.declared = True
         self._last_declared.update({metric.name: metric for metric in metrics})
 

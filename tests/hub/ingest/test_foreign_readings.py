@@ -118,6 +118,15 @@ async def test_a_value_that_validation_rejects_costs_itself(tmp_path: Path) -> N
             assert [entry.reason[0] for entry in b.quarantined if entry.reason] == ["type_conflict"]
 
 
+async def test_a_new_device_that_never_connects_is_reported(tmp_path: Path) -> None:
+    """Dashboards learn of it with its first reading, once, although it has no session."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"t": 1.5}')
+        await b.store(b'{"t": 2.5, "h": 40}')
+        assert b.hub.changed == ["pump"]
+        assert b.hub.devices.device("pump").session is None
+
+
 async def test_a_repeated_frame_is_stored_once(tmp_path: Path) -> None:
     """A client repeats a frame whose answer was lost: readings with a time of their own are known by time and value.
     The answer counts them. Another value at the same time, and readings without a time, are new."""
