@@ -137,10 +137,12 @@ async def test_the_page_shows_what_the_hub_refuses_and_then_the_first_reading(tm
 
 @pytest.mark.deadline(120)
 async def test_every_way_has_commands_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
-    """The page of each way and of each language has its commands with the token, in light, in dark and on a phone."""
+    """The page of each way and of each language has its commands with the token, in light, in dark and on a phone. A
+    device that sends one request, and never connects, turns live."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
-        for options in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": PHONE}):
+        for number, options in enumerate(({"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": PHONE})):
             page = await open_page(browser, hub, "/add", **options)
+            await page.get_by_label("Device id").fill(f"boiler-{number}")
             await page.get_by_role("button", name="Create a token").click()
             await page.get_by_role("button", name="Token created").wait_for()
             for way in await page.get_by_role("radiogroup", name="How it sends").get_by_role("radio").all():
@@ -150,6 +152,15 @@ async def test_every_way_has_commands_that_fit_the_screen(tmp_path: Path, chromi
             for language in await page.get_by_role("radiogroup", name="Language").get_by_role("radio").all():
                 await language.check()
                 await expect(page.get_by_test_id("add-device")).to_contain_text("hub_device_")
+            await page.get_by_role("radio", name="curl").check()
+            [_, token] = (await page.get_by_test_id("command").first.inner_text()).split("Bearer ")
+            async with httpx.AsyncClient(base_url=hub.url, timeout=30) as device:
+                secret = token.partition('"')[0]
+                headers = {"Authorization": f"Bearer {secret}"}
+                await device.post("/api/v1/readings", json={"temperature": 21.5, "open": True}, headers=headers)
+            arrival = page.get_by_test_id("arrival")
+            await expect(arrival).to_contain_text(f"boiler-{number} is live.")
+            await expect(arrival.get_by_role("definition").first).to_have_text("21.5")
             await check_layout(page)
 
 

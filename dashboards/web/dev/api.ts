@@ -114,6 +114,19 @@ const DOWNLOAD = {
   libraries: 0,
 };
 
+/** A device with a wrong token that connects again and again, while the page waits for the first device. */
+const REFUSALS = [
+  {
+    code: "not_authenticated",
+    reason: "the token is not valid",
+    remedy: "create a token with `hub token create`",
+    path: "/v1/plain",
+    peer: "192.0.2.7",
+    count: 3,
+    last_ns: STARTED_MS * 1e6,
+  },
+];
+
 /** Return status and body. */
 export function respond(
   method: string,
@@ -144,6 +157,8 @@ export function respond(
   if (path === "/api/v1/sessions") return [200, SESSIONS];
   if (path === "/api/v1/download") return [200, DOWNLOAD];
   if (path === "/api/v1/session") return [204, {}];
+  if (path === "/api/v1/refusals") return [200, { refusals: scenario === "empty" ? REFUSALS : [] }];
+  if (path === "/api/v1/quarantine") return [200, { quarantine: [], next: null }];
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
   if (device === undefined) return [404, { title: "Not found", detail: `Unknown device: ${id}` }];

@@ -23,11 +23,15 @@ export interface AgentCommand {
   text: string;
 }
 
+/** Return the command that runs an agent for the hub at `url`; `start` is its subcommand. */
+export function agentCommand(url: string, device: string, token: string | null, start: string): string {
+  return `HUB_TOKEN=${token ?? TOKEN_PLACEHOLDER} ${FOLDER}/bin/device-agent ${start} --hub ${url} --device ${device}`;
+}
+
 /** Return the commands that run the agent of a device. Without a token they contain a placeholder. */
 export function agentCommands(url: string, device: string, token: string | null): AgentCommand[] {
   const secret = token ?? TOKEN_PLACEHOLDER;
-  const command = (start: string) =>
-    `HUB_TOKEN=${secret} ${FOLDER}/bin/device-agent ${start} --hub ${url} --device ${device}`;
+  const command = (start: string) => agentCommand(url, device, token, start);
   const program = [
     "import asyncio",
     "from device_agent import Agent",

@@ -6,9 +6,11 @@ import curl from "../../../../docs/clients/curl/telemetry.sh?raw";
 import go from "../../../../docs/clients/go/main.go?raw";
 import javaProject from "../../../../docs/clients/java/pom.xml?raw";
 import java from "../../../../docs/clients/java/src/main/java/Telemetry.java?raw";
+import javaServerProject from "../../../../docs/clients/java-server/pom.xml?raw";
+import javaServer from "../../../../docs/clients/java-server/src/main/java/TelemetryServer.java?raw";
 import node from "../../../../docs/clients/node/telemetry.mjs?raw";
 import python from "../../../../docs/clients/python/telemetry.py?raw";
-import { TOKEN_PLACEHOLDER } from "./install";
+import { agentCommand, TOKEN_PLACEHOLDER } from "./install";
 
 export interface ProgramFile {
   /** Its path below the folder in which the commands are run. */
@@ -29,7 +31,7 @@ export interface ClientProgram {
 const READING = `'{"temperature": 21.5}'`;
 
 /** Return the programs for the hub at `url`, the easiest first. Without a token they contain a placeholder. */
-export function clientPrograms(url: string, token: string | null): ClientProgram[] {
+export function clientPrograms(url: string, device: string, token: string | null): ClientProgram[] {
   const secret = token ?? TOKEN_PLACEHOLDER;
   const plain = `${url.replace(/^http/, "ws")}/v1/plain`;
   const readings = `${url}/api/v1/readings`;
@@ -65,6 +67,18 @@ export function clientPrograms(url: string, token: string | null): ClientProgram
       ],
       commands: [`mvn --quiet compile\n${run("java -cp 'target/classes:target/lib/*' Telemetry")}`],
       note: "",
+    },
+    {
+      language: "Java server",
+      files: [
+        { name: "src/main/java/TelemetryServer.java", text: javaServer },
+        { name: "pom.xml", text: javaServerProject },
+      ],
+      commands: [
+        `mvn --quiet compile\necho ${READING} | java -cp 'target/classes:target/lib/*' TelemetryServer 8025`,
+        agentCommand(url, device, token, "websocket ws://127.0.0.1:8025/readings"),
+      ],
+      note: "The program does not connect, but is connected to: the agent, installed as for a computer, reads it.",
     },
     {
       language: "Go",

@@ -6,7 +6,7 @@ const CLIENTS = new URL("../../../../docs/clients/", import.meta.url);
 const TOKEN = "hub_device_x_y";
 
 function program(language: string, url = "http://hub:8600", token: string | null = TOKEN) {
-  const found = clientPrograms(url, token).find((known) => known.language === language);
+  const found = clientPrograms(url, "pump", token).find((known) => known.language === language);
   if (found === undefined) throw new Error(`there is no program in ${language}`);
   return found;
 }
@@ -17,6 +17,7 @@ describe("clientPrograms", () => {
       ["Python", "python/telemetry.py"],
       ["Node.js", "node/telemetry.mjs"],
       ["Java", "java/src/main/java/Telemetry.java"],
+      ["Java server", "java-server/src/main/java/TelemetryServer.java"],
       ["Go", "go/main.go"],
       ["curl", "curl/telemetry.sh"],
     ])
@@ -31,10 +32,16 @@ describe("clientPrograms", () => {
     ]);
     expect(program("curl").commands[0]).toContain(`-H "Authorization: Bearer ${TOKEN}"`);
     expect(program("curl").commands[1]).toContain("HUB_URL=http://hub:8600/api/v1/readings");
-    for (const { language } of clientPrograms("http://hub:8600", null)) {
+    for (const { language } of clientPrograms("http://hub:8600", "pump", null)) {
       const { commands, files } = program(language, "http://hub:8600", null);
       expect(commands.join() + files[0].text).toContain("YOUR-TOKEN");
     }
+  });
+
+  it("let the agent read the server", () => {
+    expect(program("Java server").commands[1]).toBe(
+      `HUB_TOKEN=${TOKEN} telemetry-agent/bin/device-agent websocket ws://127.0.0.1:8025/readings --hub http://hub:8600 --device pump`,
+    );
   });
 
   it("fill the address and the token into the page and the sketch", () => {

@@ -53,7 +53,13 @@ export function Arrival({ device }: { device: string }) {
   const arrived = record !== undefined && metrics.length > 0 && lastReading(record) >= opened_ms;
   const entry = seen?.quarantined ?? null;
   return (
-    <section class="arrival" aria-label="What the hub sees" aria-busy={before === null} data-testid="arrival">
+    <section
+      class="arrival"
+      aria-label="What the hub sees"
+      aria-busy={before === null}
+      data-testid="arrival"
+      tabIndex={0} // it may be scrolled
+    >
       <div class="arrival-state row" role="status">
         {arrived ? (
           <>

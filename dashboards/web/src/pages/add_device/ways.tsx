@@ -104,8 +104,8 @@ function AgentCommands({ device, token }: { device: string; token: string | null
   );
 }
 
-function ProgramSteps({ token, first }: WayProps) {
-  const programs = clientPrograms(hubUrl(window.location), token);
+function ProgramSteps({ device, token, first }: WayProps) {
+  const programs = clientPrograms(hubUrl(window.location), device ?? "DEVICE", token);
   const [language, setLanguage] = useState(programs[0].language);
   const program = programs.find((known) => known.language === language) ?? programs[0];
   return (
