@@ -83,6 +83,22 @@ class RecentBlocks:
         return islice(reversed(self._of_device.get(device, ())), MAX_COMPARED)
 
 
+def given_times(times: Any, run: tuple[int, int]) -> Any:
+    """Return the times that the readings of an array of stored times may have had: the first time of each run.
+
+    Validation moves a reading whose time is taken to the next free nanosecond. `run` is the run before these times: its
+    first and its last time. The array itself is returned if no reading was moved.
+    """
+    first_ns, last_ns = run
+    starts = np.concatenate(([True], np.diff(times) != 1))
+    if starts.all() and times[0] != last_ns + 1:
+        return times
+    given = times[np.maximum.accumulate(np.where(starts, np.arange(len(times)), 0))]
+    if times[0] == last_ns + 1:
+        given[given == times[0]] = first_ns
+    return given
+
+
 def _rows_at(times: Any, time_ns: int) -> Sequence[int]:
     """Return the rows with this time."""
     if isinstance(times, list):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hub.ingest.recent_blocks import RecentBlocks
+from hub.ingest.recent_blocks import RecentBlocks, given_times
 from hub.model.batch import Entry
 
 RECENT_VALUES = 131_072
@@ -16,6 +16,8 @@ broken connection. 70 MB if each has its own time, 10 MB if forty share one. An 
 MAX_LISTED_ROWS = 8
 """Rows of one time that are compared one by one. Sets for each row cost ten times as much, but with more rows, from a
 device whose clock stands still, the comparisons would take quadratic time."""
+
+NO_RUN = -2, -2
 
 Values = Mapping[str, float | int | bool | str | None]
 
@@ -33,6 +35,8 @@ class RecentReadings:
         self._blocks = RecentBlocks()
         self._count = 0
         self._rows: OrderedDict[tuple[str, int], list[Values] | dict[str, set[object]]] = OrderedDict()
+        # Of each device with blocks, the last run of times that follow each other by 1 ns: its first and its last time.
+        self._runs: dict[str, tuple[int, int]] = {}
         # For rows that were stored directly after another: the time that the message may have had.
         self._first_times: dict[tuple[str, int], int] = {}
 
@@ -61,12 +65,18 @@ class RecentReadings:
         batch = entry.batch
         if batch is None:
             return
+        device = entry.device
         if self._has_blocks and not isinstance(batch.times, list):
-            self.add_block(entry.device, batch.times, {series.metric: values for series, values in batch.columns})
+            block = {series.metric: values for series, values in batch.columns}
+            self.add_block(device, batch.times, block)
+            given = given_times(batch.times, self._runs.get(device, NO_RUN))
+            if given is not batch.times:
+                self.add_block(device, given, block)
+            self._runs[device] = int(given[-1]), int(batch.times[-1])
             return
         columns = [(series.metric, list(values)) for series, values in batch.columns]
         for index, time_ns in enumerate(batch.times):
-            self.add_stored(entry.device, int(time_ns), {name: values[index] for name, values in columns})
+            self.add_stored(device, int(time_ns), {name: values[index] for name, values in columns})
 
     def add_block(self, device: str, times: Any, columns: Mapping[str, Any]) -> None:
         """Remember accepted columns of values, in lists or arrays, without looking at each value."""
@@ -85,12 +95,17 @@ class RecentReadings:
         """
         before = (device, time_ns - 1)
         first_ns = self._first_times.get(before, time_ns - 1 if before in self._rows else None)
+        run_ns, last_ns = self._runs.get(device, NO_RUN)
+        if time_ns == last_ns + 1:
+            first_ns = run_ns
         if first_ns is not None:
             if len(self._first_times) >= self._bound:
                 self._first_times.clear()
             self._first_times[device, time_ns] = first_ns
             self.add(device, first_ns, values)
         self.add(device, time_ns, values)
+        if self._has_blocks:
+            self._runs[device] = time_ns if first_ns is None else first_ns, time_ns
 
     def accept(self, device: str, time_ns: int, values: Values) -> Values:
         """Return those of the values that are not known at this time, and remember them."""

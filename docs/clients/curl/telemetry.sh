@@ -9,9 +9,10 @@ while read -r line; do
     do :; done
     begun=$SECONDS
     until
-        status=$(printf '%s\n' "${batch[@]}" | curl --silent --show-error --max-time 30 --data-binary @- \
-            --header "Authorization: Bearer $HUB_TOKEN" --output /dev/stderr --write-out '%{http_code}' "$HUB_URL")
-        echo >&2
+        answer=$(printf '%s\n' "${batch[@]}" | curl --silent --show-error --max-time 30 --data-binary @- \
+            --header "Authorization: Bearer $HUB_TOKEN" --write-out '\n%{http_code}' "$HUB_URL")
+        echo "${answer%$'\n'*}"
+        status=${answer##*$'\n'}
         [[ $status == 200 || $status == 422 ]] # stored, or put into quarantine
     do
         sleep "$(((SECONDS - begun < 30 ? SECONDS - begun : 30) * RANDOM / 32768)).5"

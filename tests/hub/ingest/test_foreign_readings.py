@@ -154,6 +154,29 @@ async def test_a_repeated_frame_is_known_after_a_restart(tmp_path: Path) -> None
             assert restarted.values == [1, 2]
 
 
+async def test_long_frames_of_one_time_are_known_after_a_restart(tmp_path: Path) -> None:
+    """A program sends many readings of one millisecond, in several frames: each is stored 1 ns after the other, and
+    every frame is recognised by the time that the program gave."""
+    frames = [
+        json.dumps([{"time": 1700000000, "n": number + 0.5} for number in range(begin, begin + count)]).encode()
+        for begin, count in ((0, 40), (40, 3), (43, 40), (83, 1), (84, 40))
+    ]
+    frames.append(json.dumps([{"time": 1700000000 + n / 1000, "n": n} for n in range(40)]).encode())
+    async with bench(tmp_path) as b:
+        for frame in frames:
+            await b.store(frame)
+        stored = len(b.values)
+        recent = RecentReadings(has_blocks=True)
+        for entry in b.hub.durable:
+            recent.add_entry(entry)
+        readings = ForeignReadings(b.hub.devices, b.hub.directory, recent=recent)
+        async with running_task(readings.run()):
+            restarted = Bench(b.hub, readings)
+            for frame in frames:
+                await restarted.store(frame)
+            assert len(restarted.values) == stored
+
+
 async def test_a_frame_that_was_not_stored_is_not_a_repeated_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
