@@ -18,6 +18,9 @@ MAX_BAUD = 20_000_000
 READ_BYTES = 4096
 """Bytes of one read: the buffer of a Linux tty."""
 
+RESET_SECONDS = 0.1
+"""Length of the pulse that resets a board: that of esptool."""
+
 _FRAME = re.compile(r"[5-8][NEOMS][12]")
 
 

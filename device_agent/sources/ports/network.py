@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from device_agent.sources.ports import READ_BYTES, LineErrors, PortError, PortSettings
+from device_agent.sources.ports import READ_BYTES, RESET_SECONDS, LineErrors, PortError, PortSettings
 from device_agent.sources.ports.rfc2217 import DTR_OFF, DTR_ON, RTS_ON, ComPortSession, TelnetDecoder, control, escape
 
 CONNECT_SECONDS = 10.0
@@ -15,8 +15,6 @@ CONNECT_SECONDS = 10.0
 
 KEEPALIVE_SECONDS = 30
 """Silence after which TCP asks if the server is still there: a device may be silent for hours, a server may be gone."""
-
-RESET_SECONDS = 0.1
 
 DEFAULT_PORTS = {"rfc2217": 2217}
 

@@ -7,12 +7,13 @@ import glob
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import serial
 from serial.tools import list_ports
 
-from device_agent.sources.ports import READ_BYTES, LineErrors, Port, PortSettings, PortUser
+from device_agent.sources.ports import READ_BYTES, RESET_SECONDS, LineErrors, Port, PortSettings, PortUser
 from device_agent.sources.ports.network import open_network_port
 from device_agent.sources.ports.selection import PortInfo, choose_port, selector_kind
 
@@ -121,6 +122,10 @@ class ThreadPort:
         self._serial.port = path
         self._serial.dtr = self._serial.rts = settings.dtr
         self._serial.open()
+        if settings.reset:
+            self._serial.dtr = False
+            time.sleep(RESET_SECONDS)
+            self._serial.dtr = True
         self._is_closed = False
         self._reading = threading.Lock()
 

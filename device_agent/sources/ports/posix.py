@@ -21,14 +21,11 @@ from pathlib import Path
 
 import serial
 
-from device_agent.sources.ports import READ_BYTES, LineErrors, PortError, PortSettings, PortUser
+from device_agent.sources.ports import READ_BYTES, RESET_SECONDS, LineErrors, PortError, PortSettings, PortUser
 from device_agent.sources.ports.selection import PortInfo
 
 # The type checker skips the module where there are no ttys.
 assert sys.platform != "win32"
-
-RESET_SECONDS = 0.1
-"""Length of the pulse that resets a board: that of esptool."""
 
 _TIOCGICOUNT = 0x545D
 """Linux: counters of a serial port, from asm-generic/ioctls.h; Python has no name for it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import serial
 
@@ -18,7 +19,7 @@ from device_agent.sources import SensorReading
 from device_agent.sources.line_report import GOOD_LINES
 from device_agent.sources.lines import MAX_LINE_BYTES
 from device_agent.sources.ports import PortSettings
-from device_agent.sources.serial import SerialSource
+from device_agent.sources.serial import SerialSettings, SerialSource
 from tests.conditions import until
 from tests.device_agent.foreign import foreign_input
 from tests.device_agent.pty_port import PtyPort
@@ -297,6 +298,13 @@ async def test_a_wrong_baud_rate_is_the_fault(wire: PtyPort, ear: Ear) -> None:
         assert plugged.source.health.error is None
     warnings = [record.getMessage() for record in ear.heard if "baud rate" in record.getMessage()]
     assert len(warnings) == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("frame", "9X3"), ("mirror", "0.0.0.0:7001"), ("baud", 0)])
+def test_wrong_settings_of_a_source_are_refused(key: str, value: object) -> None:
+    """When agent.toml is read, and not when the port is opened."""
+    with pytest.raises(msgspec.ValidationError, match=key if key != "baud" else ">= 1"):
+        msgspec.convert({"port": "/dev/ttyUSB0", key: value}, SerialSettings)
 
 
 async def test_a_mirror_has_the_bytes_of_the_port(wire: PtyPort, ear: Ear, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.sources.ports import PortError, PortSettings, PortUser
-from device_agent.sources.ports.posix import TtyPort, _prepare, busy_text, linux_ports, users_of
+from device_agent.sources.ports.posix import TtyPort, _permission_text, _prepare, busy_text, linux_ports, users_of
 from tests.device_agent.pty_port import PtyPort
 from tests.device_agent.usb_ports import UsbPorts
 
@@ -127,6 +127,7 @@ async def test_the_settings_of_the_line_reach_the_driver(wire: PtyPort) -> None:
 async def test_closing_a_port_ends_a_read_that_waits(wire: PtyPort) -> None:
     """The reader gets an error, and the lock is free at once."""
     port = TtyPort(str(wire.path), PortSettings(port="x"))
+    assert port.line_errors() is None  # a pty counts none
     reading = asyncio.ensure_future(port.read())
     await asyncio.sleep(0)
     port.close()
@@ -134,6 +135,14 @@ async def test_closing_a_port_ends_a_read_that_waits(wire: PtyPort) -> None:
     with pytest.raises(OSError, match="the port was closed"):
         await reading
     assert port.line_errors() is None
+
+
+def test_the_group_of_a_port_is_named(tmp_path: Path) -> None:
+    """The agent's user has to be a member of it."""
+    port = tmp_path / "ttyUSB0"
+    port.touch()
+    assert _permission_text(str(port)).endswith(f"to the group that owns it, {port.group()}")
+    assert _permission_text(str(tmp_path / "gone")).endswith("often dialout")
 
 
 def test_settings_are_checked() -> None:
