@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -122,29 +123,31 @@ class AgentService:
         self.devices = [
             DeviceService(settings, device, sources, token, tls) for device, sources in settings.devices.items()
         ]
-        self._opened = 0
 
     async def run(self, on_ready: Callable[[], None]) -> None:
-        """Run until all sources of all devices end. `on_ready` is called when every agent is open.
+        """Run until all sources of all devices end. `on_ready` is called when every agent is open, or has failed.
 
         A device whose agent fails leaves the others running; its error is raised at the end.
         """
+        opening = set(self.devices)
 
-        def count() -> None:
-            self._opened += 1
-            if self._opened == len(self.devices):
-                _release_memory()
-                on_ready()
+        def settle(device: DeviceService) -> None:
+            if device in opening:
+                opening.remove(device)
+                if not opening:
+                    _release_memory()
+                    on_ready()
 
-        for error in await run_together(self._run_device(device, count) for device in self.devices):
+        for error in await run_together(self._run_device(device, settle) for device in self.devices):
             if error is not None:
                 raise error
 
-    async def _run_device(self, device: DeviceService, on_open: Callable[[], None]) -> Exception | None:
+    async def _run_device(self, device: DeviceService, settle: Callable[[DeviceService], None]) -> Exception | None:
         try:
-            await device.run(on_open)
+            await device.run(partial(settle, device))
         except (AgentError, OSError) as error:
             if len(self.devices) > 1:
+                settle(device)
                 _log.error("the agent of %s ended, the others continue: %s", device.agent.device, error)
             return error
         return None

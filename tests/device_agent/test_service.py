@@ -77,6 +77,11 @@ def configure(tmp_path: Path, peer: Peer, sources: str, settings: str = "") -> N
     (tmp_path / "token").chmod(0o600)
 
 
+def device_of(port: PtyPort) -> str:
+    """Return a source that reads the port, for a device with its name."""
+    return f'[[source]]\nkind = "serial"\nport = "{port.path}"\ndevice = "{port.path.name}"'
+
+
 async def status_of(tmp_path: Path, device: str) -> AgentStatus:
     """Return the next status of a device."""
 
@@ -130,7 +135,7 @@ async def test_each_device_waits_for_its_own_acknowledgements(
     peer: Peer, tmp_path: Path, ports: tuple[PtyPort, PtyPort], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A device that has nothing to send ends at once, and cuts no other one short."""
-    silent, busy = (f'[[source]]\nkind = "serial"\nport = "{port.path}"\ndevice = "{port.path.name}"' for port in ports)
+    silent, busy = (device_of(port) for port in ports)
     configure(tmp_path, peer, f"{silent}\n{busy}")
     caplog.set_level("INFO")
     service = AgentService(load_settings(tmp_path / "agent.toml"))
@@ -145,6 +150,26 @@ async def test_each_device_waits_for_its_own_acknowledgements(
     await peer.release()
     await asyncio.gather(running, return_exceptions=True)
     assert read_status(tmp_path / "spools" / "b.spool").waiting == 0
+
+
+async def test_a_device_that_cannot_start_does_not_stop_the_others(
+    peer: Peer, tmp_path: Path, ports: tuple[PtyPort, PtyPort], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service is ready with the others; the error is that of the service at its end."""
+    first, second = (device_of(port) for port in ports)
+    configure(tmp_path, peer, f"{first}\n{second}")
+    caplog.set_level("INFO")
+    (tmp_path / "spools").mkdir()
+    ready = asyncio.Event()
+    async with Agent(peer.url, device="a", spool=tmp_path / "spools" / "a.spool"):
+        running = asyncio.create_task(AgentService(load_settings(tmp_path / "agent.toml")).run(ready.set))
+        await ready.wait()
+        await until(lambda: f"reading from {ports[1].path}" in caplog.text)
+        await ports[1].write(b'{"t": 1}\n')
+        await peer.until(lambda: peer.values("t") == [1])
+    assert "the agent of a ended, the others continue" in caplog.text
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_reload_replaces_the_sources_and_keeps_what_works(
