@@ -6,9 +6,10 @@ The versions are those of its lock file. A built program stays in the user's cac
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.services.built import HERE, BuildError, alone, cache_folder, run_step
@@ -16,6 +17,9 @@ from tests.services.built import HERE, BuildError, alone, cache_folder, run_step
 REPOSITORY = HERE.parents[1]
 SOURCES = REPOSITORY / "docs" / "clients"
 BOARD = REPOSITORY / "tests" / "docs" / "arduino"
+
+PATH = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{REPOSITORY / 'build' / 'node' / 'bin'}"
+"""Where the tools are. The Makefile installs Node into the last folder on a machine without it."""
 
 GENERATED = {"node_modules", "target"}
 """Folders that the programs' own commands leave behind."""
@@ -33,7 +37,6 @@ class ClientProgram:
     steps: tuple[tuple[str, ...], ...]
     command: tuple[str, ...]
     parts: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -93,7 +96,7 @@ def build_client(program: ClientProgram) -> Path:
     if folder.is_dir():
         return folder
     for tool, advice in program.tools.items():
-        if shutil.which(tool) is None:
+        if shutil.which(tool, path=PATH) is None:
             raise BuildError(f"no {tool} on the PATH: {advice}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder.with_suffix(".lock")):
@@ -104,7 +107,7 @@ def build_client(program: ClientProgram) -> Path:
             for file in _files(program.parts):
                 shutil.copy(file, unfinished)
             for step in program.steps:
-                run_step([*step], unfinished, program.environment, folder.with_suffix(".log"))
+                run_step([*step], unfinished, {"PATH": PATH}, folder.with_suffix(".log"))
             unfinished.rename(folder)
     return folder
 
