@@ -13,6 +13,9 @@ from typing import Any
 TERMINATE_SECONDS = 2.0
 """Time to end in order before the group is killed."""
 
+POLL_SECONDS = 0.02
+"""Time between two looks at a program that ends."""
+
 GROUP_OPTIONS: dict[str, Any]
 """Arguments of `subprocess` that give a program a group of its own, and no Ctrl-C of the agent's terminal."""
 
@@ -23,16 +26,22 @@ else:
 
 
 async def end_group(process: asyncio.subprocess.Process) -> None:
-    """End a program that has a group of its own, with all processes in it. Return when it has ended."""
+    """End a program that has a group of its own, with all processes in it, and close its pipes."""
     await _signal_group(process, gently=True)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(TERMINATE_SECONDS):
-            await process.wait()
+    await _wait(process)
     # Also after its own end: it may have left others.
     await _signal_group(process, gently=False)
+    await _wait(process)
+    # asyncio closes a pipe at its end only, which a stream that is full does not read; it has no public way to do it.
+    process._transport.close()  # type: ignore[attr-defined]
+
+
+async def _wait(process: asyncio.subprocess.Process) -> None:
+    """Wait until the program itself has ended, for TERMINATE_SECONDS at most; `wait` also waits for its pipes."""
     with suppress(TimeoutError):
         async with asyncio.timeout(TERMINATE_SECONDS):
-            await process.wait()
+            while process.returncode is None:  # noqa: ASYNC110 - asyncio has no event for it
+                await asyncio.sleep(POLL_SECONDS)
 
 
 async def _signal_group(process: asyncio.subprocess.Process, *, gently: bool) -> None:

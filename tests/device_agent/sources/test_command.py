@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -140,10 +141,27 @@ async def test_a_silent_program_is_started_again() -> None:
         await until(lambda: len(found.values) >= 2)
 
 
+@pytest.mark.deadline(8)
+async def test_a_program_that_writes_more_than_is_read_leaves_no_pipe() -> None:
+    """Its output is not read to the end when the source stops."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+    for _ in range(3):
+        source = python("while True: print('x' * 1000)")
+        readings = source.readings()
+        first = asyncio.ensure_future(anext(readings))
+        assert source.health.input is not None
+        counts = source.health.input.counts
+        await until(lambda counts=counts: counts.lines > 0)  # type: ignore[misc]
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await readings.aclose()
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)  # noqa: PTH208
+
+
 async def test_an_endless_line_is_refused_once() -> None:
     """Memory stays bounded, and the next line is read."""
     text = (
-        "import sys, time\nsay(1)\nsay(2)\nfor _ in range(500): sys.stdout.write('x' * 65536)\n"
+        "import sys, time\nsay(1)\nsay(2)\nfor _ in range(60): sys.stdout.write('x' * 65536)\n"
         "print()\nsay(3)\ntime.sleep(60)"
     )
     async with collected(python(text)) as found:

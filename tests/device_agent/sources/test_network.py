@@ -6,7 +6,7 @@ import errno
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_agent.sources.network import (
@@ -50,7 +50,8 @@ def test_anything_else_is_no_address(text: str) -> None:
         parse_address(text)
 
 
-@given(st.text(), st.booleans(), st.sampled_from([None, 2947]))
+@given(st.text("ab1:[]/. ") | st.text(), st.booleans(), st.sampled_from([None, 2947]))
+@settings(max_examples=50)
 def test_any_text_is_an_address_or_an_error(text: str, is_own: bool, default_port: int | None) -> None:
     """An accepted one is read again from its own form."""
     try:

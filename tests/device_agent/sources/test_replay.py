@@ -104,10 +104,10 @@ async def test_a_speed_keeps_the_distances(tmp_path: Path) -> None:
 async def test_a_compressed_log_is_read(tmp_path: Path) -> None:
     """With gzip, whatever its name is; a damaged one is an error after the readings before the damage."""
     file = tmp_path / "log.jsonl"
-    content = gzip.compress(b"".join(b'{"time": %d, "n": 1}\n' % number for number in range(10_000)))
+    content = gzip.compress(b"".join(b'{"time": %d, "n": 1}\n' % number for number in range(2000)))
     file.write_bytes(content)
-    assert len(await everything(replay(file))) == 10_000
-    file.write_bytes(content[:-100])
+    assert len(await everything(replay(file))) == 2000
+    file.write_bytes(content[:-9])
     with pytest.raises(OSError, match="the file is compressed and damaged"):
         await everything(replay(file))
 

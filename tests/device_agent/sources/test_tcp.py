@@ -180,12 +180,12 @@ async def test_a_flood_leaves_time_for_others() -> None:
 
     turns = 0
     async with device(serve) as port, reading(f"127.0.0.1:{port}") as found:
-        await until(lambda: len(found.refused) > 1000)
+        await until(lambda: len(found.refused) > 100)
         seen = len(found.refused)
-        while len(found.refused) < seen + 20_000:
+        while len(found.refused) < seen + 6000:
             await asyncio.sleep(0)
             turns += 1
-    assert turns > 20  # a turn is at most a read of 4 kB, which has 700 lines
+    assert turns > 6  # a turn is at most a read of 4 kB, which has 700 lines
 
 
 async def test_each_connection_has_its_own_format() -> None:
