@@ -10,6 +10,8 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import pytest
+
 from tests.conditions import result_of
 from tests.end_to_end.hub import Hub, running_hub
 
@@ -28,6 +30,7 @@ async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str
     return process.returncode, output.decode(), errors.decode()
 
 
+@pytest.mark.deadline(180)
 async def test_the_agent_the_library_and_the_simulator_run_on_a_system_like_windows(tmp_path: Path) -> None:
     """Everything arrives once; the spool has its usual place and is locked, and a signal ends the agent in order."""
     async with running_hub(tmp_path / "data") as hub:
@@ -37,7 +40,7 @@ async def test_the_agent_the_library_and_the_simulator_run_on_a_system_like_wind
         }  # fmt: skip
         simulator, library, agent = await asyncio.gather(
             run(
-                "device_sim.commands", "run", "--devices", "3", "--rate", "5", "--duration", "2",
+                "device_sim.commands", "run", "--devices", "3", "--rate", "5", "--duration", "1",
                 "--json", "-", "--assert", "lost==0", "--assert", "stored==sent", **environment,
             ),
             run("library", hub.url, token, str(tmp_path / "library.spool")),

@@ -46,9 +46,6 @@ def is_bound(port: int) -> bool:
         return False
 
 
-pytestmark = pytest.mark.deadline(6)
-
-
 @pytest.fixture
 def sender() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -28,8 +28,6 @@ from tests.certificates import LOOPBACK, Authority
 from tests.conditions import until
 from tests.device_agent.collected import Collected, collected
 
-pytestmark = pytest.mark.deadline(20)
-
 MANY = MAX_FRAMES_PER_READ + 100
 
 Serve = Callable[[ServerConnection], Awaitable[None]]
