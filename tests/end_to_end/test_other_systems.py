@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,35 +18,46 @@ from tests.conditions import result_of
 from tests.end_to_end.hub import Hub, running_hub
 
 
-async def start(*arguments: str, **environment: str) -> Process:
+@asynccontextmanager
+async def started(*arguments: str, **environment: str) -> AsyncIterator[Process]:
+    """Run a program during the block; kill it if it has not ended then."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.other_system", *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
-    process = await start(*arguments, **environment)
-    output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    async with started(*arguments, **environment) as process:
+        output, errors = await process.communicate()
+        return process.returncode, output.decode(), errors.decode()
 
 
 @pytest.mark.deadline(180)
 async def test_the_agent_the_library_and_the_simulator_run_on_a_system_like_windows(tmp_path: Path) -> None:
     """Everything arrives once; the spool has its usual place and is locked, and a signal ends the agent in order."""
-    async with running_hub(tmp_path / "data") as hub:
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(running_hub(tmp_path / "data"))
         token = await hub.token("gateway", "--devices", "*")
         environment = {
             "HUB_URL": hub.url, "HUB_TOKEN": token, "HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path / "AppData"),
         }  # fmt: skip
-        simulator, library, agent = await asyncio.gather(
+        agent = await stack.enter_async_context(
+            started("device_agent.commands", "run", "--device", "host", "--interval", "0.2", **environment)
+        )
+        simulator, library = await asyncio.gather(
             run(
                 "device_sim.commands", "run", "--devices", "3", "--rate", "5", "--duration", "1",
                 "--json", "-", "--assert", "lost==0", "--assert", "stored==sent", **environment,
             ),
             run("library", hub.url, token, str(tmp_path / "library.spool")),
-            start("device_agent.commands", "run", "--device", "host", "--interval", "0.2", **environment),
         )  # fmt: skip
         assert simulator[0] == 0, simulator
         assert json.loads(simulator[1])["readings"]["sent"] > 0
