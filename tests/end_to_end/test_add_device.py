@@ -100,7 +100,7 @@ async def run_program(page: Page, folder: Path) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 async def test_the_page_shows_what_the_hub_refuses_and_then_the_first_reading(tmp_path: Path, chromium: Path) -> None:
     """On an empty fleet, the page shows each wrong token and each refused message while it waits. The program of the
     page, started as the page says, sends a reading, and the page turns into the fleet with it."""
@@ -136,7 +136,7 @@ async def test_the_page_shows_what_the_hub_refuses_and_then_the_first_reading(tm
         await expect(row).to_contain_text("21.5")
 
 
-@pytest.mark.deadline(120)
+@pytest.mark.deadline(240)
 async def test_every_way_has_commands_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
     """The page of each way and of each language has its commands with the token, in light, in dark and on a phone. A
     device that sends one request, and never connects, turns live."""
