@@ -53,6 +53,10 @@ class LineReport:
             self._is_connected = True
             self._log.info("reading from %s%s", self.name, detail)
 
+    def record_release(self) -> None:
+        """Record that the connection was closed for another program, so that the next one is logged."""
+        self._is_connected = False
+
     def record_absence(self, reason: str) -> None:
         """Record that there is no connection. Lines of an earlier one say nothing about the next one."""
         self._is_connected = False

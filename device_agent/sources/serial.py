@@ -152,7 +152,9 @@ class SerialSource:
                             for reading in result.readings:
                                 yield reading
                 except (serial.SerialException, OSError) as error:
-                    if not self._hold.was_requested:
+                    if self._hold.was_requested:
+                        self._report.record_release()
+                    else:
                         was_lost = True
                         self._report.record_absence(reason_of(error))
                 finally:
