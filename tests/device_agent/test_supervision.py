@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from device_agent import supervision
 from device_agent.supervision import MAX_STATUS, Supervisor
 from tests.tasks import running_task
 
@@ -39,8 +40,12 @@ async def test_the_supervisor_learns_what_the_service_does(notices: socket.socke
     assert await next_notice(notices) == "STOPPING=1"
 
 
-async def test_the_watchdog_gets_signs_of_life_and_the_status_a_line(notices: socket.socket) -> None:
+@pytest.mark.deadline(20)
+async def test_the_watchdog_gets_signs_of_life_and_the_status_a_line(
+    notices: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first at once, the next within half of the time limit; the status is one bounded line."""
+    monkeypatch.setattr(supervision, "STATUS_SECONDS", 3600.0)
     supervisor = Supervisor({"NOTIFY_SOCKET": notices.getsockname(), "WATCHDOG_USEC": "20000"})
     assert supervisor.watchdog_s == 0.02
     async with running_task(supervisor.watch(lambda: "online\n\x1b" + "x" * 999)):
