@@ -39,7 +39,7 @@ class Connection(Protocol):
         """Return the next bytes, or the next message; None when the peer ended in order. Raises SourceUnavailable."""
 
 
-class Reader(Protocol[_Read]):
+class ConnectionReader(Protocol[_Read]):
     """Reader of what arrives, by the rules of one input."""
 
     def open(self) -> None:
@@ -65,7 +65,7 @@ class ConnectionSource(Generic[_Connection]):
     def __init__(
         self,
         report: LineReport,
-        reader: Reader[_Connection],
+        reader: ConnectionReader[_Connection],
         connect: Callable[[LineReport], AbstractAsyncContextManager[_Connection]],
         *,
         interval_s: float | None = None,

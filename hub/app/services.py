@@ -48,7 +48,7 @@ from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
-from hub.ingest.line_writer import LineWriter
+from hub.ingest.line_writer import LineProtocolWriter
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
@@ -376,7 +376,7 @@ def _application(
     """Make the ASGI application: device and live endpoints, the API and the page."""
     devices = core.devices
     status = _status(core, identity, bridges, tls)
-    lines = LineWriter(readings, settings.influx_write.rules(), INFLUXDB_INPUT, clock=devices.clock)
+    lines = LineProtocolWriter(readings, settings.influx_write.rules(), INFLUXDB_INPUT, clock=devices.clock)
     return make_application(
         [
             *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges, readings)),
@@ -400,7 +400,7 @@ def _endpoints(
     settings: Settings,
     core: Core,
     readings: ForeignReadings,
-    lines: LineWriter,
+    lines: LineProtocolWriter,
     connections: Connections,
     authenticator: Authenticator,
     identity: HubIdentity,

@@ -31,7 +31,7 @@ from hub.config.address import find_running_hub
 from hub.http.answers import MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
 from hub.registry.database import FILE_NAME, RegistryError
-from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, TokenFile, open_token_file
+from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, TokenDatabase, open_token_file
 from wire.errors import Code
 from wire.timestamp import DURATION_NS, NS_PER_S
 
@@ -185,7 +185,7 @@ def _pattern(role: Role, device: str | None, devices: str | None) -> str:
 
 
 @contextmanager
-def _token_file(directory: Path, *, create: bool = False) -> Iterator[TokenFile]:
+def _token_file(directory: Path, *, create: bool = False) -> Iterator[TokenDatabase]:
     """Open the tokens of a data directory. An error ends the command with a sentence that says what to do."""
     path = directory / FILE_NAME
     try:

@@ -167,7 +167,7 @@ class LineSource:
         return self.frame(blocks, rows, refusals, now_ns)
 
 
-class LineWriter:
+class LineProtocolWriter:
     """Writer of the lines of all clients, by one set of rules. `name` is the input's name."""
 
     def __init__(self, readings: ForeignReadings, rules: Rules, name: str, *, clock: Callable[[], int]) -> None:

@@ -312,7 +312,7 @@ def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token) -
 
 
 @dataclass(slots=True, eq=False)
-class TokenFile:
+class TokenDatabase:
     """The tokens of a data directory for a command. A running hub applies changes within a second."""
 
     connection: apsw.Connection
@@ -378,11 +378,11 @@ class TokenFile:
 
 
 @contextmanager
-def open_token_file(path: Path, *, clock: Callable[[], int] = time.time_ns) -> Iterator[TokenFile]:
+def open_token_file(path: Path, *, clock: Callable[[], int] = time.time_ns) -> Iterator[TokenDatabase]:
     """Open the tokens of the registry at this path, and create the file if it is missing. Raises RegistryError."""
     connection = open_database(path)
     try:
-        yield TokenFile(connection, clock)
+        yield TokenDatabase(connection, clock)
         with suppress(OSError), translated():
             last, now = read_state(path), current_state(connection)
             # A registry that was lost is reported by the hub.

@@ -19,7 +19,7 @@ SOURCES = REPOSITORY / "docs" / "clients"
 BOARD = REPOSITORY / "tests" / "docs" / "arduino"
 
 PATH = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{REPOSITORY / 'build' / 'node' / 'bin'}"
-"""Where the tools are. The Makefile installs Node into the last folder on a machine without it."""
+"""Folders of the tools. The Makefile installs Node into the last one on a machine without it."""
 
 GENERATED = {"node_modules", "target"}
 """Folders that the programs' own commands leave behind."""

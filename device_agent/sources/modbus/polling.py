@@ -31,7 +31,7 @@ REFUSED_RETRY_S = 60.0
 """Time until registers that a slave refuses are asked for again: a slave may be configured meanwhile."""
 
 
-class Block(NamedTuple):
+class RegisterBlock(NamedTuple):
     """Registers that one request reads, and the fields in them, in the order of their addresses."""
 
     start: int
@@ -39,29 +39,29 @@ class Block(NamedTuple):
     fields: tuple[str, ...]
 
 
-def blocks_of(fields: Mapping[str, Register], *, limit: int, max_gap: int) -> list[Block]:
+def blocks_of(fields: Mapping[str, Register], *, limit: int, max_gap: int) -> list[RegisterBlock]:
     """Return the requests that read these fields, each of at most `limit` registers.
 
     Fields that follow each other, or with at most `max_gap` unused registers between them, are read together.
     """
-    blocks: list[Block] = []
+    blocks: list[RegisterBlock] = []
     names: list[str] = []
     start = end = 0
     for name, register in sorted(fields.items(), key=lambda item: (item[1].address, item[1].count)):
         first, last = register.address, register.address + register.count
         if names and (first > end + max_gap or max(end, last) - start > limit):
-            blocks.append(Block(start, end - start, tuple(names)))
+            blocks.append(RegisterBlock(start, end - start, tuple(names)))
             names = []
         if not names:
             start = end = first
         names.append(name)
         end = max(end, last)
     if names:
-        blocks.append(Block(start, end - start, tuple(names)))
+        blocks.append(RegisterBlock(start, end - start, tuple(names)))
     return blocks
 
 
-def halves(block: Block, fields: Mapping[str, Register]) -> tuple[Block, Block] | None:
+def halves(block: RegisterBlock, fields: Mapping[str, Register]) -> tuple[RegisterBlock, RegisterBlock] | None:
     """Return the two parts of a block that a slave refuses; None if its fields share their registers."""
     best: tuple[int, int] | None = None
     end = 0
@@ -79,10 +79,10 @@ def halves(block: Block, fields: Mapping[str, Register]) -> tuple[Block, Block] 
     return first, second
 
 
-def _block_with(names: Sequence[str], fields: Mapping[str, Register]) -> Block:
+def _block_with(names: Sequence[str], fields: Mapping[str, Register]) -> RegisterBlock:
     start = min(fields[name].address for name in names)
     end = max(fields[name].address + fields[name].count for name in names)
-    return Block(start, end - start, tuple(names))
+    return RegisterBlock(start, end - start, tuple(names))
 
 
 @dataclass(slots=True)
@@ -117,23 +117,23 @@ class Poll:
     """
 
     polled: PolledMap
-    blocks: list[Block]
+    blocks: list[RegisterBlock]
     start_s: float
     due_s: float
     asked_s: float = -inf
     misses: Misses = field(default_factory=Misses)
-    _refused_until: dict[Block, float] = field(default_factory=dict)
+    _refused_until: dict[RegisterBlock, float] = field(default_factory=dict)
 
     @property
     def slave(self) -> int:
         """Return the number of the slave."""
         return self.polled.slave
 
-    def wanted(self, now_s: float) -> list[Block]:
+    def wanted(self, now_s: float) -> list[RegisterBlock]:
         """Return the requests to send now."""
         return [block for block in self.blocks if self._refused_until.get(block, -inf) <= now_s]
 
-    def split(self, block: Block) -> tuple[Block, Block] | None:
+    def split(self, block: RegisterBlock) -> tuple[RegisterBlock, RegisterBlock] | None:
         """Replace a request that the slave refuses by two; return them, None if it cannot be split."""
         parts = halves(block, self.polled.fields)
         if parts is not None:
@@ -141,7 +141,7 @@ class Poll:
             self.blocks[place : place + 1] = parts
         return parts
 
-    def refuse(self, block: Block, now_s: float) -> None:
+    def refuse(self, block: RegisterBlock, now_s: float) -> None:
         """Leave out a request that the slave refuses."""
         self._refused_until[block] = now_s + REFUSED_RETRY_S
 

@@ -82,7 +82,7 @@ class PolledMap(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         )
 
 
-class Address(NamedTuple):
+class BusAddress(NamedTuple):
     """Address of a bus: a serial port, or a host with the frames that it expects."""
 
     kind: Literal["serial", "tcp", "rtu_over_tcp"]
@@ -121,7 +121,7 @@ class ModbusSettings(SourceSettings, frozen=True, kw_only=True, omit_defaults=Tr
         return self.port
 
     @property
-    def address(self) -> Address:
+    def address(self) -> BusAddress:
         """Return the address of the bus."""
         return address_of(self.port)
 
@@ -153,13 +153,13 @@ class ModbusSettings(SourceSettings, frozen=True, kw_only=True, omit_defaults=Tr
             yield "port", str(error)
 
 
-def address_of(port: str) -> Address:
+def address_of(port: str) -> BusAddress:
     """Return the address that a text names. Raises ValueError."""
     scheme, separator, _ = port.partition("://")
     if not separator:
         if not port:
             raise ValueError("port is missing: write a serial port, tcp://HOST or socket://HOST:PORT")
-        return Address("serial", port)
+        return BusAddress("serial", port)
     try:
         parts = urlsplit(port)
         host, number = parts.hostname, parts.port
@@ -170,8 +170,8 @@ def address_of(port: str) -> Address:
     if scheme == "socket":
         if number is None:
             raise ValueError(f"{port} has no port: write socket://{host}:PORT")
-        return Address("rtu_over_tcp", host, number)
-    return Address("tcp", host, number or TCP_PORT)
+        return BusAddress("rtu_over_tcp", host, number)
+    return BusAddress("tcp", host, number or TCP_PORT)
 
 
 def _check(settings: ModbusSettings) -> None:

@@ -19,7 +19,7 @@ from device_agent.sources import RepeatedWarning, SensorReading
 from device_agent.sources.lines import ForeignInput, sensor_readings
 from device_agent.sources.modbus.bus import NO_ANSWER_CODES, Bus, BusLost, ExceptionAnswer, NoAnswer, Registers
 from device_agent.sources.modbus.line import open_line
-from device_agent.sources.modbus.polling import MISSES, Block, Poll, PollSchedule
+from device_agent.sources.modbus.polling import MISSES, Poll, PollSchedule, RegisterBlock
 from device_agent.sources.modbus.settings import BIT_TABLES, ModbusSettings, PolledMap, Table
 from device_agent.sources.ports.hold import PortHold
 from device_agent.sources.ports.opening import PortFinder
@@ -52,7 +52,7 @@ TABLE_NAMES: dict[Table, str] = {
 _log = logging.getLogger(__name__)
 
 
-class WriteRefused(Exception):
+class WriteNotMade(Exception):
     """A write that was not made; the message has the reason and what to do."""
 
 
@@ -68,7 +68,7 @@ class Answer(NamedTuple):
     """Result of one request: registers with their readings, or the problem."""
 
     polled: PolledMap
-    block: Block
+    block: RegisterBlock
     registers: Registers | None
     readings: list[SensorReading]
     problem: str = ""
@@ -86,7 +86,7 @@ class ModbusSource:
         self.input.counts.format, self.input.counts.reason = "modbus", "the maps say so"
         self.health = SourceHealth(name, input=self.input)
         self.slaves = _slave_healths(settings, name, self.health)
-        self._readings: dict[tuple[int, Block], Reading] = {}
+        self._readings: dict[tuple[int, RegisterBlock], Reading] = {}
         self._writes: deque[_Write] = deque()
         self._wake = asyncio.Event()
         self._schedule: PollSchedule | None = None
@@ -154,17 +154,17 @@ class ModbusSource:
     async def write(self, slave: int, field: str, value: Value) -> None:
         """Write the value of a field of a map to its slave, before the next poll; return when the slave confirms it.
 
-        `field` is the name in the map or the metric. Raises WriteRefused.
+        `field` is the name in the map or the metric. Raises WriteNotMade.
         """
         polled, register = self._writable(slave, field)
         try:
             registers = _written(polled, register, value)
         except FrameRefused as error:
-            raise WriteRefused(f"{field} of slave {slave}: {error.reason}; nothing was written") from None
+            raise WriteNotMade(f"{field} of slave {slave}: {error.reason}; nothing was written") from None
         if not self._is_open:
-            raise WriteRefused(f"{self.settings.port} is not connected; nothing was written")
+            raise WriteNotMade(f"{self.settings.port} is not connected; nothing was written")
         if len(self._writes) >= MAX_WRITES:
-            raise WriteRefused(f"{MAX_WRITES} writes wait for {self.settings.port} already; nothing was written")
+            raise WriteNotMade(f"{MAX_WRITES} writes wait for {self.settings.port} already; nothing was written")
         write = _Write(slave, polled.table, register.address, registers, asyncio.get_running_loop().create_future())
         self._writes.append(write)
         self._wake.set()
@@ -174,11 +174,11 @@ class ModbusSource:
         for polled, name, register in _fields(self.settings):
             if polled.slave == slave and field in (name, polled.metric(name)):
                 if polled.table in ("input", "discrete"):
-                    raise WriteRefused(
+                    raise WriteNotMade(
                         f"{field} of slave {slave} is in the {TABLE_NAMES[polled.table]}: they are read only"
                     )
                 return polled, register
-        raise WriteRefused(f"no map has the field {field} of slave {slave}; nothing was written")
+        raise WriteNotMade(f"no map has the field {field} of slave {slave}; nothing was written")
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator[Bus, None]:
@@ -195,7 +195,7 @@ class ModbusSource:
             self._is_open = False
             for write in self._writes:
                 if not write.done.done():
-                    write.done.set_exception(WriteRefused(f"{self.settings.port} was lost; nothing was written"))
+                    write.done.set_exception(WriteNotMade(f"{self.settings.port} was lost; nothing was written"))
             self._writes.clear()
             await bus.close()
 
@@ -237,7 +237,7 @@ class ModbusSource:
         schedule.answered(poll, clock())
         self._record_answer(schedule, poll)
 
-    def _interpret(self, polled: PolledMap, block: Block, registers: Registers) -> list[SensorReading]:
+    def _interpret(self, polled: PolledMap, block: RegisterBlock, registers: Registers) -> list[SensorReading]:
         reading = self._reading(polled, block)
         raw = struct.pack(f">{len(registers.values)}H", *registers.values)
         result = self.input.count(reading, lambda: reading.message(raw, registers.arrived_ns))
@@ -246,7 +246,7 @@ class ModbusSource:
             self.health.on_refused(result.refusals)
         return sensor_readings(reading, result, registers.arrived_ns)
 
-    def _reading(self, polled: PolledMap, block: Block) -> Reading:
+    def _reading(self, polled: PolledMap, block: RegisterBlock) -> Reading:
         key = self.settings.maps.index(polled), block
         reading = self._readings.get(key)
         if reading is None:
@@ -266,9 +266,9 @@ class ModbusSource:
             try:
                 await bus.write(write.slave, write.table, write.start, write.registers)
             except NoAnswer as error:
-                failure = WriteRefused(f"{where}: {error}; whether the value was written is not known: read it")
+                failure = WriteNotMade(f"{where}: {error}; whether the value was written is not known: read it")
             except ExceptionAnswer as error:
-                failure = WriteRefused(f"{where}: {error}; nothing was written")
+                failure = WriteNotMade(f"{where}: {error}; nothing was written")
             except BusLost:
                 self._writes.appendleft(write)
                 raise
@@ -279,7 +279,7 @@ class ModbusSource:
             if not write.done.done():
                 write.done.set_exception(failure)
 
-    def _miss(self, schedule: PollSchedule, poll: Poll, block: Block, reason: str, now_s: float) -> None:
+    def _miss(self, schedule: PollSchedule, poll: Poll, block: RegisterBlock, reason: str, now_s: float) -> None:
         """Record a request without an answer, and the state of the slave if it fails."""
         schedule.missed(poll, now_s)
         text = f"{reason} to {_registers(poll.polled, block)}"
@@ -298,7 +298,7 @@ class ModbusSource:
         health.recover("port")
         health.announce()
 
-    def _refuse(self, poll: Poll, block: Block, reason: str) -> None:
+    def _refuse(self, poll: Poll, block: RegisterBlock, reason: str) -> None:
         """Report an exception for each field of a request."""
         polled = poll.polled
         where = f"{_registers(polled, block)} of slave {polled.slave}"
@@ -343,7 +343,7 @@ def _slave_healths(settings: ModbusSettings, name: str, bus: SourceHealth) -> di
     return healths
 
 
-def _registers(polled: PolledMap, block: Block) -> str:
+def _registers(polled: PolledMap, block: RegisterBlock) -> str:
     name = TABLE_NAMES[polled.table]
     if block.size == 1:
         return f"{name.removesuffix('s')} {block.start}"

@@ -43,7 +43,7 @@ from hub.http.long_bodies import RETRY_AFTER
 from hub.http.plain_endpoint import PlainInput
 from hub.http.refusals import RequestRefused
 from hub.http.routing import Operation
-from hub.ingest.line_writer import LineTimes, LineWriter
+from hub.ingest.line_writer import LineProtocolWriter, LineTimes
 from hub.model.identity import Action, Identity
 from wire.errors import Code, WireError
 from wire.plain import RefusedReading
@@ -83,7 +83,7 @@ class InfluxdbRoutes:
     """The operations of InfluxDB's writers. Every other part of its API is missing."""
 
     authenticator: Authenticator
-    lines: LineWriter
+    lines: LineProtocolWriter
     names: KnownNames = field(default_factory=KnownNames)
 
     @Operation("POST", "/api/v2/write", described=False)
@@ -188,7 +188,7 @@ class LineQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ack: Literal["each", "none"] = "each"
 
 
-def line_input(lines: LineWriter, device: str, query_string: bytes) -> PlainInput:
+def line_input(lines: LineProtocolWriter, device: str, query_string: bytes) -> PlainInput:
     """Return the input of /v1/line. `device` is the template of the rules. Raises RulesError."""
     query = read_query(query_string, LineQuery)
     times = LineTimes(query.precision)

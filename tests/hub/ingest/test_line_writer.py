@@ -15,7 +15,7 @@ import pytest
 from formats.rules import rules_of
 from hub.ingest import line_writer as module
 from hub.ingest.foreign_readings import ForeignReadings
-from hub.ingest.line_writer import LineTimes, LineWriter, WrittenLines
+from hub.ingest.line_writer import LineProtocolWriter, LineTimes, WrittenLines
 from hub.ingest.recent_readings import RecentReadings
 from hub.model.batch import EntryKind
 from hub.model.identity import Identity, Role
@@ -32,7 +32,7 @@ class Bench(NamedTuple):
     """A hub, and the writer of its lines."""
 
     hub: Hub
-    writer: LineWriter
+    writer: LineProtocolWriter
 
     async def write(self, *lines: str, **how: Any) -> WrittenLines:
         return await self.writer.write(GATEWAY, "\n".join(lines).encode(), **how)
@@ -58,7 +58,9 @@ async def bench(path: Path, **rules: Any) -> AsyncIterator[Bench]:
     async with running(path) as hub:
         readings = ForeignReadings(hub.devices, hub.directory)
         async with running_task(readings.run()):
-            writer = LineWriter(readings, rules_of({"format": "line", **rules}), "influxdb", clock=lambda: NOW_NS)
+            writer = LineProtocolWriter(
+                readings, rules_of({"format": "line", **rules}), "influxdb", clock=lambda: NOW_NS
+            )
             yield Bench(hub, writer)
 
 
@@ -217,7 +219,7 @@ async def test_lines_from_before_a_restart_are_known(tmp_path: Path) -> None:
             recent.add_entry(entry)
         readings = ForeignReadings(b.hub.devices, b.hub.directory, recent=recent)
         async with running_task(readings.run()):
-            writer = LineWriter(readings, rules_of({"format": "line"}), "influxdb", clock=lambda: NOW_NS)
+            writer = LineProtocolWriter(readings, rules_of({"format": "line"}), "influxdb", clock=lambda: NOW_NS)
             for _ in range(2):
                 lines = "\n".join([*(line(number) for number in range(39, 45)), line(1, "press")])
                 await writer.write(GATEWAY, lines.encode())

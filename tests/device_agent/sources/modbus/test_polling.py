@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.sources.modbus.polling import FAILING_SHARE, MAX_RETRY_S, Block, PollSchedule, blocks_of, halves
+from device_agent.sources.modbus.polling import (
+    FAILING_SHARE,
+    MAX_RETRY_S,
+    PollSchedule,
+    RegisterBlock,
+    blocks_of,
+    halves,
+)
 from device_agent.sources.modbus.settings import PolledMap
 from formats.modbus import Register
 
@@ -58,11 +65,11 @@ def test_registers_that_follow_each_other_are_one_request() -> None:
         "b": Register(2, "u32"), "a": Register(0), "bit": Register(0, "bit", bit=3), "c": Register(4), "d": Register(9),
     }  # fmt: skip
     assert blocks_of(fields, limit=125, max_gap=1) == [
-        Block(0, 5, ("a", "bit", "b", "c")),
-        Block(9, 1, ("d",)),
+        RegisterBlock(0, 5, ("a", "bit", "b", "c")),
+        RegisterBlock(9, 1, ("d",)),
     ]
     assert [block.start for block in blocks_of(fields, limit=125, max_gap=0)] == [0, 2, 9]
-    assert blocks_of(fields, limit=125, max_gap=4) == [Block(0, 10, ("a", "bit", "b", "c", "d"))]
+    assert blocks_of(fields, limit=125, max_gap=4) == [RegisterBlock(0, 10, ("a", "bit", "b", "c", "d"))]
 
 
 @given(FIELDS, st.integers(5, 125), st.integers(0, 20))

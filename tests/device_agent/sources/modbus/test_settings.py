@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from device_agent.sources.modbus.settings import Address, ModbusSettings, address_of
+from device_agent.sources.modbus.settings import BusAddress, ModbusSettings, address_of
 
 MAP: dict[str, Any] = {"slave": 3, "fields": {"power": {"address": 0}}}
 
@@ -19,14 +19,14 @@ def settings_of(fields: dict[str, Any]) -> ModbusSettings:
 @pytest.mark.parametrize(
     ("port", "address"),
     [
-        ("/dev/ttyUSB0", Address("serial", "/dev/ttyUSB0")),
-        ("COM3", Address("serial", "COM3")),
-        ("tcp://plc.example", Address("tcp", "plc.example", 502)),
-        ("tcp://[::1]:1502", Address("tcp", "::1", 1502)),
-        ("socket://192.0.2.7:4196", Address("rtu_over_tcp", "192.0.2.7", 4196)),
+        ("/dev/ttyUSB0", BusAddress("serial", "/dev/ttyUSB0")),
+        ("COM3", BusAddress("serial", "COM3")),
+        ("tcp://plc.example", BusAddress("tcp", "plc.example", 502)),
+        ("tcp://[::1]:1502", BusAddress("tcp", "::1", 1502)),
+        ("socket://192.0.2.7:4196", BusAddress("rtu_over_tcp", "192.0.2.7", 4196)),
     ],
 )
-def test_a_bus_is_a_port_or_an_address(port: str, address: Address) -> None:
+def test_a_bus_is_a_port_or_an_address(port: str, address: BusAddress) -> None:
     """A converter that passes the bytes of the line has the address that pyserial uses for it."""
     assert address_of(port) == address
 

@@ -20,7 +20,7 @@ from pymodbus.framer import FramerType
 from device_agent.source_state import SourceHealth
 from device_agent.sources import SensorReading
 from device_agent.sources.modbus.settings import ModbusSettings
-from device_agent.sources.modbus.source import MAX_WRITES, ModbusSource, WriteRefused
+from device_agent.sources.modbus.source import MAX_WRITES, ModbusSource, WriteNotMade
 from formats.record import RefusedInput
 from tests.device_agent.modbus_bus import Request, pty_bus, slave, tcp_slaves
 
@@ -234,7 +234,7 @@ async def test_a_write_does_not_wait_for_the_end_of_a_long_poll(tmp_path: Path) 
 async def test_a_write_that_is_not_made_says_so(tmp_path: Path) -> None:
     """The number of those that wait is bounded; one that the slave refuses has its exception."""
     source = source_of(tmp_path / "bus", registers(1, 0), registers(1, 9, table="input", name="in"))
-    with pytest.raises(WriteRefused, match="is not connected; nothing was written"):
+    with pytest.raises(WriteNotMade, match="is not connected; nothing was written"):
         await source.write(1, "r0", 1)
     async with pty_bus(tmp_path / "bus", slave(1, [0], first=5)), reading_from(source) as readings:
         waiting = asyncio.create_task(anext(readings))
@@ -244,22 +244,22 @@ async def test_a_write_that_is_not_made_says_so(tmp_path: Path) -> None:
             (1, "r9", 1, "they are read only"),
             (1, "r0", 70_000, "does not fit"),
         ):
-            with pytest.raises(WriteRefused, match=message):
+            with pytest.raises(WriteNotMade, match=message):
                 await source.write(number, field, value)
         while True:  # until the bus is open
             try:
                 await source.write(1, "r0", 1)
-            except WriteRefused as error:
+            except WriteNotMade as error:
                 if "exception 2 (illegal data address)" in str(error):
                     break
             await asyncio.sleep(0)
         writes = [asyncio.create_task(source.write(1, "r0", 1)) for _ in range(MAX_WRITES + 1)]
-        with pytest.raises(WriteRefused, match=f"{MAX_WRITES} writes wait"):
+        with pytest.raises(WriteNotMade, match=f"{MAX_WRITES} writes wait"):
             await writes[-1]
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     results = await asyncio.gather(*writes[:-1], return_exceptions=True)
-    assert all(isinstance(result, WriteRefused) for result in results)
+    assert all(isinstance(result, WriteNotMade) for result in results)
 
 
 async def test_an_adapter_that_is_unplugged_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
