@@ -49,7 +49,8 @@ class AgentRow(NamedTuple):
             runs = []
             for repeat in range(plan.repeats):
                 report(f"{self.name}, run {repeat + 1} of {plan.repeats}", repeat / plan.repeats)
-                runs.append(_measured(hub, token, data.with_name(f"{self.key}-{repeat}"), plan))
+                # An empty folder: a spool of an earlier run would send its kept batches to this hub, too.
+                runs.append(_measured(hub, token, plan.data(f"{self.key}-{repeat}"), plan))
         idle, loaded, percent, idle_percent = (statistics.median(column) for column in zip(*runs, strict=True))
         return Outcome(
             [
