@@ -13,7 +13,7 @@ from agent_client.connection_check import ask_hub
 from agent_client.endpoint import Endpoint, TokenFile, device_url
 from device_agent.errors import AgentError
 from device_agent.service import TOKEN_VARIABLE, tls_of, token_of
-from device_agent.settings import AgentSettings, Problem, SettingsError, load_settings
+from device_agent.settings import AgentSettings, AgentSettingsError, SettingsProblem, load_settings
 from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of
 from device_agent.uplink import AGENT_NAME
 from wire.text import plural
@@ -24,7 +24,7 @@ HUB_SECONDS = 15.0
 Level = Literal["error", "warning"]
 
 
-class Finding(NamedTuple):
+class CheckFinding(NamedTuple):
     """A problem of the computer or the hub, at the key that names its cause."""
 
     key: KeyPath
@@ -32,12 +32,12 @@ class Finding(NamedTuple):
     level: Level = "error"
 
 
-class Report(NamedTuple):
+class CheckReport(NamedTuple):
     """Result of a check. `summary` says what is configured; it is empty if the settings cannot be used."""
 
     file: Path
-    problems: list[Problem]
-    warnings: list[Problem]
+    problems: list[SettingsProblem]
+    warnings: list[SettingsProblem]
     summary: str
 
     @property
@@ -62,16 +62,16 @@ class Report(NamedTuple):
         }
 
 
-def _facts(problem: Problem) -> dict[str, object]:
+def _facts(problem: SettingsProblem) -> dict[str, object]:
     return {"key": key_text(problem.key), "line": problem.line, "text": problem.text}
 
 
-def check_file(file: Path, *, connect_hub: bool = True) -> Report:
+def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
     """Return the problems of a file, of this computer and, if asked, of the hub."""
     try:
         settings = load_settings(file)
-    except SettingsError as error:
-        return Report(file, error.problems, [], "")
+    except AgentSettingsError as error:
+        return CheckReport(file, error.problems, [], "")
     findings = list(check_machine(settings))
     summary = f"{plural(len(settings.source), 'source')} of {plural(len(settings.devices), 'device')}"
     if connect_hub:
@@ -79,42 +79,42 @@ def check_file(file: Path, *, connect_hub: bool = True) -> Report:
         findings += [] if found is None else [found]
         summary += "" if found else f", and {settings.hub} accepts the agent"
     lines = key_lines(file.read_text(encoding="utf-8"))
-    placed: dict[Level, list[Problem]] = {"error": [], "warning": []}
+    placed: dict[Level, list[SettingsProblem]] = {"error": [], "warning": []}
     for finding in findings:
-        placed[finding.level].append(Problem(finding.key, line_of(lines, finding.key), finding.text))
-    return Report(file, placed["error"], placed["warning"], summary)
+        placed[finding.level].append(SettingsProblem(finding.key, line_of(lines, finding.key), finding.text))
+    return CheckReport(file, placed["error"], placed["warning"], summary)
 
 
-def check_machine(settings: AgentSettings) -> Iterator[Finding]:
+def check_machine(settings: AgentSettings) -> Iterator[CheckFinding]:
     """Yield the problems of the files, the directories and the ports that the settings name."""
     yield from _check_credentials(settings)
     directory = settings.spool_of("x").parent
     existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding(("spool_directory",), f"{directory} cannot be written: readings could not be kept")
+        yield CheckFinding(("spool_directory",), f"{directory} cannot be written: readings could not be kept")
     for number, source in enumerate(settings.source):
         for key, problem in source.problems():
-            yield Finding(("source", number, key), problem)
+            yield CheckFinding(("source", number, key), problem)
 
 
-def _check_credentials(settings: AgentSettings) -> Iterator[Finding]:
+def _check_credentials(settings: AgentSettings) -> Iterator[CheckFinding]:
     try:
         token = token_of(settings)
     except AgentError as error:
-        yield Finding(("token_file",), str(error))
+        yield CheckFinding(("token_file",), str(error))
     else:
         if token is None:
             text = f"there is no token: set token_file, or {TOKEN_VARIABLE} in the environment"
-            yield Finding(("token_file",), text, "warning")
+            yield CheckFinding(("token_file",), text, "warning")
         elif isinstance(token, TokenFile) and token.permission_problem:
-            yield Finding(("token_file",), token.permission_problem, "warning")
+            yield CheckFinding(("token_file",), token.permission_problem, "warning")
     try:
         tls_of(settings.tls)
     except AgentError as error:
-        yield Finding(("tls",), str(error))
+        yield CheckFinding(("tls",), str(error))
 
 
-async def check_hub(settings: AgentSettings) -> Finding | None:
+async def check_hub(settings: AgentSettings) -> CheckFinding | None:
     """Return why the hub would not accept a connection or a device; None if it does. Nothing is sent over it."""
     try:
         endpoint = Endpoint(
@@ -132,17 +132,17 @@ async def check_hub(settings: AgentSettings) -> Finding | None:
             connection = await connect(endpoint, name=AGENT_NAME)
             await connection.close()
     except TimeoutError:
-        return Finding(("hub",), f"{endpoint.url} does not answer within {HUB_SECONDS:.0f} s")
+        return CheckFinding(("hub",), f"{endpoint.url} does not answer within {HUB_SECONDS:.0f} s")
     except ConnectFailed as failure:
         is_token = failure.ending.status in (401, 403)
-        return Finding(("token_file",) if is_token else ("hub",), failure.ending.reason)
+        return CheckFinding(("token_file",) if is_token else ("hub",), failure.ending.reason)
     for device, sources in settings.devices.items():
         try:
             answer = await asyncio.to_thread(ask_hub, endpoint, device)
         except OSError as error:
-            return Finding(("hub",), f"{settings.hub} does not answer: {error}")
+            return CheckFinding(("hub",), f"{settings.hub} does not answer: {error}")
         if answer is not None and answer.code != "ok":
             named = settings.source.index(sources[0])
             key: KeyPath = ("token_file",) if len(settings.devices) == 1 else ("source", named, "device")
-            return Finding(key, answer.sentence)
+            return CheckFinding(key, answer.sentence)
     return None

@@ -28,7 +28,7 @@ from device_agent.modbus_options import BusOptions, BusOptionsError
 from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports, print_rates
 from device_agent.settings import (
     OPTIONS_OVER_FILE,
-    SettingsError,
+    AgentSettingsError,
     default_spool,
     device_id_of,
     load_settings,
@@ -297,7 +297,7 @@ def status(
     else:
         try:
             settings = load_settings(config)
-        except SettingsError as error:
+        except AgentSettingsError as error:
             for line in str(error).splitlines():
                 typer.echo(f"device-agent: {escaped(line)}", err=True)
             raise typer.Exit(MISUSE) from None

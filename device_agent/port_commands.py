@@ -120,7 +120,7 @@ def hold(
     Example: device-agent hold /dev/ttyUSB0 -- arduino-cli upload -p {port} sketch
     """
     from device_agent.program import run_until_stopped
-    from device_agent.settings import SettingsError, default_spool, load_settings
+    from device_agent.settings import AgentSettingsError, default_spool, load_settings
 
     try:
         if config is not None:
@@ -131,7 +131,7 @@ def hold(
         else:
             channels = sorted(default_spool("any").parent.glob("*.control"))
         code = run_until_stopped(hold_port(channels, port, command or []))
-    except (AgentError, SettingsError) as error:
+    except (AgentError, AgentSettingsError) as error:
         typer.echo(f"device-agent: {escaped(str(error))}", err=True)
         raise typer.Exit(FAILED) from None
     raise typer.Exit(code or 0)

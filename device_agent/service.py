@@ -27,7 +27,7 @@ from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log
 from device_agent.program import RunningSource, run_sources, run_together, run_until_stopped, status_line
-from device_agent.settings import AgentSettings, SettingsError, TlsSettings, load_settings, with_options
+from device_agent.settings import AgentSettings, AgentSettingsError, AgentTlsSettings, load_settings, with_options
 from device_agent.source_delivery import SourceDelivery
 from device_agent.sources.settings import SourceSettings
 from device_agent.spool import SqliteSpool
@@ -58,7 +58,7 @@ def token_of(settings: AgentSettings) -> str | TokenFile | None:
         raise AgentError(str(error)) from None
 
 
-def tls_of(settings: TlsSettings) -> ClientTls | None:
+def tls_of(settings: AgentTlsSettings) -> ClientTls | None:
     """Return the settings of TLS; None without any. Raises AgentError with the keys of agent.toml."""
     try:
         return client_tls(settings.ca, settings.certificate, settings.key)
@@ -219,7 +219,7 @@ async def _replaced(
                 _log.info("settings reloaded: the agents start again with them")
                 return replacement
             _log.info("settings unchanged; files of tokens and certificates are read for each connection")
-        except (SettingsError, AgentError) as error:
+        except (AgentSettingsError, AgentError) as error:
             for line in str(error).splitlines():
                 _log.error("settings not reloaded: %s", line)
         supervisor.ready()
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str]) -> None:
 
     try:
         settings = load()
-    except SettingsError as error:
+    except AgentSettingsError as error:
         _exit(str(error), MISUSE)
     log = set_up_log(settings.log_level)
     try:

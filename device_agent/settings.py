@@ -59,7 +59,7 @@ OPTIONS_OVER_FILE = frozenset({"hub", "device", "token_file", "wire_format", "pr
 _Struct = TypeVar("_Struct", bound=Struct)
 
 
-class TlsSettings(Struct, frozen=True, kw_only=True):
+class AgentTlsSettings(Struct, frozen=True, kw_only=True):
     """Authorities that may sign the hub's certificate, and the certificate of the agent."""
 
     ca: Path | None = None
@@ -86,7 +86,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     zone: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     tags: Tags = {}
-    tls: TlsSettings = TlsSettings()
+    tls: AgentTlsSettings = AgentTlsSettings()
     report: tuple[ReportRule, ...] = ()
     source: tuple[SourceSettings, ...] = ()
 
@@ -111,7 +111,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
         return SourceContext(self.device_of(source), zone_of(self.zone))
 
 
-class Problem(NamedTuple):
+class SettingsProblem(NamedTuple):
     """A problem of the file, at a key and a line; None for a key that the file lacks."""
 
     key: KeyPath
@@ -124,39 +124,41 @@ class Problem(NamedTuple):
         return f"{place}: {key_text(self.key)}: {self.text}" if self.key else f"{place}: {self.text}"
 
 
-class SettingsError(Exception):
+class AgentSettingsError(Exception):
     """Settings that cannot be used; `problems` are all of them."""
 
-    def __init__(self, file: Path, problems: list[Problem]) -> None:
+    def __init__(self, file: Path, problems: list[SettingsProblem]) -> None:
         super().__init__("\n".join(problem.sentence(file) for problem in problems))
         self.problems = problems
 
 
 def load_settings(file: Path) -> AgentSettings:
-    """Return the settings in a file. Raises SettingsError with all problems of the file."""
+    """Return the settings in a file. Raises AgentSettingsError with all problems of the file."""
     try:
         with file.open("rb") as opened:
             content = opened.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise SettingsError(file, [Problem((), None, f"larger than {MAX_FILE_BYTES:,} bytes")])
+            raise AgentSettingsError(file, [SettingsProblem((), None, f"larger than {MAX_FILE_BYTES:,} bytes")])
         text = content.decode()
         document = tomllib.loads(text)
     except OSError as error:
-        raise SettingsError(file, [Problem((), None, error.strerror or str(error))]) from None
+        raise AgentSettingsError(file, [SettingsProblem((), None, error.strerror or str(error))]) from None
     except UnicodeDecodeError as error:
-        raise SettingsError(file, [Problem((), None, f"not UTF-8: {error}")]) from None
+        raise AgentSettingsError(file, [SettingsProblem((), None, f"not UTF-8: {error}")]) from None
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
-        raise SettingsError(file, [Problem((), int(found[1]) if found else None, f"not TOML: {error}")]) from None
+        raise AgentSettingsError(
+            file, [SettingsProblem((), int(found[1]) if found else None, f"not TOML: {error}")]
+        ) from None
     reader = _Reader(file.parent)
     settings = reader.settings(document)
     if settings is None or reader.problems:
         lines = key_lines(text)
         ordered = sorted(
-            (Problem(key, line_of(lines, key), problem) for key, problem in reader.problems),
+            (SettingsProblem(key, line_of(lines, key), problem) for key, problem in reader.problems),
             key=lambda problem: problem.line or 0,
         )
-        raise SettingsError(file, ordered)
+        raise AgentSettingsError(file, ordered)
     return settings
 
 
@@ -170,7 +172,7 @@ class _Reader:
     def settings(self, document: dict[str, Any]) -> AgentSettings | None:
         """Return the settings; None, or with `problems`, if there are problems."""
         values = self._values(AgentSettings, document, (), own={"tls", "report", "source"})
-        values["tls"] = self._table(TlsSettings, document.get("tls", {}), ("tls",)) or TlsSettings()
+        values["tls"] = self._table(AgentTlsSettings, document.get("tls", {}), ("tls",)) or AgentTlsSettings()
         values["report"] = tuple(self._list(document, "report", MAX_REPORT_RULES, self._report).values())
         sources = self._list(document, "source", MAX_SOURCES, self._source)
         values["source"] = tuple(sources.values())

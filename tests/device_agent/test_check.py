@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from device_agent.check import Report, check_file
+from device_agent.check import CheckReport, check_file
 from device_agent.commands import app
 from tests.device_agent.peer import Peer
 
@@ -32,7 +32,7 @@ def write(tmp_path: Path, url: str, settings: str = "", source: str = 'kind = "h
     return file
 
 
-def found(report: Report) -> list[str]:
+def found(report: CheckReport) -> list[str]:
     """Return the lines of a report, without the directory of the file."""
     return [line.removeprefix(f"{report.file.parent}/") for line in report.lines()]
 

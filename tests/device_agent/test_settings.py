@@ -14,8 +14,8 @@ from device_agent.reporting import ReportRule
 from device_agent.settings import (
     MAX_FILE_BYTES,
     AgentSettings,
-    SettingsError,
-    TlsSettings,
+    AgentSettingsError,
+    AgentTlsSettings,
     default_spool,
     device_id_of,
     load_settings,
@@ -72,7 +72,7 @@ def load(tmp_path: Path, text: str) -> AgentSettings:
 
 def problems(tmp_path: Path, text: str) -> list[str]:
     """Return the problems of a file, without its path."""
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(AgentSettingsError) as raised:
         load(tmp_path, text)
     return [line.removeprefix(f"{tmp_path}/agent.toml") for line in str(raised.value).splitlines()]
 
@@ -91,7 +91,7 @@ def test_all_settings_are_read(tmp_path: Path) -> None:
         zone="Europe/Berlin",
         log_level="debug",
         tags={"site": "north"},
-        tls=TlsSettings(ca=tmp_path / "ca.pem", certificate=tmp_path / "agent.pem", key=tmp_path / "agent.key"),
+        tls=AgentTlsSettings(ca=tmp_path / "ca.pem", certificate=tmp_path / "agent.pem", key=tmp_path / "agent.key"),
         report=(ReportRule(metrics=("*.t",), deadband=0.5, max_interval_s=60),),
         source=(
             HostSettings(interval_s=5),
@@ -210,10 +210,10 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, problem:
 
 def test_a_missing_file_is_one_problem(tmp_path: Path) -> None:
     """So is a file that is not UTF-8."""
-    with pytest.raises(SettingsError, match="No such file"):
+    with pytest.raises(AgentSettingsError, match="No such file"):
         load_settings(tmp_path / "absent.toml")
     (tmp_path / "agent.toml").write_bytes(b"hub = '\xff'")
-    with pytest.raises(SettingsError, match="not UTF-8"):
+    with pytest.raises(AgentSettingsError, match="not UTF-8"):
         load_settings(tmp_path / "agent.toml")
 
 
@@ -311,7 +311,7 @@ def test_any_file_is_settings_or_a_list_of_problems(
     with TemporaryDirectory() as folder:
         try:
             settings = load(Path(folder), "".join(f"{key} = {toml_of(value)}\n" for key, value in document.items()))
-        except SettingsError as error:
+        except AgentSettingsError as error:
             assert all(problem.text and (problem.line or problem.key[0] not in document) for problem in error.problems)
         else:
             assert settings.devices

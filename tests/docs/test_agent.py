@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from device_agent.reporting import ReportRule
-from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, TlsSettings, load_settings
+from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, AgentTlsSettings, load_settings
 from device_agent.sources.lines import ForeignSettings
 from device_agent.sources.settings import KINDS, SourceSettings, settings_class
 
@@ -48,7 +48,7 @@ def settings(made_of: type[msgspec.Struct], without: set[str]) -> list[tuple[str
     ("heading", "made_of"),
     [
         ("## Settings", AgentSettings),
-        ("### `[tls]`", TlsSettings),
+        ("### `[tls]`", AgentTlsSettings),
         ("### `[[report]]`", ReportRule),
         ("## Sources", SourceSettings),
     ],
