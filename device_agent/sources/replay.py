@@ -8,6 +8,7 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO, Annotated, cast
 
@@ -121,15 +122,17 @@ class ReplaySource:
         start_s, start_ns = clock(), time.time_ns()
         while True:
             has_readings = False
-            async for reading in self._once():
-                has_readings = True
-                time_ns = reading.time_ns
-                if playback is not None:
-                    place_s = playback.place(time_ns)
-                    await asyncio.sleep(max(0.0, start_s + place_s - clock()))
-                    if settings.live:
-                        time_ns = start_ns + round(place_s * NS_PER_S)
-                yield reading._replace(time_ns=time_ns, historical=not settings.live)
+            # The file is closed at once when the source is stopped.
+            async with aclosing(self._once()) as once:
+                async for reading in once:
+                    has_readings = True
+                    time_ns = reading.time_ns
+                    if playback is not None:
+                        place_s = playback.place(time_ns)
+                        await asyncio.sleep(max(0.0, start_s + place_s - clock()))
+                        if settings.live:
+                            time_ns = start_ns + round(place_s * NS_PER_S)
+                    yield reading._replace(time_ns=time_ns, historical=not settings.live)
             # The whole file was read: what was refused in it is reported, and no longer a failure.
             self.health.recover("lines")
             if not settings.loop or playback is None:
@@ -142,7 +145,8 @@ class ReplaySource:
     async def _once(self) -> AsyncGenerator[SensorReading, None]:
         """Yield the readings of the file. Raises OSError."""
         reading = self.input.new_reading(window=WINDOW)
-        with await asyncio.to_thread(open_recording, self.path) as file:
+        # Not in a thread: a stop meanwhile would leave an open file behind.
+        with open_recording(self.path) as file:
             data = b"-"
             while data:
                 data = await asyncio.to_thread(read_block, file)
