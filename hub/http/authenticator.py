@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from starlette.types import Scope
 
@@ -85,6 +86,7 @@ class Authenticator:
                 "too many attempts with invalid tokens",
                 "stop the client that sends one, and wait a minute",
                 code=Code.BUSY,
+                status=HTTPStatus.TOO_MANY_REQUESTS,
             )
         self.refusals.report_scope(scope, RequestRefused(RefusalCause.NOT_AUTHENTICATED, "the token is not valid"))
         await asyncio.sleep(delay_s)
