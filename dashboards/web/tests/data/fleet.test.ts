@@ -70,3 +70,18 @@ test("the last reading of a device that is not connected has its own time, not t
   expect(lastReading(record)).toBe(imported.seen / 1e6);
   vi.unstubAllGlobals();
 });
+
+test("a device without metrics has no last reading until the hub receives more", async () => {
+  const refused = { device: "boiler-1", connected: true, seen: 7_000_000 };
+  vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...refused, metrics: [] })));
+  vi.stubGlobal("window", { location: { pathname: "/" } });
+  const fleet = new FleetStore();
+  fleet.receiveFleet([refused]);
+  const record = fleet.get("boiler-1");
+  if (record === undefined) throw new Error("the device is missing");
+  await fleet.fetch("boiler-1");
+  expect(lastReading(record)).toBe(0);
+  fleet.receiveProgress({ type: "progress", devices: ["boiler-1"], acked: [2], backlog: [0], seen: [9_000_000] });
+  expect(lastReading(record)).toBe(9);
+  vi.unstubAllGlobals();
+});
