@@ -5,6 +5,7 @@ import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
 import { DEVICE_ID_RULE, isDeviceId, unusedDeviceId } from "../../data/install";
 import { CopyableCommand, Step, useAction } from "../../ui/controls";
+import { Icon } from "../../ui/icon";
 import { asSentence } from "../../ui/status_text";
 import { Arrival } from "./arrival";
 import { NeedsId, WAYS } from "./ways";
@@ -29,6 +30,8 @@ export function EmptyFleet() {
 
 function AddDeviceGuide({ title, testId, children }: { title: string; testId: string; children: string }) {
   const [device, setDevice] = useState(() => unusedDeviceId(hub.fleet.records));
+  // The device of this guide joins the fleet while the guide is open.
+  const [known] = useState(() => new Set(hub.fleet.records.keys()));
   const [token, setToken] = useState<string | null>(null);
   const [way, setWay] = useState(WAYS[0]);
   const valid = isDeviceId(device);
@@ -55,6 +58,13 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
           {!valid && (
             <p class="problem" role="alert">
               {device === "" ? "Enter a device id." : `“${device}” is not a device id. ${DEVICE_ID_RULE}`}
+            </p>
+          )}
+          {known.has(device) && (
+            <p class="row known-device" role="status" data-testid="known-device">
+              <Icon name="warning" />
+              This device exists already. If yours is another one, choose another id: their readings are mixed, and the
+              two disconnect each other.
             </p>
           )}
         </Step>
