@@ -1,5 +1,6 @@
 import "./styles";
 import { render } from "preact";
+import { useEffect } from "preact/hooks";
 import { boardTab } from "./data/boards";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
@@ -17,11 +18,15 @@ import { TryPage } from "./pages/try";
 import { PageMessage } from "./ui/controls";
 import { showHiddenCharacters } from "./ui/hidden_characters";
 import { startTheme } from "./ui/preferences";
-import { route, startRouting } from "./ui/route";
+import { pageTitle, route, startRouting } from "./ui/route";
 import { Shell } from "./ui/shell";
 
 function App() {
   const session = hub.session.value;
+  const title = session === "out" ? "Sign in" : pageTitle(route.value);
+  useEffect(() => {
+    document.title = `${title} · Telemetry Hub`;
+  }, [title]);
   if (session === "out") return <SignInPage />;
   return (
     <Shell>

@@ -50,6 +50,12 @@ function routeOf(pathname: string): Route {
   }
 }
 
+/** Return the title of the shown page; of a device it is its id. */
+export function pageTitle(shown: Route): string {
+  if (shown.page === "device") return shown.device;
+  return [...PAGES, ...OTHER_PAGES].find(({ page }) => page === shown.page)?.title ?? "Not found";
+}
+
 export function devicePath(device: string): string {
   return withBase(`/device/${encodeURIComponent(device)}`);
 }

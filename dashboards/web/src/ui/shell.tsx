@@ -13,7 +13,7 @@ import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
-import { devicePath, OTHER_PAGES, PAGES, route, shownPages } from "./route";
+import { devicePath, pageTitle, route, shownPages } from "./route";
 import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
 import { TimeRangePicker } from "./time_range_picker";
 
@@ -171,7 +171,7 @@ function Header() {
             </span>
           </>
         ) : (
-          <span>{[...PAGES, ...OTHER_PAGES].find(({ page }) => page === shown.page)?.title ?? "Not found"}</span>
+          <span>{pageTitle(shown)}</span>
         )}
       </div>
       {shown.page !== "try" && shown.page !== "device" && (
