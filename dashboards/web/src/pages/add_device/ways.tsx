@@ -37,7 +37,7 @@ export const WAYS: Way[] = [
   {
     id: "agent",
     title: "A computer",
-    hint: "Its sensors, a serial port, a file. The agent runs there.",
+    hint: "Its sensors, a serial port, Modbus, a file. The agent runs there.",
     needsToken: true,
     Steps: AgentSteps,
   },
@@ -100,6 +100,11 @@ function AgentCommands({ device, token }: { device: string; token: string | null
           <CopyableCommand text={text} />
         </Fragment>
       ))}
+      <p class="readings">
+        The agent also reads Modbus, TCP, UDP, WebSocket, gpsd, files and the output of programs: see{" "}
+        <code>device-agent --help</code> and <code>docs/sources.md</code>. One agent reads several sources from a file
+        agent.toml: see <code>docs/agent.md</code>.
+      </p>
     </>
   );
 }
@@ -171,8 +176,9 @@ function BoardSteps({ device, first }: WayProps) {
   return (
     <Step number={first} title="Connect the board in this browser">
       <p>
-        The page reads the serial port with Web Serial, in Chromium, Edge and Firefox. It shows what each line becomes,
-        creates the token, and streams while a tab of this hub is open.
+        The page reads the serial port with Web Serial: in Chrome, Edge and others of the Chromium family from version
+        89 on, and in Firefox from version 151 on. It shows what each line becomes, creates the token, and streams while
+        a tab of this hub is open.
       </p>
       <a class="button primary" href={withBase(device === null ? "/board" : `/board?device=${device}`)}>
         Connect a board

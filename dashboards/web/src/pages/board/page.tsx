@@ -54,7 +54,10 @@ function PortPanel({ feed }: { feed: PortFeed | null }) {
     <section class="box board-part" aria-labelledby="board-port">
       <h2 id="board-port">Port</h2>
       {feed === null ? (
-        <p class="note">Plug the board into this computer, and choose its port. Nothing is stored before the start.</p>
+        <p class="note">
+          Plug the board into this computer, and choose its port. Then enter the device id. Nothing is stored before the
+          start.
+        </p>
       ) : (
         <PortState feed={feed} />
       )}
