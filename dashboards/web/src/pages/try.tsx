@@ -247,7 +247,7 @@ function SettingsFields({ settings, change }: SettingsProps) {
       <TextField
         name="Time format"
         value={settings.timeFormat}
-        placeholder="auto, ms, day_first, %d.%m.%Y"
+        placeholder="auto, ms, %d.%m.%Y"
         onChange={(timeFormat) => change({ timeFormat })}
       />
       <Mark
@@ -265,20 +265,20 @@ function SettingsFields({ settings, change }: SettingsProps) {
       <TextField
         name="Types"
         value={settings.types}
-        placeholder="level=string, count=integer"
+        placeholder="level=string, n=integer"
         onChange={(types) => change({ types })}
       />
       <TextField
         name="No value"
         value={settings.noValue}
-        placeholder="defekt, ERR"
+        placeholder="n/a, ERR"
         onChange={(noValue) => change({ noValue })}
       />
       {settings.format === "regex" && (
         <TextField
           name="Pattern"
           value={settings.pattern}
-          placeholder="T=(?P<temperature>[0-9.]+)"
+          placeholder="T=(?P<t>[0-9.]+)"
           onChange={(pattern) => change({ pattern })}
         />
       )}

@@ -27,7 +27,7 @@ export function SettingsFields() {
       <div class="board-settings">
         <Field name="Baud rate">
           <input
-            class="field number"
+            class="field"
             type="number"
             min={1}
             max={100_000_000}
