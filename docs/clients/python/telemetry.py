@@ -13,11 +13,11 @@ def deliver():
             header=["Authorization: Bearer " + os.environ["HUB_TOKEN"]],
             on_open=lambda hub: hub.answers.put("connected"),
             on_message=lambda hub, answer: hub.answers.put(answer),
+            on_error=lambda hub, error: print(error, file=sys.stderr, flush=True),
             on_close=lambda hub, *reason: hub.answers.put("closed"),
         )
         hub.answers = queue.Queue()
-        run = {"ping_interval": 20, "ping_timeout": 10}
-        threading.Thread(target=hub.run_forever, kwargs=run, daemon=True).start()
+        threading.Thread(target=hub.run_forever, kwargs={"ping_interval": 20, "ping_timeout": 10}, daemon=True).start()
         for answer in iter(hub.answers.get, "closed"):
             print(answer, flush=True)
             if '"ok"' in answer or '"refused"' in answer:
