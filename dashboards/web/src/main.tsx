@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { boardTab } from "./data/boards";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
+import { visible } from "./data/visible_text";
 import { AddDevicePage } from "./pages/add_device/page";
 import { BoardPage } from "./pages/board/page";
 import { exposeTestHook } from "./pages/device/device_data";
@@ -25,7 +26,7 @@ function App() {
   const session = hub.session.value;
   const title = session === "out" ? "Sign in" : pageTitle(route.value);
   useEffect(() => {
-    document.title = `${title} · Telemetry Hub`;
+    document.title = visible(`${title} · Telemetry Hub`);
   }, [title]);
   if (session === "out") return <SignInPage />;
   return (
