@@ -191,7 +191,12 @@ function MqttSteps({ device, first }: WayProps) {
   return (
     <>
       <Step number={first} title="Let the hub join the broker">
-        <p>Add these lines to the settings of the hub, for a device that publishes to this topic.</p>
+        <p>
+          Add these lines to the settings of the hub, for a device that publishes to this topic. They are in the file
+          that <code>hub run --config</code> or <code>HUB_CONFIG</code> names: <code>/etc/telemetry-hub/hub.toml</code>{" "}
+          as a systemd service. If the hub has none, create <code>hub.toml</code> and start it with{" "}
+          <code>hub run --config hub.toml</code>.
+        </p>
         {device === null ? <NeedsId /> : <CopyableCommand text={mqttSettings(device)} name="the settings" />}
         <p>
           <code>docs/mqtt.md</code> has presets for Zigbee2MQTT, Tasmota, ESPHome, Shelly and Sparkplug B.
