@@ -40,6 +40,7 @@ from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
+from hub.ingest.repetitions import held_back
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
@@ -134,11 +135,6 @@ class _Waiting:
     def stored(self) -> int:
         """The readings that are accepted."""
         return self.frame.readings - self.lost
-
-    @property
-    def devices(self) -> set[str]:
-        """The devices of its rows and blocks."""
-        return {*(row.device for row in self.frame.rows), *(block.device for block in self.frame.blocks)}
 
     def refuse(self, refusal: RefusedReading) -> None:
         """Count a refusal, and list it within the bound."""
@@ -338,9 +334,19 @@ class ForeignReadings:
             self._has_room.set()
         return taken
 
+    def _wait_again(self, frames: Sequence[_Waiting]) -> None:
+        """Put frames before those that wait."""
+        self._waiting[:0] = frames
+        self._waiting_bytes += sum(len(waiting.frame.payload) for waiting in frames)
+        if self._waiting_bytes >= MAX_WAITING_BYTES:
+            self._has_room.clear()
+
     async def _store(self, frames: Sequence[_Waiting]) -> None:
-        """Store frames in one commit, and set their results."""
+        """Store frames in one commit, and set their results. Those that repeat others of it wait for the next one."""
         try:
+            held = held_back([waiting.frame for waiting in frames], self._recent)
+            self._wait_again([waiting for place, waiting in enumerate(frames) if place in held])
+            frames = [waiting for place, waiting in enumerate(frames) if place not in held]
             await self._journal.room()
             self._devices.check_open()
             frames = self._free(frames)
@@ -396,7 +402,7 @@ class ForeignReadings:
         free = []
         for waiting in frames:
             try:
-                for device in waiting.devices:
+                for device in waiting.frame.devices:
                     self._writer.source(device).check_free()
             except WireError as error:
                 remedy = "nothing of the frame is stored; stop one of the two, or send it again later"
@@ -487,7 +493,7 @@ class ForeignReadings:
     ) -> None:
         for waiting in frames:
             if waiting.presence is not None and waiting.presence.is_open:
-                for device in waiting.devices.union(waiting.frame.details):
+                for device in waiting.frame.devices.union(waiting.frame.details):
                     self._connect(waiting.presence, self._writer.source(device))
         for device, grouped in batches.items():
             source = self._writer.source(device)

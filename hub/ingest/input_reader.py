@@ -57,6 +57,11 @@ class InputFrame(NamedTuple):
         """The number of values in the rows and blocks."""
         return sum(len(row.values) for row in self.rows) + sum(block.readings for block in self.blocks)
 
+    @property
+    def devices(self) -> set[str]:
+        """The devices of its rows and blocks."""
+        return {*(row.device for row in self.rows), *(block.device for block in self.blocks)}
+
 
 class InputReader:
     """Reader of everything that one credential sends by one set of rules. It remembers what it has learned.

@@ -193,6 +193,62 @@ async def test_a_frame_that_was_not_stored_is_not_a_repeated_one(
         assert b.hub.devices.device("pump").readings == submitted + 1
 
 
+async def test_a_frame_that_is_repeated_before_it_is_durable_is_stored_once(tmp_path: Path) -> None:
+    """On the same connection and on others, with other frames between; every repetition is answered when it is durable.
+    Equal readings in one frame are two."""
+    async with bench(tmp_path) as b:
+        frame, next_frame = b'{"time": 1700000000, "n": 1}', b'{"time": 1700000001, "n": 2}'
+        twice = b'[{"time": 1700000002, "n": 3}, {"time": 1700000002, "n": 3}]'
+        other = b'{"time": 1700000000, "n": 4}'
+        payloads = (frame, frame, next_frame, frame, next_frame, twice, other, frame, twice)
+        results = await asyncio.gather(*(b.store(payload) for payload in payloads))
+        assert [result.readings for result in results] == [1, 1, 1, 1, 1, 2, 1, 1, 2]
+        assert sorted(b.values) == [1, 2, 3, 3, 4]
+
+
+async def test_many_repetitions_share_a_commit(tmp_path: Path) -> None:
+    """The first frame has one commit, and all others the next one, with the frames of other devices."""
+    async with bench(tmp_path) as b:
+        reader = b.reader(GATEWAY)
+        frames = [b'{"device": "p1", "time": 1700000000, "n": 1}'] * 50 + [b'{"device": "p2", "n": 1}'] * 50
+        done = [b.readings.submit(reader.source().read(payload, 9)) for payload in frames]
+        await asyncio.gather(*done)
+        assert b.values.count(1) == 51
+        assert len(b.hub.durable) == 2
+
+
+async def test_a_repetition_of_a_frame_that_fails_is_not_taken_for_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit of the first fails while the repetition waits for the next one, which stores it."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"n": 1}')
+        journal = b.hub.devices.journal
+        when_durable, failures = journal.when_durable, [JournalFull("no room")]
+        monkeypatch.setattr(
+            journal, "when_durable", lambda done: done(failures.pop()) if failures else when_durable(done)
+        )
+        submitted = b.hub.devices.device("pump").readings
+        source = b.reader().source()
+        done = [b.readings.submit(source.read(b'{"time": 1700000000, "n": 2}', 9)) for _ in range(2)]
+        first, second = await asyncio.gather(*done, return_exceptions=True)
+        assert isinstance(first, WireError)
+        assert second == StoredFrame(1)
+        assert b.hub.devices.device("pump").readings == submitted + 2
+
+
+async def test_a_repetition_of_a_refused_value_is_refused(tmp_path: Path) -> None:
+    """Validation rejects the first one: its repetition is not counted as stored."""
+    async with running(tmp_path) as hub:
+        readings = ForeignReadings(hub.devices, hub.directory)
+        async with running_task(readings.run()):
+            b = Bench(hub, readings)
+            await hub.directory.declare("pump", [Metric("level", "string")])
+            frame = b'{"time": 1700000000, "level": 1}'
+            results = await asyncio.gather(b.store(frame), b.store(frame))
+            assert [(result.readings, result.refused_count) for result in results] == [(0, 1), (0, 1)]
+
+
 async def test_frames_at_the_same_time_keep_their_order(tmp_path: Path) -> None:
     """Also those of several readers; they share commits, and each gets its own result."""
     async with bench(tmp_path) as b:

@@ -224,3 +224,13 @@ async def test_lines_from_before_a_restart_are_known(tmp_path: Path) -> None:
                 lines = "\n".join([*(line(number) for number in range(39, 45)), line(1, "press")])
                 await writer.write(GATEWAY, lines.encode())
         assert sorted(b.values("m.n")) == [0, 1, 1, *range(2, 45)]
+
+
+async def test_a_request_that_is_repeated_before_it_is_durable_is_stored_once(tmp_path: Path) -> None:
+    """Also if its lines are in blocks: a client gives up too early, and sends them again."""
+    async with bench(tmp_path) as b:
+        await b.write(line(0))
+        lines = [line(number) for number in range(1, 400)]
+        results = await asyncio.gather(*(b.write(*lines) for _ in range(4)))
+        assert [result.readings for result in results] == [2 * len(lines)] * 4
+        assert sorted(b.values("m.n")) == [*range(400)]
