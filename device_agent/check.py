@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from agent_client.client import ConnectFailed, connect
 from agent_client.connection_check import ask_hub
 from agent_client.endpoint import Endpoint, TokenFile, device_url
@@ -22,6 +24,14 @@ HUB_SECONDS = 15.0
 """Longest time to wait for the hub: more than a connection takes that works."""
 
 Level = Literal["error", "warning"]
+
+TOKEN_KEY: KeyPath = ("token_file",)
+
+REMEDIES = {
+    "not_authenticated": "create a token with `hub token create`",
+    "not_allowed": "let the agent use the device's name, or create a token for this name with `hub token create`",
+}
+"""Next steps of an agent for answers whose remedy is also for people at a page, by the code of the answer."""
 
 
 class CheckFinding(NamedTuple):
@@ -75,9 +85,16 @@ def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
     findings = list(check_machine(settings))
     summary = f"{plural(len(settings.source), 'source')} of {plural(len(settings.devices), 'device')}"
     if connect_hub:
-        found = asyncio.run(check_hub(settings))
+        endpoint = _endpoint_of(settings)
+        found = None if endpoint is None else asyncio.run(check_hub(settings, endpoint))
+        if endpoint is None:
+            summary += "; the hub was not asked"
+        elif found is None:
+            summary += f", and {settings.hub} accepts the agent"
+        elif endpoint.token is None and found.key == TOKEN_KEY:
+            # Both say that there is no token.
+            findings = [finding for finding in findings if finding.key != TOKEN_KEY]
         findings += [] if found is None else [found]
-        summary += "" if found else f", and {settings.hub} accepts the agent"
     lines = key_lines(file.read_text(encoding="utf-8"))
     placed: dict[Level, list[SettingsProblem]] = {"error": [], "warning": []}
     for finding in findings:
@@ -101,23 +118,23 @@ def _check_credentials(settings: AgentSettings) -> Iterator[CheckFinding]:
     try:
         token = token_of(settings)
     except AgentError as error:
-        yield CheckFinding(("token_file",), str(error))
+        yield CheckFinding(TOKEN_KEY, str(error))
     else:
         if token is None:
             text = f"there is no token: set token_file, or {TOKEN_VARIABLE} in the environment"
-            yield CheckFinding(("token_file",), text, "warning")
+            yield CheckFinding(TOKEN_KEY, text, "warning")
         elif isinstance(token, TokenFile) and token.permission_problem:
-            yield CheckFinding(("token_file",), token.permission_problem, "warning")
+            yield CheckFinding(TOKEN_KEY, token.permission_problem, "warning")
     try:
         tls_of(settings.tls)
     except AgentError as error:
         yield CheckFinding(("tls",), str(error))
 
 
-async def check_hub(settings: AgentSettings) -> CheckFinding | None:
-    """Return why the hub would not accept a connection or a device; None if it does. Nothing is sent over it."""
+def _endpoint_of(settings: AgentSettings) -> Endpoint | None:
+    """Return the hub's endpoint; None if the settings have none, which is a problem of `check_machine`."""
     try:
-        endpoint = Endpoint(
+        return Endpoint(
             device_url(settings.hub),
             token_of(settings),
             settings.wire_format,
@@ -126,7 +143,11 @@ async def check_hub(settings: AgentSettings) -> CheckFinding | None:
             settings.compression,
         )
     except AgentError:
-        return None  # check_machine reports it
+        return None
+
+
+async def check_hub(settings: AgentSettings, endpoint: Endpoint) -> CheckFinding | None:
+    """Return why the hub would not accept a connection or a device; None if it does. Nothing is sent over it."""
     try:
         async with asyncio.timeout(HUB_SECONDS):
             connection = await connect(endpoint, name=AGENT_NAME)
@@ -135,14 +156,24 @@ async def check_hub(settings: AgentSettings) -> CheckFinding | None:
         return CheckFinding(("hub",), f"{endpoint.url} does not answer within {HUB_SECONDS:.0f} s")
     except ConnectFailed as failure:
         is_token = failure.ending.status in (401, 403)
-        return CheckFinding(("token_file",) if is_token else ("hub",), failure.ending.reason)
+        if is_token and endpoint.token is None:
+            return _token_missing()
+        return CheckFinding(TOKEN_KEY if is_token else ("hub",), failure.ending.reason)
     for device, sources in settings.devices.items():
         try:
             answer = await asyncio.to_thread(ask_hub, endpoint, device)
         except OSError as error:
             return CheckFinding(("hub",), f"{settings.hub} does not answer: {error}")
         if answer is not None and answer.code != "ok":
+            if answer.code == "not_authenticated" and endpoint.token is None:
+                return _token_missing()
             named = settings.source.index(sources[0])
-            key: KeyPath = ("token_file",) if len(settings.devices) == 1 else ("source", named, "device")
-            return CheckFinding(key, answer.sentence)
+            key: KeyPath = TOKEN_KEY if len(settings.devices) == 1 else ("source", named, "device")
+            remedy = REMEDIES.get(answer.code, answer.remedy)
+            return CheckFinding(key, msgspec.structs.replace(answer, remedy=remedy).sentence)
     return None
+
+
+def _token_missing() -> CheckFinding:
+    text = f"there is no token, and the hub needs one: set token_file, or {TOKEN_VARIABLE} in the environment"
+    return CheckFinding(TOKEN_KEY, text)

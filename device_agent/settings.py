@@ -274,7 +274,11 @@ class _Reader:
                 self.problems.append((path, f"{value!r} is not valid{hint}"))
                 return
             text, _, place = str(error).partition(" - at `$")
-            self.problems.append(((*path, *_inner_path(place)), f"{text[:1].lower()}{text[1:]}"))
+            hint = ""
+            if isinstance(value, str) and text.startswith("Expected `array`"):
+                hint = ": write a list in brackets"
+                hint += ', such as ["rtl_433", "-F", "json"]' if key == "command" else ""
+            self.problems.append(((*path, *_inner_path(place)), f"{text[:1].lower()}{text[1:]}{hint}"))
 
     def _path(self, wanted: type[Any], value: Any) -> Path:
         if wanted is not Path:

@@ -14,6 +14,8 @@ from device_agent.check import CheckReport, check_file
 from device_agent.commands import app
 from tests.device_agent.peer import Peer
 
+NEEDED = "the hub needs one: set token_file, or HUB_TOKEN in the environment"
+
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +56,27 @@ async def test_a_token_that_the_hub_refuses_is_a_problem_of_its_key(peer: Peer, 
     report = await asyncio.to_thread(check_file, write(tmp_path, peer.url))
     assert found(report)[0].startswith("agent.toml:1: hub: ")
     assert "does not answer" in found(report)[0]
+
+
+async def test_a_missing_token_is_one_problem(peer: Peer, tmp_path: Path) -> None:
+    """The warning about it is left out when the hub refuses the agent for it."""
+    file = write(tmp_path, peer.url)
+    file.write_text(file.read_text().replace('token_file = "token"\n', ""))
+    peer.refusal = HTTPStatus.UNAUTHORIZED, {}
+    assert found(await asyncio.to_thread(check_file, file)) == [
+        f"agent.toml: token_file: there is no token, and {NEEDED}",
+        "1 problem; 1 source of 1 device",
+    ]
+
+
+def test_a_hub_that_cannot_be_asked_does_not_accept_the_agent(tmp_path: Path) -> None:
+    """Without the file of the token there is no question to the hub, and the report says so."""
+    file = write(tmp_path, "http://127.0.0.1:1")
+    (tmp_path / "token").unlink()
+    assert found(check_file(file)) == [
+        f"agent.toml:3: token_file: {tmp_path}/token: No such file or directory",
+        "1 problem; 1 source of 1 device; the hub was not asked",
+    ]
 
 
 def test_every_problem_of_the_computer_is_found_at_once(tmp_path: Path) -> None:

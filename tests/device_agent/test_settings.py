@@ -189,6 +189,10 @@ device = "a b"
         ('[tls]\ncertificate = "x"\n[[source]]\nkind = "host"', ":1: tls.key: certificate and key belong together"),
         ('[[source]]\nkind = "host"\nrules = 5', ":3: source[0].rules: there is no such setting"),
         ('[[source]]\nkind = "serial"\nport = "/x"\nrules = 5', ":4: source[0].rules: there is no such setting"),
+        (
+            '[[source]]\nkind = "command"\ncommand = "rtl_433"',
+            ":3: source[0].command: expected `array`, got `str`: write a list in brackets, such as [",
+        ),
         ('[[source]]\nkind = "serial"\nport = "/x"\nzone = "X/Y"', ":1: source[0]: the time zone 'X/Y' is unknown"),
         ('[[source]]\nkind = "serial"\nport = "/x"\nformat = "function"', ":1: source[0]: format = "),
         ('[[source]]\nkind = "host"\n' * 17, ":33: source[16]: more than 16 of [[source]]"),
