@@ -200,7 +200,8 @@ async def held_port(channels: Sequence[Path], request: HoldRequest) -> AsyncIter
     name = request.names[0]
     if not asked:
         raise AgentError(
-            f"no agent runs that could use {name}; name its spool with --spool, or its device with --device"
+            f"no agent runs that could use {name}; if one runs with another spool or as another device, give --config, "
+            "--spool or --device"
         )
     raise AgentError(f"no running agent uses {name}; `device-agent ports` shows which programs use it")
 

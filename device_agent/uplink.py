@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
@@ -327,10 +328,12 @@ class Uplink:
         kind = (ending.status, ending.error, ending.close, None if ending.close else ending.reason)
         repeated = attempt > 0 and kind == self._reported
         self._reported = kind
+        is_refused = ending.error is Code.NOT_AUTHENTICATED or ending.status == HTTPStatus.UNAUTHORIZED
         _log.log(
             logging.DEBUG if repeated else logging.WARNING,
-            "%s; readings stay in the spool, next attempt in %.1f s",
+            "%s%s; readings stay in the spool, next attempt in %.1f s",
             ending.reason,
+            " (this agent has no token: set HUB_TOKEN)" if is_refused and self.endpoint.token is None else "",
             delay_s,
         )
 

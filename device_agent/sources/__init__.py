@@ -92,5 +92,5 @@ class RepeatedWarning:
             self._successes += 1
             if self._successes >= self.quiet:
                 if self._count > 1:
-                    self.log.info("%s: over, after %s", self.event, plural(self._count, "time"))
+                    self.log.info("%s: over, it happened %s", self.event, plural(self._count, "time"))
                 self._count = 0

@@ -17,6 +17,7 @@ from device_agent.batch import ReadingColumns, encode_batch
 from device_agent.spool.contract import NOT_KEPT_REASON
 from device_agent.spool.status import read_status
 from device_agent.uplink import Tally
+from tests.conditions import until
 from tests.device_agent.peer import QUICK, Peer, agent_of
 from tests.device_agent.records import agent_records
 from wire import device
@@ -40,6 +41,14 @@ async def test_a_window_of_batches_is_under_way(tmp_path: Path) -> None:
         await peer.release()
         await agent.drain(10)
         assert peer.values("n") == list(range(10))
+
+
+async def test_an_agent_without_a_token_says_so(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    """A hub's refusal alone reads as if the token were wrong."""
+    peer.refusal = HTTPStatus.UNAUTHORIZED, {}
+    async with agent_of(peer):
+        await until(lambda: warnings_in(caplog))
+    assert "(this agent has no token: set HUB_TOKEN); readings stay in the spool" in warnings_in(caplog)[0]
 
 
 async def test_a_broken_connection_costs_nothing(peer: Peer) -> None:

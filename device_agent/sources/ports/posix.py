@@ -307,6 +307,8 @@ def _program_name(proc: Path, pid: int) -> str:
     if name.startswith("python"):  # the name of a program in Python is that of its script
         words = _text(proc / str(pid) / "cmdline").split("\0")[1:]
         script = next((word for word in words if word == "-c" or not word.startswith("-")), "")
+        if script.split(".")[0] == "device_agent":  # run with -m
+            return "device-agent"
         name = Path(script).name if script not in ("", "-c") else name
     return name or "a program"
 

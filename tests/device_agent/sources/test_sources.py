@@ -45,7 +45,7 @@ def test_an_episode_is_reported_when_it_begins_and_when_it_is_over(caplog: pytes
         episode.record_failure("noise") if trouble else episode.record_success()
     assert [record.getMessage() for record in caplog.records] == [
         "bad line: noise",
-        "bad line: over, after 3 times",
+        "bad line: over, it happened 3 times",
         "bad line: noise",
     ]
     assert episode.total == 4

@@ -95,6 +95,9 @@ def test_a_lock_of_another_user_or_of_minicom_names_its_owner(tmp_path: Path) ->
     (tmp_path / "run/lock").mkdir(parents=True)
     (tmp_path / "run/lock/LCK..ttyUSB0").write_text("        34\n")
     assert users_of(str(port), root=tmp_path) == [PortUser(12, "gpsd"), PortUser(34, "minicom")]
+    (proc / "12" / "cmdline").write_bytes(b"python3\0-m\0device_agent.service\0agent.toml\0")
+    assert users_of(str(port), root=tmp_path)[0] == PortUser(12, "device-agent")
+    (proc / "12" / "cmdline").write_bytes(b"python3\0/usr/bin/gpsd\0")
     (tmp_path / "run/lock/LCK..ttyUSB0").write_text("        56\n")
     assert users_of(str(port), root=tmp_path) == [PortUser(12, "gpsd")]
     assert busy_text([PortUser(12, "gpsd")]).startswith("another program uses the port: gpsd (process 12); end it")
