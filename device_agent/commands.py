@@ -103,7 +103,9 @@ def run(
 
     The computer's sensors are its processors, memory, disks, networks and temperatures. With --config, SIGHUP loads the
     file again. Exit code 2 if the settings are wrong.
+
     Example: HUB_TOKEN=… device-agent run --hub https://hub.example --interval 5
+
     Example: device-agent run --config /etc/telemetry-agent/agent.toml
     """
     if config is not None:
@@ -125,6 +127,7 @@ def check(
 
     It checks the settings, the token and the other files, that each port exists, and that the hub accepts the token.
     Exit code 1 if there is a problem; a warning alone is none.
+
     Example: device-agent check --config /etc/telemetry-agent/agent.toml
     """
     from device_agent.check import check_file
@@ -154,7 +157,9 @@ def serial(
 
     The format is detected from the first lines, or given by --format: JSON, CSV, NMEA 0183, key=value and others.
     A metric keeps the type of earlier runs, unless --type names another one.
+
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
+
     Example: device-agent serial /dev/ttyUSB0 --mirror 7001, and beside it: nc 127.0.0.1 7001
     """
     uplink, options = with_earlier_format(uplink, options)
@@ -249,10 +254,11 @@ def try_input(
     try:
         if is_port:
             from device_agent.program import run_until_stopped
-            from device_agent.trial import try_port
+            from device_agent.trial import quiet_log, try_port
 
             typer.echo(f"reading {target} for {seconds:g} s …", err=True)
-            trial = run_until_stopped(try_port(foreign, line.settings(target), seconds=seconds))
+            with quiet_log():
+                trial = run_until_stopped(try_port(foreign, line.settings(target), seconds=seconds))
             assert trial is not None
         else:
             trial = try_file(
@@ -260,9 +266,18 @@ def try_input(
             )
     except InputUnreadable as error:
         fail(str(error))
-    port = shlex.join([target, *line.arguments()]) if is_port else "PORT"
-    _print_trial(trial, target, foreign, f"device-agent serial {port} {options_text(trial.settings)}", as_json=as_json)
+    words = ["serial", target, *line.arguments()] if is_port else _command_of(target, trial)
+    command = f"device-agent {shlex.join(words)} {options_text(trial.settings)}"
+    _print_trial(trial, target, foreign, command, as_json=as_json)
     raise typer.Exit(FAILED if trial.refused else 0)
+
+
+def _command_of(file: str, trial: Trial) -> list[str]:
+    """Return the command that sends what a file has; standard input may have been lines of a port."""
+    if file == "-":
+        return ["serial", "PORT"]
+    # History needs a time in each record.
+    return ["replay", file, *([] if trial.has_times else ["--as", "live"])]
 
 
 def _print_trial(trial: Trial, target: str, foreign: ForeignInput, command: str, *, as_json: bool) -> None:
@@ -351,7 +366,9 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
     try:
         settings = bus.settings(port=port, **given)
     except BusOptionsError as error:
-        fail(str(error), MISUSE)
+        address = port.removeprefix("tcp://")
+        lines = "" if address == port or bus.is_given else f"; for lines over TCP: device-agent tcp {address} --try 10"
+        fail(f"{error}{lines}", MISUSE)
     from device_agent.sources.modbus.trial import BusTrial
 
     logging.getLogger("device_agent").setLevel(logging.CRITICAL)  # the report says the same

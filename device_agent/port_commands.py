@@ -72,6 +72,7 @@ def list_ports(
     """List the serial ports of this computer: device, VID:PID, serial number, permanent name, and what uses them.
 
     The second line of a port is the name to use: it stays when the device is plugged in elsewhere.
+
     Example: device-agent ports
     """
     # pyserial takes a tenth of the start time.
@@ -117,6 +118,7 @@ def hold(
     """Take a port from a running agent, for example to flash the board; the agent reads it again afterwards.
 
     Until Ctrl-C, or while a command runs. The agent continues to send what it has. Exit code: that of the command.
+
     Example: device-agent hold /dev/ttyUSB0 -- arduino-cli upload -p {port} sketch
     """
     from device_agent.program import run_until_stopped

@@ -18,9 +18,10 @@ from agent_client.rule_options import RuleOptions
 from agent_client.trial import InputUnreadable
 from device_agent.errors import FAILED, MISUSE
 from device_agent.sources import Source
+from device_agent.sources.command import ENDED
 from device_agent.sources.settings import SourceContext, SourceSettings, settings_class
 from device_agent.uplink_options import UplinkOptions, completed_options, fail, stream, with_earlier_format
-from formats.rules import RulesError
+from formats.rules import RulesError, toml_value
 from wire.text import plural
 
 Silence = Annotated[
@@ -73,7 +74,9 @@ def tcp(
 
     The format is detected from the first lines, or given by --format. The source connects again by itself. A source
     that listens reads every device that can connect: give an address of one network, or use --allow.
+
     Example: device-agent tcp gps.local:10110 --device boat
+
     Example: device-agent tcp --listen 192.168.1.5:5000 --allow 192.168.1.0/24 --device hall
     """
     fields = {
@@ -107,7 +110,9 @@ def udp(
 
     Each datagram is complete, and each sender has a format of its own. Anyone who reaches the port can send, also
     under a forged address: use a network that you trust, and --allow.
+
     Example: device-agent udp 10110 --device boat
+
     Example: device-agent udp 10110 --group 239.2.1.1 --allow 192.168.1.0/24 --device boat
     """
     fields = {"address": address, "group": peer.group, "interface": peer.interface, "allow": peer.allow}
@@ -152,7 +157,9 @@ def websocket(
     """Send the messages of a device that is a WebSocket server, until stopped. The source connects again by itself.
 
     A message is one value or lines, in any format: JSON, line protocol, CSV and others.
+
     Example: device-agent websocket ws://sensor.local/stream --send '{"subscribe":"all"}' --device sensor
+
     Example: device-agent websocket wss://plc.local/data --source-pin plc.pem --http-header-file headers --device plc
     """
     fields = {
@@ -178,6 +185,7 @@ def gpsd(
     """Send position, speed, course and satellites of the receivers of gpsd, until stopped.
 
     Without a position, the time is that of this computer: the clock of the receiver may be wrong.
+
     Example: device-agent gpsd --device van-7
     """
     fields = {"address": address, "receiver": receiver, "silence_s": silence}
@@ -201,7 +209,9 @@ def command(
 
     The end of what it writes to standard error is the reason of its failure. It runs without a shell, and does not get
     HUB_TOKEN. A program that writes to a pipe in blocks needs `stdbuf -oL PROGRAM`.
+
     Example: device-agent command --device radio -- rtl_433 -F json
+
     Example: device-agent command --interval 60 --device rack -- sh -c 'sensors -j | jq -c .'
     """
     fields = {"command": words, "interval_s": interval, "directory": directory, "silence_s": silence}
@@ -233,7 +243,9 @@ def replay(
 
     The format is detected, or given by --format. As history, a record without a time is refused, and sending a log
     twice stores it twice. Live, the first record is now, and the others keep their distances.
+
     Example: device-agent replay january.jsonl --device boiler-1
+
     Example: device-agent replay drive.nmea --as live --speed 10 --loop --device demo
     """
     fields = {"file": file, "speed": speed, "live": replay_as == "live", "loop": loop, "interval_s": interval}
@@ -276,7 +288,7 @@ def source_of(
 
 def run_kind(
     kind: str,
-    fields: Mapping[str, Any],
+    fields: dict[str, Any],
     uplink: UplinkOptions,
     options: RuleOptions,
     trial: TrialOptions,
@@ -284,20 +296,40 @@ def run_kind(
     name: str,
 ) -> None:
     """Send the readings of a source until stopped, or show how it is read."""
+    table = source_table(kind, fields | {"device": uplink.device, "function": options.function})
     uplink, settings, source = source_of(kind, fields, uplink, options, name=name)
     if trial.try_s is None:
         stream(uplink, source, lambda agent: agent.collect)
         return
     from device_agent.program import run_until_stopped
-    from device_agent.trial import LiveSource, try_source
+    from device_agent.trial import LiveSource, quiet_log, try_source
 
     assert source.health.input is not None
     typer.echo(f"reading {settings.default_name} for {trial.try_s:g} s …", err=True)
     live = cast("LiveSource", source)
     try:
-        found = run_until_stopped(try_source(source.health.input, live, settings.default_name, seconds=trial.try_s))
+        with quiet_log():
+            found = run_until_stopped(try_source(source.health.input, live, settings.default_name, seconds=trial.try_s))
     except InputUnreadable as error:
-        fail(str(error))
+        fail(f"{error}{_ended_hint(str(error))}")
     assert found is not None
-    typer.echo(json.dumps(found.facts()) if trial.as_json else found.text())
+    typer.echo(json.dumps(found.facts()) if trial.as_json else found.text(source=table))
+    if hint := _ended_hint(source.health.error or ""):
+        typer.echo(f"{settings.default_name}: {source.health.error}{hint}", err=True)
     raise typer.Exit(FAILED if found.refused else 0)
+
+
+def _ended_hint(error: str) -> str:
+    """Return the next step for a program that ended in order."""
+    return "; --interval SECONDS is for a program that prints once and ends" if ENDED in error else ""
+
+
+def source_table(kind: str, fields: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a source, without its rules, as a table of agent.toml."""
+    defaults = {found.name: found.default for found in msgspec.structs.fields(settings_class(kind))}
+    given = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in fields.items()
+        if value is not None and value != defaults.get(name)
+    }
+    return ["[[source]]", f'kind = "{kind}"', *(f"{name} = {toml_value(value)}" for name, value in given.items())]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from typing import Protocol
 
 from agent_client.trial import InputUnreadable
@@ -34,6 +35,18 @@ class LiveSource(Source, Protocol):
 
     def finish(self) -> None:
         """Read the lines that wait for others, at the end of a check."""
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """Log nothing about sources meanwhile: the report of a check says the same."""
+    log = logging.getLogger("device_agent")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 class PortTrial:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from formats.reading import Reading, Result
 from formats.record import RefusedInput, Row, setting_text
@@ -93,8 +96,16 @@ class Trial:
             "settings": rules_text(self.settings),
         }  # fmt: skip
 
-    def text(self) -> str:
-        """Return everything for people, in lines that cannot control a terminal."""
+    @property
+    def has_times(self) -> bool:
+        """Return whether each of the first rows has a time of its own."""
+        return all(row.time_ns is not None for row in self._rows)
+
+    def text(self, *, source: Sequence[str] = ()) -> str:
+        """Return everything for people, in lines that cannot control a terminal.
+
+        `source` is the beginning of a table of agent.toml, whose rest are the settings; its device is not theirs.
+        """
         reading, detection = self._reading, self._reading.detection
         packed = f" in {self.container}" if self.container else ""
         unknown = "no line has a format that is known" if reading.lines else "the input is empty"
@@ -107,8 +118,12 @@ class Trial:
         lines += ["", self._counts()]
         if reading.notes:
             lines += ["", "decided by", *(f"  {note.code:<9} {note.sentence}" for note in reading.notes)]
-        settings = rules_text(self.settings).rstrip("\n") or "# the defaults"
-        lines += ["", "settings to copy", *settings.split("\n")]
+        if source:
+            table = re.sub(r"(?m)^\[", "[source.", rules_text(replace(self.settings, device="")))
+            settings = "\n".join([*source, table])
+        else:
+            settings = rules_text(self.settings) or "# the defaults"
+        lines += ["", "settings to copy", *settings.rstrip("\n").split("\n")]
         return "\n".join(map(escaped, lines))
 
     def row_cells(self, rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:

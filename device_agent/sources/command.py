@@ -27,6 +27,9 @@ MAX_ERROR_BYTES = 4096
 EXIT_SECONDS = 1.0
 """Longest time between the end of a program and the end of its output, in either order."""
 
+ENDED = "it ended by itself"
+"""Reason of a program that ended with 0, although it is not started on a schedule."""
+
 MAX_WORDS = 256
 """Words of a command, enough for any program that a person configures."""
 
@@ -65,7 +68,7 @@ class CommandSettings(ForeignSettings, frozen=True, kw_only=True):
             PeerReader(input, is_whole=True, silence_s=self.silence_s),
             partial(run_program, self.command, self.directory),
             interval_s=self.interval_s,
-            end="it ended by itself",
+            end=ENDED,
         )
 
     def problems(self) -> Iterator[tuple[str, str]]:

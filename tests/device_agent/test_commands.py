@@ -134,7 +134,8 @@ async def test_try_reads_a_file_as_the_agent_would(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "format    pairs: " in result.stdout
     assert "t: off is not a number" in result.stdout
-    assert result.stdout.endswith("device-agent serial PORT --format pairs --device kiln --decimal ,\n")
+    copied = f"device-agent replay {tmp_path}/log.txt --as live --format pairs --device kiln --decimal ,\n"
+    assert result.stdout.endswith(copied)
     facts = json.loads(CliRunner().invoke(app, ["try", "-", "--json"], input=b'{"a":1}\n').stdout)
     assert (facts["format"], facts["readings"], facts["target"]) == ("json", 1, "-")
     missing = CliRunner().invoke(app, ["try", str(tmp_path / "none")])

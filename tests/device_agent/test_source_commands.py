@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 from websockets.asyncio.server import ServerConnection, serve
 
 from device_agent.commands import app
+from device_agent.settings import load_settings
+from device_agent.source_commands import source_table
+from device_agent.sources.command import CommandSettings
 from tests.conditions import until
 from tests.device_agent.peer import Peer
 from tests.device_agent.simulated_gpsd import running_gpsd
@@ -120,6 +123,21 @@ def test_try_says_why_nothing_arrives() -> None:
     """At once, and not after the time of the trial."""
     result = CliRunner().invoke(app, ["command", "--try", "600", "--", "no-such-program"])
     assert (result.exit_code, "not running: 'no-such-program' does not exist" in result.stderr) == (1, True)
+
+
+def test_try_prints_a_source_to_copy(tmp_path: Path) -> None:
+    """It is a valid table of agent.toml, without a device that was not given; what a program lacks is said once."""
+    program = ["sh", "-c", "echo 't=1 x=on'"]
+    result = CliRunner().invoke(app, ["command", "--try", "30", "--type", "t=integer", "--", *program])
+    table = result.stdout.partition("settings to copy\n")[2]
+    (tmp_path / "agent.toml").write_text(table)
+    (source,) = load_settings(tmp_path / "agent.toml").source
+    assert isinstance(source, CommandSettings)
+    assert (list(source.command), source.device, source.rules.types) == (program, "", {"t": "integer"})
+    assert result.stderr.count("it ended by itself; --interval SECONDS is for a program") == 1
+    assert source_table("udp", {"address": "5000", "group": "", "device": "boat"}) == [
+        "[[source]]", 'kind = "udp"', 'address = "5000"', 'device = "boat"',
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
