@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -22,14 +23,44 @@ MAX_COMPARED = 512
 """Newest blocks of a device that a reading is compared with: 0.1 ms."""
 
 
+MAX_LISTED_ROWS = 8
+"""Rows of one time that are compared one by one. Of more, from a device whose clock stands still, the values are kept
+as sets as soon as they are needed: the comparisons would take quadratic time."""
+
+
 class _Block(NamedTuple):
-    """A block with the first and the last of its times, and its columns by metric."""
+    """A block with its times in ascending order, the row of each, and its columns by metric.
+
+    `rows` is None if the rows are in this order. `sets` are the values of times with many rows, by time and metric.
+    """
 
     first_ns: int
     last_ns: int
     times: Any
+    rows: Any
     columns: Mapping[str, Any]
     readings: int
+    sets: dict[int, dict[str, set[Value]]]
+
+    def unknown(self, time_ns: int, values: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return those of the values that it does not have at this time."""
+        start = bisect_left(self.times, time_ns)
+        end = bisect_right(self.times, time_ns, start)
+        columns = self.columns
+        if end - start > MAX_LISTED_ROWS:
+            known = self.sets.get(time_ns)
+            if known is None:
+                rows = self._rows(start, end)
+                known = self.sets[time_ns] = {name: {column[row] for row in rows} for name, column in columns.items()}
+            return {name: value for name, value in values.items() if value not in known.get(name, ())}
+        for row in self._rows(start, end):
+            values = {
+                name: value for name, value in values.items() if name not in columns or columns[name][row] != value
+            }
+        return values
+
+    def _rows(self, start: int, end: int) -> Sequence[int]:
+        return range(start, end) if self.rows is None else self.rows[start:end]
 
 
 class RecentBlocks:
@@ -47,9 +78,10 @@ class RecentBlocks:
 
     def add(self, device: str, times: Any, columns: Mapping[str, Any]) -> None:
         """Remember a block."""
-        ends = (min(times), max(times)) if isinstance(times, list) else (times.min().item(), times.max().item())
+        times, rows = _ascending(times)
         readings = len(times) * len(columns)
-        self._of_device.setdefault(device, deque()).append(_Block(*ends, times, columns, readings))
+        block = _Block(int(times[0]), int(times[-1]), times, rows, columns, readings, {})
+        self._of_device.setdefault(device, deque()).append(block)
         self._order.append(device)
         self._readings += readings
         while len(self._order) > self._max_blocks or self._readings > self._max_readings:
@@ -68,13 +100,7 @@ class RecentBlocks:
         rest = values
         for block in self._newest(device):
             if block.first_ns <= time_ns <= block.last_ns and not block.columns.keys().isdisjoint(rest):
-                columns = block.columns
-                for row in _rows_at(block.times, time_ns):
-                    rest = {
-                        name: value
-                        for name, value in rest.items()
-                        if name not in columns or columns[name][row] != value
-                    }
+                rest = block.unknown(time_ns, rest)
                 if not rest:
                     break
         return rest
@@ -99,8 +125,12 @@ def given_times(times: Any, run: tuple[int, int]) -> Any:
     return given
 
 
-def _rows_at(times: Any, time_ns: int) -> Sequence[int]:
-    """Return the rows with this time."""
+def _ascending(times: Any) -> tuple[Any, Any]:
+    """Return times in ascending order, and the row of each; None if they are in this order."""
     if isinstance(times, list):
-        return [row for row, time in enumerate(times) if time == time_ns]
-    return [int(row) for row in np.flatnonzero(times == time_ns)]
+        ordered = sorted(times)
+        return (times, None) if ordered == times else (ordered, sorted(range(len(times)), key=times.__getitem__))
+    if (times[1:] >= times[:-1]).all():
+        return times, None
+    rows = np.argsort(times, kind="stable")
+    return times[rows], rows
