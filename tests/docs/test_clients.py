@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import sys
@@ -16,9 +17,11 @@ from typing import Any, Protocol
 import pytest
 from playwright.async_api import Page, expect
 
+from hub.model.identity import Role
 from tests.conditions import result_of
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import Hub, running_hub
+from tests.hub.http.opened_hub import listening, new_token, opened_hub
 from tests.services.clients import CLIENTS, SOURCES
 from tests.services.server import free_port
 
@@ -56,6 +59,57 @@ def test_every_program_has_a_page() -> None:
     for name, program in PROGRAMS.items():
         assert f"({name}.md)" in index
         assert f"({program})" in (SOURCES / f"{name}.md").read_text(encoding="utf-8")
+
+
+LONG_LINES = 150
+"""Lines of 4 KB: a hundred of them do not fit into a message."""
+
+
+@pytest.mark.parametrize("name", ["curl", "python", "node"])
+async def test_long_lines_travel_in_several_messages(name: str, tmp_path: Path) -> None:
+    """A batch that the hub refuses for its size would be sent again for ever."""
+    lines = "".join(json.dumps({"count": number, "text": f"{number:x<4000}"}) + "\n" for number in range(LONG_LINES))
+    readings, _ = await delivered(name, lines, tmp_path)
+    assert readings == 2 * LONG_LINES
+
+
+@pytest.mark.parametrize("lines", ['{"count": 0}', '{"count": 0}\n{"count": 1}'])
+async def test_the_last_line_may_have_no_newline(lines: str, tmp_path: Path) -> None:
+    """`printf` and a program that is cut off print such a line. The shell's `read` fails for it."""
+    readings, _ = await delivered("curl", lines, tmp_path)
+    assert readings == lines.count("{")
+
+
+@pytest.mark.parametrize("name", ["python", "node"])
+async def test_a_bad_line_is_shown_and_the_others_are_sent(name: str, tmp_path: Path) -> None:
+    """Empty lines are skipped without a message."""
+    readings, errors = await delivered(name, '{"count": 0}\n\n \n{"count": \n{"count": 1}\n', tmp_path)
+    assert readings == 2
+    assert len(re.findall("^not sent: ", errors, re.MULTILINE)) == 1
+    assert '{"count": ' in errors
+
+
+async def delivered(name: str, lines: str, folder: Path) -> tuple[int, str]:
+    """Let a program send these lines to a hub in this process. Return the stored readings, and what it printed."""
+    programs = {program.name: program for program in CLIENTS}
+    if name in programs and not programs[name].is_built():
+        pytest.skip(f"the client {name} is not built: run `python -m tests.services`")
+    command, cwd = (programs[name].command, programs[name].folder) if name in programs else (UNBUILT[name], None)
+    output = folder / "output"
+    async with (
+        opened_hub(folder / "data") as services,
+        listening(services, long_bodies=services.long_bodies) as url,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        endpoint = f"{url.replace('ws', 'http', 1)}/api/v1/readings" if name == "curl" else f"{url}/v1/plain"
+        settings = {"HUB_URL": endpoint, "HUB_TOKEN": await new_token(services, Role.DEVICE, name)}
+        with output.open("wb") as log:
+            process = await start(
+                stack, command, cwd=cwd, env={**os.environ, **settings}, stdin=PIPE, stdout=log, stderr=log
+            )
+        await asyncio.wait_for(process.communicate(lines.encode()), 30)
+        assert process.returncode == 0, output.read_text()
+        return services.devices.device(name).durable.readings, output.read_text()
 
 
 class Client(Protocol):

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Send JSON objects from standard input, one a line, to a Telemetry Hub with curl. Lines that come quickly go together.
 set -u
-while read -r line; do
-    batch=() now=$(date +%s.%N)
+LC_ALL=C # lengths are in bytes; the hub takes 256 KiB
+while read -r line || [[ -n $line ]]; do # the last line may have no newline
+    batch=() size=0 now=$(date +%s.%N)
     while
         batch+=("{\"time\":$now,${line#\{}")
-        ((${#batch[@]} < 1000)) && read -t 0 && read -r line
+        ((size += ${#line} + 40, size < 200000 && ${#batch[@]} < 1000)) && read -t 0 &&
+            { read -r line || [[ -n $line ]]; }
     do :; done
     begun=$SECONDS
     until

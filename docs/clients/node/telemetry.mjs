@@ -1,17 +1,15 @@
 // Send JSON objects from standard input, one a line, to a Telemetry Hub. First: npm install ws
 import { createInterface } from "node:readline";
-import { setTimeout as sleep } from "node:timers/promises";
 import WebSocket from "ws";
-
 const waiting = []; // readings that the hub has not answered, at most 10,000
-let sent = 0; // how many of them are in the frame that waits for its answer
-let [more, answered, hub] = [true, Date.now()];
+let [sent, more, answered, hub] = [0, true, Date.now()]; // so many are in the frame that waits for its answer
 
 function send() {
   if (!more && waiting.length === 0) process.exit();
   if (hub.readyState !== WebSocket.OPEN || sent > 0 || waiting.length === 0) return;
-  sent = Math.min(waiting.length, 100);
-  hub.send(JSON.stringify(waiting.slice(0, sent)));
+  const frame = () => JSON.stringify(waiting.slice(0, sent)); // the hub takes 256 KiB; a character has up to 3 bytes
+  for (sent = Math.min(waiting.length, 100); sent > 1 && frame().length > 80_000; ) sent >>= 1;
+  hub.send(frame());
 }
 
 function connect() {
@@ -28,12 +26,15 @@ function connect() {
   hub.on("error", (error) => console.error(error.message));
   hub.on("close", () => setTimeout(connect, Math.random() * Math.min(500 + Date.now() - answered, 30_000)));
 }
-
 connect();
 for await (const line of createInterface({ input: process.stdin })) {
-  waiting.push({ time: Date.now(), ...JSON.parse(line) });
+  try {
+    if (line.trim()) waiting.push({ time: Date.now(), ...JSON.parse(line) });
+  } catch (error) {
+    console.error(`not sent: ${line}: ${error.message}`);
+  }
   send();
-  while (waiting.length >= 10_000) await sleep(50);
+  while (waiting.length >= 10_000) await new Promise((again) => setTimeout(again, 50));
 }
 more = false;
 send();

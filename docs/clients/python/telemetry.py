@@ -2,8 +2,6 @@
 import contextlib, json, os, queue, random, sys, threading, time
 from websocket import WebSocketApp, WebSocketException
 
-readings = queue.Queue(10_000)  # if it is full, standard input waits
-
 
 def deliver():
     batch, answered_s = [], time.monotonic()  # a batch is sent again until it is answered
@@ -21,20 +19,22 @@ def deliver():
         for answer in iter(hub.answers.get, "closed"):
             print(answer, flush=True)
             if '"ok"' in answer or '"refused"' in answer:
-                answered_s = time.monotonic()
-                while batch:
-                    batch.pop()
-                    readings.task_done()
+                [readings.task_done() for reading in batch]
+                batch, answered_s = [], time.monotonic()
             elif answer != "connected":  # the hub cannot store it now
                 hub.close()
-            while not batch or (len(batch) < 100 and not readings.empty()):
-                batch.append(readings.get())
+            while not batch or (len(batch) < 100 and sum(map(len, batch)) < 200_000 and not readings.empty()):
+                batch.append(json.dumps(readings.get()))  # the hub takes messages of 256 KiB
             with contextlib.suppress(OSError, WebSocketException):
-                hub.send(json.dumps(batch))
+                hub.send(f"[{','.join(batch)}]")
         time.sleep(random.uniform(0, min(30, 0.5 + time.monotonic() - answered_s)))
 
 
+readings = queue.Queue(10_000)  # if it is full, standard input waits
 threading.Thread(target=deliver, daemon=True).start()
-for line in sys.stdin:
-    readings.put({"time": int(time.time() * 1000), **json.loads(line)})
+for line in filter(bytes.strip, sys.stdin.buffer):
+    try:
+        readings.put({"time": int(time.time() * 1000), **json.loads(line)})
+    except (TypeError, ValueError) as error:
+        print(f"not sent: {line!r}: {error}", file=sys.stderr)
 readings.join()

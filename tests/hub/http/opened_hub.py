@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from hub.app.services import HubServices, open_services
 from hub.config.settings import load_settings
+from hub.http.long_bodies import LongBodies
 from hub.http.server import Server, listen
 from hub.model.identity import Role
 from tests.tasks import running_task
@@ -52,12 +53,14 @@ async def new_token(services: HubServices, role: Role, pattern: str | None = Non
 
 
 @asynccontextmanager
-async def listening(services: HubServices, *, send_buffer: int | None = None) -> AsyncIterator[str]:
+async def listening(
+    services: HubServices, *, send_buffer: int | None = None, long_bodies: LongBodies | None = None
+) -> AsyncIterator[str]:
     """Serve the hub on a free port, and return the URL of its WebSockets. `send_buffer` bounds a connection's bytes."""
     listener = listen(HOST, 0)
     if send_buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-    server = Server(services.application, listener)
+    server = Server(services.application, listener, long_bodies=long_bodies)
     async with running_task(server.run()):
         yield f"ws://{HOST}:{listener.getsockname()[1]}"
         services.connections.close()

@@ -28,13 +28,13 @@ public class Telemetry extends ClientEndpointConfig.Configurator {
                     System.out.println(answer);
                     if (answer.matches(".*\"(ok|refused)\".*")) { batch.clear(); last = System.currentTimeMillis(); }
                     else if (!answer.equals("connected")) break; // the hub cannot store it now
-                    while (batch.isEmpty() || batch.size() < 100 && readings.size() > 1) batch.add(readings.take());
+                    while (batch.isEmpty() || batch.size() < 100 && readings.size() > 1
+                            && batch.toString().length() < 60_000) batch.add(readings.take()); // the hub takes 256 KiB
                     if (batch.get(0).isEmpty()) System.exit(0);
                     hub.getBasicRemote().sendText(batch.toString());
                 }
             } catch (Exception error) { System.err.println(error.getMessage()); }
-            long away = 500 + System.currentTimeMillis() - last;
-            Thread.sleep(ThreadLocalRandom.current().nextLong(Math.min(away, 30_000)));
+            Thread.sleep((long) (Math.random() * Math.min(500 + System.currentTimeMillis() - last, 30_000)));
         }
     }
 }
