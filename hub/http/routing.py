@@ -108,7 +108,6 @@ def routes_of(resource: object, authenticator: Authenticator) -> list[Route]:
     for declared in operations_of(type(resource)):
         route = Route(declared.path, _endpoint(declared, resource, authenticator), methods=[declared.method])
         route.methods = {declared.method}  # Starlette adds HEAD to GET, which the API does not offer
-        route.include_in_schema = declared.described
         routes.append(route)
     return routes
 
@@ -231,10 +230,6 @@ def _located(where: str, error: Exception) -> str:
 
 def methods_for(routes: Iterable[Route], request: Request) -> list[str]:
     """Return the methods that a path has; a path without parameters counts before one whose parameters it fits."""
-    matching = [
-        route
-        for route in routes
-        if route.include_in_schema and route.path_regex.match(request.scope["path"]) is not None
-    ]
+    matching = [route for route in routes if route.path_regex.match(request.scope["path"]) is not None]
     fewest = min((len(route.param_convertors) for route in matching), default=0)
     return sorted({name for route in matching if len(route.param_convertors) == fewest for name in route.methods or ()})

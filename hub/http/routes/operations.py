@@ -94,6 +94,11 @@ class OperationsRoutes(Collector):
             return health_answer(self.status.identity.version)
         return Response("ok\n", media_type="text/plain")
 
+    @Operation("HEAD", "/health", described=False)
+    async def health_head(self, request: Request) -> Response:
+        """Confirm that the process runs and answers. The answer of GET, of which the server sends the head."""
+        return await self.health(request)
+
     @Operation("GET", "/ready", also=(HTTPStatus.SERVICE_UNAVAILABLE,))
     async def ready(self) -> Readiness | Response:
         """Return whether the hub accepts and stores data; 503 with the reasons if it does not. An unavailable broker,

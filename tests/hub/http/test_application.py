@@ -46,6 +46,10 @@ class Resource:
     async def remove(self, name: str) -> None:
         """Remove a thing."""
 
+    @Operation("POST", "/api/v2/lines", described=False)
+    async def write(self) -> None:
+        """Take lines as another server does."""
+
 
 async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("no WebSocket is opened")
@@ -76,6 +80,13 @@ async def test_a_wrong_method_names_the_right_ones() -> None:
     answer = await call("PUT", "/api/v1/things/a")
     assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET")
     assert answer.json()["detail"] == "/api/v1/things/a takes DELETE and GET, not PUT"
+
+
+async def test_a_wrong_method_of_a_path_outside_the_description_is_one_too() -> None:
+    """Such as those of InfluxDB: a person who opens the path in a browser reads that it exists."""
+    answer = await call("GET", "/api/v2/lines")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["detail"] == "/api/v2/lines takes POST, not GET"
 
 
 async def test_every_request_is_for_a_host_of_the_hub() -> None:

@@ -270,6 +270,7 @@ async def test_what_writers_ask_before_they_write(tmp_path: Path) -> None:
             assert (ping.status_code, ping.content, "x-influxdb-build" in ping.headers) == (204, b"", True)
         assert (await client.get("/ping?verbose=true")).json()["version"].startswith("v2.")
         assert (await client.get("/health")).text == "ok\n"
+        assert (await client.head("/health")).status_code == 200
         health = (await client.get("/health", headers={"Accept": "application/json"})).json()
         assert (health["name"], health["status"]) == ("influxdb", "pass")
 
