@@ -104,13 +104,24 @@ def _documents(raw: bytes) -> list[Any]:
         return [_decode_all(raw)]
     except RecursionError:
         raise _too_deep() from None
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except msgspec.DecodeError as error:
         first = str(error)
+    except UnicodeError:
+        first = _not_utf_8(raw)
     parts = split_documents(raw)
     try:
         return [parse_lenient(part) for part in parts] if parts else []
     except FrameRefused:
         raise FrameRefused("syntax", f"the frame is not JSON: {first}") from None
+
+
+def _not_utf_8(raw: bytes) -> str:
+    """Return where bytes are not UTF-8. The fast parser counts from the start of the text that it decodes."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"it is not UTF-8 (byte {error.start})"
+    return "it is not UTF-8"
 
 
 def parse_lenient(raw: bytes) -> Any:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formats.json_text import documents, is_senml, split_documents
+from formats.record import FrameRefused
 from tests.formats.reading_of import NOW_NS, read
 
 JSON = st.recursive(
@@ -36,6 +37,12 @@ def test_a_broken_object_costs_its_line() -> None:
     content = read('{"t":1}\n{"t":\n{"t":3}\n')
     assert content.column("t") == [1.0, 3.0]
     assert [(r.line, r.code, r.raw) for r in content.refusals] == [(2, "syntax", b'{"t":')]
+
+
+def test_the_place_of_a_byte_that_is_no_utf_8_counts_from_the_start() -> None:
+    """Not from the start of the text that contains it."""
+    with pytest.raises(FrameRefused, match=r"the frame is not JSON: it is not UTF-8 \(byte 6\)"):
+        documents(b'{"t":"\xff"}')
 
 
 def test_items_of_a_list_are_named_by_what_they_offer() -> None:
