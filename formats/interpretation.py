@@ -559,13 +559,16 @@ class Interpreter:
         series.column.unit = unit
         self.series.set_unit(series, unit)
 
-    def forget(self, device: str, metric: str) -> None:
-        """Discard what was learned about a metric, whose type or name changed in the hub."""
-        series = self.metrics.get(device, {}).pop(metric, None)
-        if series is not None:
+    def forget(self, device: str, *metrics: str) -> None:
+        """Discard what was learned about metrics whose type or name changed in the hub, or that it did not get."""
+        known = self.metrics.get(device, {})
+        forgotten = {known.pop(metric) for metric in metrics if metric in known}
+        if forgotten:
             for fields in self._by_field.get(device, {}).values():
-                for field in [field for field, known in fields.items() if known is series]:
+                for field in [field for field, series in fields.items() if series in forgotten]:
                     del fields[field]
+            for series in forgotten:
+                self.series.news.pop(series, None)
             self.series.revision += 1
 
 

@@ -40,7 +40,7 @@ from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
-from hub.ingest.repetitions import held_back
+from hub.ingest.repetitions import held_back, unknown_rows
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
@@ -135,6 +135,11 @@ class _Waiting:
     def stored(self) -> int:
         """The readings that are accepted."""
         return self.frame.readings - self.lost
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether nothing of it is stored, or it has too many metrics."""
+        return self.refused_count > 0 and (not self.stored or any(each.code == "limit" for each in self.refused))
 
     def refuse(self, refusal: RefusedReading) -> None:
         """Count a refusal, and list it within the bound."""
@@ -376,6 +381,7 @@ class ForeignReadings:
             log.exception("frames could not be stored")
             self._fail(frames, WireError(Code.STORAGE_FAILED, "the hub failed at this frame; its log says where"))
             return
+        self._forget_names(waiting for waiting in free if waiting.is_refused)
         for stored in keyed:
             self._keys.confirm(stored)
         for waiting in free:
@@ -436,7 +442,7 @@ class ForeignReadings:
                     waiting.ready.append(block)
                 else:
                     rows.setdefault(block.device, []).extend(_rows_of_block(waiting, block))
-        return {device: group_rows(self._unknown(device, of_device)) for device, of_device in rows.items()}
+        return {device: group_rows(unknown_rows(device, of_device, self._recent)) for device, of_device in rows.items()}
 
     def _may_repeat(self, block: LineBlock) -> bool:
         """Return whether readings of a block may be stored already. Those of most are newer than everything."""
@@ -447,21 +453,6 @@ class ForeignReadings:
         series = (known.get(name) for name in block.columns)
         newest_ns = max((found.last_time_ns for found in series if isinstance(found, Series)), default=-1)
         return min(times) <= newest_ns and self._recent.may_have(block.device, times)
-
-    def _unknown(self, device: str, rows: Sequence[PendingRow[_Waiting]]) -> list[PendingRow[_Waiting]]:
-        """Return the rows without what is stored already: a client repeats a frame whose answer was lost.
-
-        Such a reading has the same time, which the client gave it, and the same value.
-        """
-        unknown = []
-        for row in rows:
-            if row.has_time:
-                values = self._recent.new_values(device, row.time_ns, row.values)
-                if len(values) < len(row.values):
-                    row = row._replace(values={name: row.values[name] for name in values})
-            if row.values:
-                unknown.append(row)
-        return unknown
 
     def _remember(
         self, frames: Sequence[_Waiting], batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]]
@@ -543,8 +534,16 @@ class ForeignReadings:
             source.agent = presence.agent
             source.connect()
 
+    def _forget_names(self, frames: Iterable[_Waiting]) -> None:
+        """Let readers discard metrics that the hub did not get with these frames: others need the room."""
+        names = {(waiting.frame.reader, device) for waiting in frames for device in waiting.frame.known_devices}
+        for reader, device in names:
+            reader.forget_unknown(device, self._writer.source(device).device.metrics)
+
     def _fail(self, frames: Iterable[_Waiting], error: WireError) -> None:
         """Refuse frames as a whole: nothing of them is stored."""
+        frames = [*frames]
+        self._forget_names(frames)
         for waiting in frames:
             if not waiting.done.done():
                 waiting.frame.reader.put_back(waiting.frame.details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ class InputFrame(NamedTuple):
     def devices(self) -> set[str]:
         """The devices of its rows and blocks."""
         return {*(row.device for row in self.rows), *(block.device for block in self.blocks)}
+
+    @property
+    def known_devices(self) -> set[str]:
+        """These devices, and those that it describes or that are charged with its refusals."""
+        return self.devices.union(self.details, (self.owner,) if self.owner else ())
 
 
 class InputReader:
@@ -158,8 +163,11 @@ class InputReader:
 
     def forget(self, device: str, names: Iterable[str]) -> None:
         """Discard what was learned about a metric: a person has changed its type or name."""
-        for name in names:
-            self.interpreter.forget(device, name)
+        self.interpreter.forget(device, *names)
+
+    def forget_unknown(self, device: str, known: Collection[str]) -> None:
+        """Discard what was learned about the metrics of a device that are not among the `known` ones."""
+        self.forget(device, [name for name in self.interpreter.metrics.get(device, ()) if name not in known])
 
     def _device_problem(self, device: str) -> str:
         """Return why the credential may not write as this device; "" if it may."""
@@ -260,8 +268,9 @@ def new_metrics(interpreter: Interpreter, rows: Iterable[Row]) -> dict[str, dict
     news = interpreter.series.news
     metrics: dict[str, dict[str, Metric]] = {}
     for row in rows if news else ():
+        # A name may be forgotten while a long frame is read.
         known = interpreter.metrics[row.device]
-        for series in [known[name] for name in row.values]:
+        for series in [known[name] for name in row.values if name in known]:
             if series in news:
                 del news[series]
                 if row.device and series.type is not None and (series.unit or series.label or series.type == "integer"):

@@ -1,11 +1,15 @@
-"""Recognition of frames that a client repeats before the first one is durable. Pure."""
+"""Recognition of frames and rows that a client repeats, also before the first one is durable. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from hub.ingest.input_reader import InputFrame
 from hub.ingest.recent_readings import RecentReadings
+from hub.ingest.row_writer import PendingRow
+
+M = TypeVar("M")
 
 
 def held_back(frames: Sequence[InputFrame], recent: RecentReadings) -> set[int]:
@@ -31,6 +35,22 @@ def held_back(frames: Sequence[InputFrame], recent: RecentReadings) -> set[int]:
             if block.times is not None:
                 seen.add_block(block.device, block.times, block.columns)
     return held
+
+
+def unknown_rows(device: str, rows: Sequence[PendingRow[M]], recent: RecentReadings) -> list[PendingRow[M]]:
+    """Return the rows without what is stored already: a client repeats a frame whose answer was lost.
+
+    Such a reading has the same time, which the client gave it, and the same value.
+    """
+    unknown = []
+    for row in rows:
+        if row.has_time:
+            values = recent.new_values(device, row.time_ns, row.values)
+            if len(values) < len(row.values):
+                row = row._replace(values={name: row.values[name] for name in values})
+        if row.values:
+            unknown.append(row)
+    return unknown
 
 
 def _repeats(frame: InputFrame, seen: RecentReadings, recent: RecentReadings) -> bool:

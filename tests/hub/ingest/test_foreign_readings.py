@@ -313,6 +313,28 @@ async def test_what_one_credential_sends_teaches_no_other(tmp_path: Path) -> Non
         assert (await b.store(b'{"n": 1}', Identity("t3", Role.DEVICE, "q1"))).readings == 1
 
 
+async def test_names_of_a_refused_frame_take_no_room(tmp_path: Path) -> None:
+    """A frame with more metrics than a device may have is refused: the metrics that it does not have stay possible."""
+    wide = json.dumps({f"k{number}": number for number in range(2_000)}).encode()
+    async with bench(tmp_path) as b:
+        await b.store(b'{"a": 1, "b": 2}', Identity("t3", Role.DEVICE, "pump"))
+        assert (await b.store(wide)).readings == 0
+        assert len(b.hub.devices.device("pump").metrics) == 2
+        assert await b.store(b'{"humidity": 1}') == StoredFrame(1)
+        assert await b.store(b'{"a": 3}') == StoredFrame(1)
+
+
+async def test_names_of_a_frame_that_was_not_stored_take_no_room(tmp_path: Path) -> None:
+    """The own agent was connected: the hub got none of them."""
+    wide = json.dumps({f"k{number}": number for number in range(1_024)}).encode()
+    async with bench(tmp_path) as b:
+        session = await connect_agent(b.hub)
+        with pytest.raises(WireError):
+            await b.store(wide)
+        session.close("gone")
+        assert await b.store(b'{"humidity": 1}') == StoredFrame(1)
+
+
 async def test_every_format_with_its_rules(tmp_path: Path) -> None:
     """Rules are settings under their usual names; with "auto" each source detects its own format."""
     async with bench(tmp_path) as b:

@@ -66,3 +66,16 @@ async def test_a_frame_has_a_bounded_number_of_lines() -> None:
     """One with more is refused before they are read."""
     frame = await reader(format="line").source().read_in_turns(b"m t=1\n" * 5_001, 9)
     assert (frame.rows, [refusal.code for refusal in frame.refusals]) == ([], ["limit"])
+
+
+def test_a_name_that_is_forgotten_while_a_frame_is_read_costs_nothing() -> None:
+    """Another frame was refused meanwhile: the values of this one stay, and the next one declares the metric."""
+    plain = reader(format="json")
+    payload = b'{"t": "21.5 bar", "h": "40 %"}'
+    rows, refusals = plain.messages().read(payload, 9)
+    plain.forget_unknown("pump", {"h"})
+    frame = plain.frame(payload, rows, refusals, 9)
+    assert frame.rows[0].values == {"t": 21.5, "h": 40.0}
+    assert [*frame.details["pump"].metrics] == ["h"]
+    assert not plain.interpreter.series.news
+    assert plain.source().read(payload, 9).details["pump"].metrics["t"].unit == "bar"
