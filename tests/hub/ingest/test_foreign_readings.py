@@ -139,6 +139,21 @@ async def test_a_repeated_frame_is_stored_once(tmp_path: Path) -> None:
         assert sorted(b.values) == [1, 2, 3, 3, 3, 4, 5, 6]
 
 
+async def test_values_of_one_time(tmp_path: Path) -> None:
+    """Another value is 1 ns later where the time is the newest one, and keeps the time behind a newer reading. A value
+    that returns is taken for a repetition, except in one frame."""
+    async with bench(tmp_path) as b:
+        for second, value in ((0, 1), (0, 2), (0, 1), (5, 3), (0, 4)):
+            await b.store(b'{"time": %d, "n": %d}' % (1_700_000_000 + second, value))
+        times = [int(time) for entry in b.hub.durable if entry.batch for time in entry.batch.times]
+        start_ns = 1_700_000_000 * 10**9
+        assert b.values == [1, 2, 3, 4]
+        assert times == [start_ns, start_ns + 1, start_ns + 5 * 10**9, start_ns]
+        same = [{"time": 1_700_000_009, "n": value} for value in (1, 2, 1)]
+        await b.store(json.dumps(same).encode())
+        assert b.values[4:] == [1, 2, 1]
+
+
 async def test_a_repeated_frame_is_known_after_a_restart(tmp_path: Path) -> None:
     """The readings come from the end of the journal, where times that were taken are some ns later."""
     frame = b'[{"time": 1700000000, "n": 1}, {"time": 1700000000, "n": 2}]'
