@@ -126,6 +126,8 @@ class Access:
         A page of another site can make its own name point to this machine (DNS rebinding), and then has the same origin
         as the hub. Its name in the Host header reveals it.
         """
+        if _is_without_host(scope):
+            return
         host = self._host(scope)
         if host is None:
             raise RequestRefused(
@@ -220,6 +222,16 @@ class Access:
             # The machine's addresses are not known here. Rebinding needs a name, so any address is safe.
             return parse_address(name) is not None
         return name == host_name(self.listen_host)
+
+
+def _is_without_host(scope: Scope) -> bool:
+    """Return whether a request in HTTP/1.0, where Host is optional (RFC 9112, 3.2), comes from a program without it.
+
+    A browser always sends Host. Its cookie and its Origin count only beside a Host that can be checked.
+    """
+    if scope["type"] != "http" or scope.get("http_version") != "1.0":
+        return False
+    return not {name for name, _ in scope["headers"]} & {b"host", b"cookie", b"origin"}
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:

@@ -343,9 +343,29 @@ def test_a_configured_address_is_one_of_the_hub_s() -> None:
 
 @pytest.mark.parametrize("headers", [[], [("host", "localhost"), ("host", "localhost")]])
 def test_a_request_has_one_host(headers: list[tuple[str, str]]) -> None:
-    """Without one (HTTP/1.0), or with two, the host is ambiguous."""
+    """Without one, or with two, the host is ambiguous."""
     with pytest.raises(WireError):
         access().check_host(scope(*headers))
+
+
+def test_a_program_with_http_1_0_needs_no_host() -> None:
+    """Host is optional there, and no browser leaves it out. What a browser adds, or another host, is still refused."""
+    old = {"http_version": "1.0"}
+    access().check_host(scope(**old))
+    access().check_host(scope(("authorization", "Bearer token"), **old))
+    for headers in (
+        [("host", "evil.example")],
+        [("host", "localhost"), ("host", "localhost")],
+        [("host", "")],
+        [("cookie", COOKIE)],
+        [("origin", "http://evil.example")],
+    ):
+        with pytest.raises(WireError):
+            access().check_host(scope(*headers, **old))
+    with pytest.raises(WireError):
+        access().check_host(scope(http_version="1.1"))
+    with pytest.raises(WireError):
+        access().check_host(scope(method="websocket", **old))
 
 
 @pytest.mark.parametrize(
