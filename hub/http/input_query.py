@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
@@ -108,7 +109,26 @@ def convert_query(given: Mapping[str, Sequence[str]], kind: type[Query]) -> Quer
     try:
         return msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise RulesError(f"the query is not valid: {error}") from None
+        raise RulesError(f"the query is not valid: {error}{accepted_words(kind, error)}") from None
+
+
+def accepted_words(kind: Any, error: msgspec.ValidationError) -> str:
+    """Return the words that a field with an unknown one accepts, as a part of a sentence; "" for any other error."""
+    match = _UNKNOWN_WORD.search(str(error))
+    fields = msgspec.structs.fields(kind) if match and hasattr(kind, "__struct_fields__") else ()
+    words = [word for field in fields if match and field.encode_name == match[1] for word in _words(field.type)]
+    return f"; use {', '.join(words)}" if words else ""
+
+
+_UNKNOWN_WORD = re.compile(r"^Invalid enum value .* - at `\$\.(\w+)`$", re.DOTALL)
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return the words of every Literal within an annotation."""
+    if isinstance(annotation, str):
+        is_word = any(map(str.isalnum, annotation))
+        return [annotation if is_word else repr(annotation)] if annotation else []
+    return [word for part in get_args(annotation) for word in _words(part)]
 
 
 _LISTS = frozenset({"time", "no_value", "measurements", *_PAIRS})

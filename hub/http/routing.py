@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hub.http.authenticator import Authenticator
+from hub.http.input_query import accepted_words
 from hub.http.problem import Refusal
 from hub.model.identity import Action, Identity
 
@@ -154,11 +155,13 @@ async def _authenticate(request: Request, authenticator: Authenticator, may: Act
     identity = await authenticator.identify(request.scope)
     if identity is None:
         role = "device --device NAME" if may is Action.WRITE else "viewer"
-        raise Refusal(
-            HTTPStatus.UNAUTHORIZED,
-            f"sign in, or send a token as Authorization: Bearer; `hub token create --role {role}` makes one",
-            {"WWW-Authenticate": "Bearer"},
-        )
+        given = authenticator.access.credential(request.scope)
+        if given is not None and given.kind == "token":
+            detail = "the token is not valid: this hub does not know it, or it was revoked or has expired"
+        else:
+            detail = "sign in, or send a token as Authorization: Bearer"
+        detail += f"; `hub token create --role {role}` makes one"
+        raise Refusal(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
     if may is not None and not identity.may(may):
         raise Refusal(HTTPStatus.FORBIDDEN, f"a token of role {identity.role} may not {may}")
     return identity
@@ -169,7 +172,8 @@ def validate(given: object, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, _located(where, error)) from None
+        detail = f"{_located(where, error)}{accepted_words(kind, error)}"
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -165,6 +165,12 @@ async def test_a_caller_without_a_token_is_given_the_command_that_creates_one(
     assert (answer.status_code, f"`hub token create --role {role}" in answer.json()["detail"]) == (401, True)
 
 
+async def test_a_caller_with_an_invalid_token_learns_that_it_is_not_valid() -> None:
+    """And not that there is none."""
+    answer = await request("GET", "/echo/1", headers={"Authorization": "Bearer unknown"})
+    assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (401, "the token is not valid")
+
+
 def test_the_operations_of_a_resource_come_in_the_order_of_their_declaration() -> None:
     """The OpenAPI document has the same order."""
     assert [found.handler.__name__ for found in operations_of(EchoRoutes)] == [
