@@ -26,7 +26,7 @@ MAX_LINES = 5_000
 SHORT_BYTES = 2 * 1024
 """Frames up to this size are read in one turn of the event loop: 5 ms at most, whatever they contain."""
 
-_COMPRESSED = (b"\x1f\x8b", b"x")
+COMPRESSED = (b"\x1f\x8b", b"x")
 """First bytes of compressed content, which is longer than it looks."""
 
 LABEL = "name"
@@ -131,7 +131,7 @@ class InputReader:
         The credential may write as the devices of `blocks`.
         """
         kept: list[DecodedRow] = []
-        refused = [*refusals]
+        refused = [*map(self._advised, refusals)]
         denied = ""
         may: dict[str, str] = {}
         found = list(rows)
@@ -172,12 +172,22 @@ class InputReader:
     def _device_problem(self, device: str) -> str:
         """Return why the credential may not write as this device; "" if it may."""
         if not device:
-            return "nothing names the device: send a field `device`, or set device"
+            if self.rules.format == "line":
+                return "nothing names the device: send a tag `device`, or a bucket as writers of InfluxDB do"
+            return "nothing names the device: send a field `device`"
         identity = self.identity
         if identity.may_write(device):
             return ""
         scope = f" is for {identity.pattern!r}" if identity.pattern else ""
         return f"the token (role {identity.role}){scope} and may not write as {device!r}"
+
+    def _advised(self, refusal: RefusedInput) -> RefusedInput:
+        """Return a refusal with the setting that recognises other formats, if a text was read as JSON and is none."""
+        if self.rules.format != "json" or refusal.code != "syntax" or refusal.setting:
+            return refusal
+        first = refusal.raw.lstrip()[:1]
+        is_other_text = b"!" <= first <= b"~" and first not in b"{["
+        return refusal._replace(setting='format = "auto"') if is_other_text else refusal
 
     def _details(self, rows: Iterable[Row], may: Mapping[str, str]) -> Mapping[str, DeviceDescription]:
         details, self._undeclared = self._undeclared, {}
@@ -251,7 +261,7 @@ class FrameSource:
 
 def is_short(payload: bytes) -> bool:
     """Return whether a frame can be read in one turn of the event loop."""
-    return len(payload) <= SHORT_BYTES and not payload.startswith(_COMPRESSED)
+    return len(payload) <= SHORT_BYTES and not payload.startswith(COMPRESSED)
 
 
 def unreadable(payload: bytes) -> RefusedInput:

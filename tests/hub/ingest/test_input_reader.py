@@ -62,6 +62,53 @@ async def test_frames_of_one_source_that_are_read_at_the_same_time_stay_apart() 
     assert source.read(b"a;b\n3;4\n", 9).rows[0].values == {"a": 3.0, "b": 4.0}
 
 
+@pytest.mark.parametrize(
+    ("payload", "setting"),
+    [
+        (b"temperature=21.5", 'format = "auto"'),
+        (b"t=1", 'format = "auto"'),
+        (b'{"t": 1', ""),
+        (b"\xff", ""),
+        (b"[1", ""),
+    ],
+)
+def test_a_text_that_is_no_json_is_refused_with_the_setting_that_reads_it(payload: bytes, setting: str) -> None:
+    """A broken JSON text has no such setting."""
+    frame = reader(format="json").source().read(payload, 9)
+    assert [(refusal.code, refusal.setting) for refusal in frame.refusals] == [("syntax", setting)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "metrics"),
+    [
+        (b"21.5", {"value"}),
+        (b"[1, 2]", {"value.0", "value.1"}),
+        (b"", set()),
+        (b"{}", set()),
+        (b"[]", set()),
+        (b'{"t": null}', set()),
+    ],
+)
+def test_what_has_no_names_or_no_values_is_no_error(payload: bytes, metrics: set[str]) -> None:
+    """As the table of the content in the documentation says."""
+    frame = reader(format="json").source().read(payload, 9)
+    assert not frame.refusals
+    assert {name for row in frame.rows for name in row.values} == metrics
+
+
+@pytest.mark.parametrize(
+    ("rules", "payload", "place"), [({"format": "json"}, b'{"t": 1}', "field"), ({"format": "line"}, b"m t=1", "tag")]
+)
+def test_a_record_without_a_device_is_refused_with_the_place_for_its_name(
+    rules: dict[str, Any], payload: bytes, place: str
+) -> None:
+    """A field or a tag, and the setting once."""
+    gateway = Identity("t2", Role.GATEWAY, "*")
+    [refusal] = InputReader(gateway, Rules(**rules), "http", zone=UTC).source().read(payload, 9).refusals
+    assert f"send a {place} `device`" in refusal.reason
+    assert ("set device" in refusal.reason, refusal.setting) == (False, 'device = "ID"')
+
+
 async def test_a_frame_has_a_bounded_number_of_lines() -> None:
     """One with more is refused before they are read."""
     frame = await reader(format="line").source().read_in_turns(b"m t=1\n" * 5_001, 9)
