@@ -411,7 +411,7 @@ class ForeignReadings:
                 for device in waiting.frame.devices:
                     self._writer.source(device).check_free()
             except WireError as error:
-                remedy = "nothing of the frame is stored; stop one of the two, or send it again later"
+                remedy = "these readings are not stored; stop one of the two, or send them again later"
                 self._fail((waiting,), WireError(error.code, f"{error.message}: {remedy}"))
             else:
                 free.append(waiting)
@@ -556,7 +556,7 @@ def _unstored(error: WireError | JournalError) -> WireError:
         code, message = error.code, error.message
     else:
         code, message = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED, str(error)
-    return WireError(code, f"{message[: MAX_MESSAGE - 80]}: nothing of the frame is stored; send it again later")
+    return WireError(code, f"{message[: MAX_MESSAGE - 80]}: these readings are not stored; send them again later")
 
 
 def _listed(refusal: RefusedInput) -> RefusedReading:

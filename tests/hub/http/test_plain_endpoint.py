@@ -244,7 +244,7 @@ async def test_the_own_agent_of_a_device_refuses_frames(tmp_path: Path) -> None:
             await agent.recv()
             answer = await ask(client, '{"n": 2}')
             assert answer["error"] == "busy"
-            assert "pump is connected already, through own: nothing of the frame is stored" in answer["message"]
+            assert "pump is connected already, through own: these readings are not stored" in answer["message"]
         device = services.devices.device("pump")
         await until(lambda: device.session is None)
         assert await ask(client, '{"n": 3}') == {"ok": 1}
