@@ -68,7 +68,9 @@ class LineProtocolReader:
                 # Always a str: bytes that are not UTF-8 crash the process of the parser.
                 return parse_line(text)  # type: ignore[no-any-return]
             except (LineFormatError, ValueError, OverflowError) as error:
-                raise FrameRefused("syntax", f"the line is not line protocol: {error}") from None
+                # The library ends its sentences with one full stop or two.
+                reason = str(error).rstrip(".")
+                raise FrameRefused("syntax", f"the line is not line protocol: {reason}") from None
 
         self._parse = parse
         self._names: dict[str, Mapping[str, str]] = {}

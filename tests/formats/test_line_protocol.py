@@ -82,6 +82,14 @@ def test_a_bad_field_costs_itself(field: str, code: str, value: str) -> None:
     assert [(r.line, r.code, r.metric, r.value, r.device) for r in content.refusals] == [(1, code, metric, value, "a")]
 
 
+@pytest.mark.parametrize("line", [b"boiler", b"boiler t", b"a,b t=1", b"m t=1 x"])
+def test_the_reason_of_a_wrong_line_ends_without_a_full_stop(line: bytes) -> None:
+    """It is a part of a longer sentence."""
+    [refusal] = read(line, format="line").refusals
+    assert refusal.reason.startswith("the line is not line protocol")
+    assert not refusal.reason.endswith(".")
+
+
 def test_two_tags_with_one_name_refuse_their_line() -> None:
     """The series of its fields is not known."""
     content = read("m,host=a,host=b v=1\nm,host=a,room=b v=2\n", format="line")
