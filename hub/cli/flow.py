@@ -80,14 +80,14 @@ def flow(
     """Show where every batch and reading is: accepted, stored, waiting in the journal, refused, expired, damaged.
 
     For each device and in all, accepted = stored + waiting + refused + expired + damaged; a difference is shown in red.
-    The columns quarantined and batches count readings that were not accepted, and the batches and parts of batches that
-    contain them: accepted + quarantined is what was received.
+    The column quarantined counts readings that were not accepted: accepted + quarantined is what was received. The
+    column batches counts the entries in quarantine that contain them: batches, parts of batches, frames and requests.
     The columns damaged (readings that the disk lost before they were stored) and repaired (batches that the hub had
     lost and an agent sent again) appear if the journal has lost something; the column unread (lines and values that a
     source refused before its agent could send them) if there are any. With --json each second prints one line with the
     answer of the hub.
 
-    Examples:  hub flow  ·  hub flow --once --json | jq .totals
+    Examples:  hub flow  ·  hub flow --once --json | jq .totals  ·  hub flow --once | grep kiln-1
     """
     console = stdout_console()
     with hub_client("hub flow", hub) as client:
