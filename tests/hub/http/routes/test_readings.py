@@ -60,6 +60,18 @@ async def test_a_body_in_any_format_is_stored(tmp_path: Path) -> None:
         assert (device.durable.readings, device.state().connected, device.agent) == (9, False, "")
 
 
+async def test_a_csv_file_without_its_line_ends_is_refused(tmp_path: Path) -> None:
+    """As `curl -d` sends it: its names and values would become values of numbered metrics."""
+    async with opened_hub(tmp_path) as services, client_of(services) as client:
+        csv = {"Content-Type": "text/csv"}
+        refused = await client.post(URL, content=b"time,t2026-01-01T00:00:00Z,21.5", headers=csv)
+        assert (refused.status_code, "--data-binary" in refused.json()["detail"]) == (422, True)
+        assert services.journal.last_offset == 0
+        one_line = await client.post(URL, params={"header": "false"}, content=b"21.5,40", headers=csv)
+        assert of(one_line) == (200, 2)
+        assert of(await client.post(URL, content=gzip.compress(b"a,b\n1,2\n"), headers=csv)) == (200, 2)
+
+
 async def test_refused_values_are_named_and_their_neighbours_stored(tmp_path: Path) -> None:
     """A request of which nothing is stored is a problem; its content is in quarantine."""
     async with opened_hub(tmp_path) as services, client_of(services) as client:
