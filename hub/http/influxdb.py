@@ -168,7 +168,7 @@ def error_response(refused: WriteRefused, version: Version) -> Response:
 
 
 def no_content() -> Response:
-    """Return the answer for lines that are durable, and for a ping."""
+    """Return the answer for lines whose readings are durable, and for a ping."""
     return Response(status_code=HTTPStatus.NO_CONTENT, headers=HEADERS)
 
 

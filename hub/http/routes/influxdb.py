@@ -1,7 +1,7 @@
 """The write side of InfluxDB's API, versions 1 and 2: lines are stored, and what writers ask before is answered.
 
 Telegraf, the client libraries of InfluxDB, Home Assistant, Proxmox and others write here unchanged. A 204 means that
-the lines are durable.
+every reading of the lines is durable; a field that is NaN is no reading.
 """
 
 from __future__ import annotations

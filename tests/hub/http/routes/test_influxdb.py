@@ -202,6 +202,16 @@ async def test_a_refused_line_costs_itself(tmp_path: Path) -> None:
         assert nothing.json()["message"].startswith("unable to parse line 1: ")
 
 
+async def test_values_that_are_none_are_left_out(tmp_path: Path) -> None:
+    """NaN, infinity and an empty text are neither stored nor refused; their neighbours are stored."""
+    async with influx(tmp_path / "hub") as hub:
+        answer = await hub.write('m,host=pi a=NaN,b=-inf\nm,host=pi s="",c=nan 1700000000000000000\n')
+        assert (answer.status_code, await hub.stored(), await hub.quarantined()) == (204, [], [])
+        assert "pi" not in hub.services.registry.devices
+        answer = await hub.write(f"m,host=pi a=NaN,d=1 {TIME_NS}")
+        assert (answer.status_code, await hub.stored()) == (204, [("pi", "m.d", TIME_NS, 1.0)])
+
+
 async def test_an_empty_request_is_a_test_of_the_connection(tmp_path: Path) -> None:
     """Home Assistant sends one before it starts."""
     async with influx(tmp_path / "hub") as hub:
