@@ -82,7 +82,7 @@ log = structlog.get_logger(__name__)
 
 
 class StoredFrame(NamedTuple):
-    """Result for a frame that is durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
+    """Result for input that is durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
 
     `refused` are the first MAX_REFUSED of them.
     """
@@ -93,7 +93,7 @@ class StoredFrame(NamedTuple):
 
     @property
     def reason(self) -> tuple[str, str]:
-        """The code and the sentence of a frame of which nothing is stored as readings."""
+        """The code and the sentence of input of which nothing is stored as readings."""
         first = self.refused[0]
         sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
         remedy = f"; {setting_text(first.setting)}" if first.setting else ""

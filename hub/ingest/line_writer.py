@@ -20,11 +20,10 @@ from formats.line_block import LineBlock, LineBlockReader, LineBlocks
 from formats.line_protocol import LineProtocolReader
 from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
-from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame
+from hub.ingest.foreign_readings import MAX_REFUSED, ForeignReadings, Presence, StoredFrame
 from hub.ingest.input_reader import InputFrame, InputReader, unreadable
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
-from wire.plain import RefusedReading
 from wire.timestamp import NS_PER_UNIT
 
 PIECE_LINES = 5_000
@@ -48,9 +47,6 @@ MAX_READING = 4
 MAX_WAITING = 256
 """Requests that wait for their turn. Beyond it the client has to send the request again."""
 
-MAX_REFUSED = 100
-"""Refused values that a result lists."""
-
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +63,6 @@ class LineTimes(NamedTuple):
     def ns_per_count(self) -> int:
         """The nanoseconds of one count."""
         return NS_PER_UNIT[self.unit] * self.per_count
-
-
-class WrittenLines(NamedTuple):
-    """Result for lines that are durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
-
-    `refused` are the first MAX_REFUSED of them.
-    """
-
-    readings: int = 0
-    refused_count: int = 0
-    refused: Sequence[RefusedReading] = ()
 
 
 class LineSource:
@@ -187,7 +172,7 @@ class LineProtocolWriter:
         bucket: str = "",
         times: LineTimes = LineTimes(),  # noqa: B008 - immutable
         presence: Presence | None = None,
-    ) -> WrittenLines:
+    ) -> StoredFrame:
         """Store the lines of a request or frame; return when they are durable.
 
         Raises WireError: the lines can be sent again. Those before the failure may be stored then.
@@ -215,7 +200,7 @@ class LineProtocolWriter:
                 raise result
             results.append(result)
         refused = [each for result in results for each in result.refused]
-        return WrittenLines(
+        return StoredFrame(
             sum(result.readings for result in results),
             sum(result.refused_count for result in results),
             sorted(refused, key=lambda each: each.line)[:MAX_REFUSED],

@@ -14,8 +14,8 @@ import pytest
 
 from formats.rules import rules_of
 from hub.ingest import line_writer as module
-from hub.ingest.foreign_readings import ForeignReadings
-from hub.ingest.line_writer import LineProtocolWriter, LineTimes, WrittenLines
+from hub.ingest.foreign_readings import ForeignReadings, StoredFrame
+from hub.ingest.line_writer import LineProtocolWriter, LineTimes
 from hub.ingest.recent_readings import RecentReadings
 from hub.model.batch import EntryKind
 from hub.model.identity import Identity, Role
@@ -34,7 +34,7 @@ class Bench(NamedTuple):
     hub: Hub
     writer: LineProtocolWriter
 
-    async def write(self, *lines: str, **how: Any) -> WrittenLines:
+    async def write(self, *lines: str, **how: Any) -> StoredFrame:
         return await self.writer.write(GATEWAY, "\n".join(lines).encode(), **how)
 
     def values(self, metric: str) -> list[Any]:
@@ -155,7 +155,7 @@ async def test_requests_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     async with bench(tmp_path) as b:
         results = await asyncio.gather(*(b.write(line(number)) for number in range(6)), return_exceptions=True)
-        assert [isinstance(result, WrittenLines) for result in results] == [True] * 5 + [False]
+        assert [isinstance(result, StoredFrame) for result in results] == [True] * 5 + [False]
         assert isinstance(results[5], WireError)
         assert results[5].code is Code.BUSY
         assert sorted(b.values("m.n")) == [0, 1, 2, 3, 4]
