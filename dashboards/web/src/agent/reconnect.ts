@@ -1,5 +1,6 @@
 /** Decision whether and when an agent reconnects, and the search for a batch that the hub cannot read. Pure. As agent_client. */
 
+import { fullJitter } from "../wire/backoff";
 import { Close, type Code } from "../wire/protocol";
 
 /** Bound of the first delay before a welcome of the hub sets another one. */
@@ -10,8 +11,6 @@ export const MAX_DELAY_MS = 30_000;
 const MIN_DELAY_MS = 100;
 /** Longest wait that a hub can impose. */
 const MAX_RETRY_MS = 600_000;
-/** Doublings after which every bound is reached. */
-const MAX_DOUBLINGS = 30;
 
 /** The end of a connection, or of an attempt, and the reason that the hub gave. */
 export interface Ending {
@@ -44,14 +43,14 @@ export function needsPerson({ close }: Ending): boolean {
 }
 
 /**
- * Return the delay before the next attempt, with full jitter (Marc Brooker, "Exponential Backoff And Jitter", 2015).
- * `attempt` counts the attempts since the last progress, from 0; `random` is between 0 and 1.
+ * Return the delay before the next attempt, with full jitter. `attempt` counts the attempts since the last progress,
+ * from 0; `random` is between 0 and 1.
  */
 export function delayBefore(ending: Ending, attempt: number, first_ms: number, random: number): number {
   if (ending.retry_ms !== null)
     return Math.max(MIN_DELAY_MS, Math.min(ending.retry_ms, MAX_RETRY_MS) + random * first_ms);
   if (needsPerson(ending)) return (MAX_DELAY_MS * (1 + random)) / 2;
-  return Math.max(MIN_DELAY_MS, random * Math.min(MAX_DELAY_MS, first_ms * 2 ** Math.min(attempt, MAX_DOUBLINGS)));
+  return Math.max(MIN_DELAY_MS, fullJitter(attempt, first_ms, MAX_DELAY_MS, random));
 }
 
 /** A batch that was refused this often when sent alone is declared lost. Fewer could be an accident of the network. */

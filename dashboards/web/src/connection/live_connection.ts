@@ -4,6 +4,7 @@
  */
 
 import { type Signal, signal } from "@preact/signals";
+import { fullJitter } from "../wire/backoff";
 import { withBase } from "../wire/base_path";
 import { decodeUpdate, type Update } from "../wire/frames";
 import {
@@ -28,13 +29,9 @@ import { type Cause, diagnose, type Probe } from "./diagnosis";
 export const FIRST_CEILING_MS = 500;
 export const MAX_CEILING_MS = 15_000;
 
-/**
- * Return the delay before a reconnect attempt with full jitter, so that many pages do not reconnect at once.
- * `attempt` counts from 0, `random` is between 0 and 1.
- */
+/** Return the delay before a reconnect attempt, in whole milliseconds; `fullJitter` describes the arguments. */
 export function reconnectDelay(attempt: number, random: number): number {
-  const ceiling = Math.min(MAX_CEILING_MS, FIRST_CEILING_MS * 2 ** Math.min(attempt, 16));
-  return Math.round(ceiling * random);
+  return Math.round(fullJitter(attempt, FIRST_CEILING_MS, MAX_CEILING_MS, random));
 }
 
 /** Return the address of the live endpoint on the server of this page. */
