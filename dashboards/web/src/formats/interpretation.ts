@@ -18,11 +18,12 @@ import {
   type Schema,
   shown,
   type Value,
+  ValueRefused,
 } from "./record";
 import type { Rules } from "./rules";
 import { type InputSeries, SeriesValues } from "./series";
 import { TimeReader } from "./times";
-import { Column, cleaned, MAX_UNIT, NO_VALUE, ValueRefused } from "./values";
+import { Column, cleaned, MAX_UNIT, NO_VALUE } from "./values";
 
 const MAX_METRICS = 1024;
 /** Devices of one input, the bound of one hub. */

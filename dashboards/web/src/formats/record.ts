@@ -35,8 +35,8 @@ export type RefusalCode =
   | "unit"
   | "version";
 
-/** A frame that its format cannot read; the message is a sentence for the sender. */
-export class FrameRefused extends Error {
+/** Input that is refused; the message is a sentence for the sender, and `setting` is the one that changes it. */
+abstract class Refused extends Error {
   readonly code: RefusalCode;
   readonly setting: string;
   constructor(code: RefusalCode, reason: string, setting = "") {
@@ -45,6 +45,12 @@ export class FrameRefused extends Error {
     this.setting = setting;
   }
 }
+
+/** A frame that its format cannot read. */
+export class FrameRefused extends Refused {}
+
+/** One value that cannot be converted. */
+export class ValueRefused extends Refused {}
 
 /** The bytes of one line or one message without its end; `line` is the number of its first line, from 1. */
 export interface TextFrame {

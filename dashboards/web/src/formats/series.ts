@@ -1,7 +1,7 @@
 /** Series of an input, and the conversion of values to the type of their series. As series.py. */
 
 import { LargeNumber, wholeNumber } from "../wire/exact_json";
-import { type MetricType, type RawValue, type Schema, shown, type Value } from "./record";
+import { type MetricType, type RawValue, type Schema, shown, type Value, ValueRefused } from "./record";
 import {
   type Column,
   checkedInteger,
@@ -11,7 +11,6 @@ import {
   integerOf,
   isChanged,
   truthOf,
-  ValueRefused,
   wholeOf,
   writtenNumber,
 } from "./values";

@@ -3,7 +3,7 @@
  * values.py: one `Column` collects the evidence about one field and converts its values by it.
  */
 
-import { quoted, type RefusalCode } from "./record";
+import { quoted, ValueRefused } from "./record";
 import { UNITS, unitSymbol } from "./units";
 
 const words = (text: string) => new Set(text.split(" "));
@@ -51,17 +51,6 @@ export const EXACT = 2 ** 53;
 const MAX_NUMBER = 64;
 export const MAX_UNIT = 32;
 const [MIN_INTEGER, MAX_INTEGER] = [-(2n ** 63n), 2n ** 63n - 1n];
-
-/** One value that cannot be converted; the message is a sentence. */
-export class ValueRefused extends Error {
-  readonly code: RefusalCode;
-  readonly setting: string;
-  constructor(code: RefusalCode, reason: string, setting = "") {
-    super(reason);
-    this.code = code;
-    this.setting = setting;
-  }
-}
 
 /** A number as it is written. `decimal` and `thousands` are certain; `unclear` is a mark that can be either. */
 export interface WrittenNumber {
