@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from itertools import chain, compress
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -53,6 +53,8 @@ STEP_VALUES = 500
 
 MessageContent: TypeAlias = tuple[list[Row], list[RefusedInput]]
 """Rows and refusals of a message."""
+
+T = TypeVar("T")
 
 _NUMBERS = frozenset((float, int))
 _decode_json = msgspec.json.Decoder().decode
@@ -147,13 +149,7 @@ class MessageSource:
 
     def read(self, payload: bytes, now_ns: int) -> MessageContent:
         """Return the rows and the refusals of a message that arrives now."""
-        steps = self.read_in_steps(payload, now_ns)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                content: MessageContent = end.value
-                return content
+        return without_pauses(self.read_in_steps(payload, now_ns))
 
     def read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, MessageContent]:
         """Do the same as `read`, and yield between steps of a few milliseconds, so that others can have a turn."""
@@ -288,6 +284,16 @@ class MessageSource:
             return None
         self._interpreter.readings += 1
         return DecodedRow(series.device, {series.metric: number}, None)
+
+
+def without_pauses(steps: Generator[None, None, T]) -> T:
+    """Return the result of work in steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:

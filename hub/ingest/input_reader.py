@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from datetime import tzinfo
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -31,6 +31,8 @@ COMPRESSED = (b"\x1f\x8b", b"x")
 
 LABEL = "name"
 """Tag with the name of a device whose id is a repaired one."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -245,11 +247,7 @@ class FrameSource:
         source.detection = self._source.detection
         steps = source.read_in_steps(payload, now_ns)
         try:
-            while True:
-                next(steps)
-                await asyncio.sleep(0)
-        except StopIteration as end:
-            rows, refusals = end.value
+            rows, refusals = await in_turns(steps)
         except Exception:
             # A defect of the hub costs this frame, and not the connection.
             log.exception("frame could not be read", input=reader.name)
@@ -257,6 +255,17 @@ class FrameSource:
         self._source.detection = source.detection
         await asyncio.sleep(0)
         return reader.frame(payload, rows, refusals, now_ns)
+
+
+async def in_turns(steps: Generator[None, None, T]) -> T:
+    """Return the result of work in steps, each in a turn of the event loop of its own."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def is_short(payload: bytes) -> bool:

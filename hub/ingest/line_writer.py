@@ -18,10 +18,11 @@ import structlog
 
 from formats.line_block import LineBlock, LineBlockReader, LineBlocks
 from formats.line_protocol import LineProtocolReader
+from formats.message import without_pauses
 from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from hub.ingest.foreign_readings import MAX_REFUSED, ForeignReadings, Presence, StoredFrame
-from hub.ingest.input_reader import InputFrame, InputReader, unreadable
+from hub.ingest.input_reader import InputFrame, InputReader, in_turns, unreadable
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
 from wire.timestamp import NS_PER_UNIT
@@ -109,24 +110,11 @@ class LineSource:
 
     def read(self, payload: bytes, now_ns: int) -> InputFrame:
         """Return the content of a short frame of a WebSocket that arrives now."""
-        steps = self._read_in_steps(payload, now_ns)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                frame: InputFrame = end.value
-                return frame
+        return without_pauses(self._read_in_steps(payload, now_ns))
 
     async def read_in_turns(self, payload: bytes, now_ns: int) -> InputFrame:
         """Return the content of a frame that arrives now, in turns with the other work of the event loop."""
-        steps = self._read_in_steps(payload, now_ns)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                frame: InputFrame = end.value
-                return frame
-            await asyncio.sleep(0)
+        return await in_turns(self._read_in_steps(payload, now_ns))
 
     def _read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, InputFrame]:
         """Read a frame, and yield after every TURN_LINES lines that are read one by one."""
