@@ -66,6 +66,14 @@ class LineTimes(NamedTuple):
         return NS_PER_UNIT[self.unit] * self.per_count
 
 
+class LineContent(NamedTuple):
+    """Content of some lines: those that are in blocks, and the rows and refusals of the others."""
+
+    blocks: Sequence[LineBlock]
+    rows: list[Row]
+    refusals: list[RefusedInput]
+
+
 class LineSource:
     """Reader of the lines of one credential, which are in blocks or one by one."""
 
@@ -102,10 +110,9 @@ class LineSource:
                 refused.append(RefusedInput(number, text[:MAX_RAW_BYTES], "size", reason))
         return [*one_by_one.feed(frames), *refused]
 
-    def frame(
-        self, blocks: Sequence[LineBlock], rows: Sequence[Row], refusals: Sequence[RefusedInput], now_ns: int
-    ) -> InputFrame:
+    def frame(self, content: LineContent, now_ns: int) -> InputFrame:
         """Return the frame of what was read."""
+        blocks, rows, refusals = content
         return self.reader.frame(_refused_lines(refusals, self._times), rows, refusals, now_ns, blocks)
 
     def read(self, payload: bytes, now_ns: int) -> InputFrame:
@@ -116,28 +123,35 @@ class LineSource:
         """Return the content of a frame that arrives now, in turns with the other work of the event loop."""
         return await in_turns(self._read_in_steps(payload, now_ns))
 
-    def _read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, InputFrame]:
-        """Read a frame, and yield after every TURN_LINES lines that are read one by one."""
-        lines = payload.split(b"\n")
+    def read_lines(
+        self, one_by_one: LineProtocolReader, lines: Sequence[bytes], now_ns: int, before: int = 0
+    ) -> Generator[None, None, LineContent]:
+        """Return the content of some lines. Yield at the end and after TURN_LINES lines that are read `one_by_one`."""
+        blocks, others = self.blocks(lines, now_ns)
         rows: list[Row] = []
         refusals: list[RefusedInput] = []
-        blocks: Sequence[LineBlock] = []
+        for first in range(0, len(others), TURN_LINES):
+            entries = self.entries(one_by_one, lines, others[first : first + TURN_LINES], before)
+            found, refused = self.reader.interpreter.interpret(entries, now_ns)
+            rows += found
+            refusals += refused
+            yield
+        yield
+        return LineContent(blocks, rows, refusals)
+
+    def _read_in_steps(self, payload: bytes, now_ns: int) -> Generator[None, None, InputFrame]:
+        """Read a frame, and yield as `read_lines` does."""
         try:
-            blocks, others = self.blocks(lines, now_ns)
             one_by_one = self.one_by_one()
-            for first in range(0, len(others) + 1, TURN_LINES):
-                entries = [*self.entries(one_by_one, lines, others[first : first + TURN_LINES])]
-                if first + TURN_LINES > len(others):
-                    entries += one_by_one.finish()
-                found, refused = self.reader.interpreter.interpret(entries, now_ns)
-                rows += found
-                refusals += refused
-                yield
+            content = yield from self.read_lines(one_by_one, payload.split(b"\n"), now_ns)
+            rows, refusals = self.reader.interpreter.interpret([*one_by_one.finish()], now_ns)
+            content.rows.extend(rows)
+            content.refusals.extend(refusals)
         except Exception:
             # A defect of the hub costs this frame, and not the connection.
             log.exception("lines could not be read")
-            blocks, rows, refusals = [], [], [unreadable(payload)]
-        return self.frame(blocks, rows, refusals, now_ns)
+            content = LineContent([], [], [unreadable(payload)])
+        return self.frame(content, now_ns)
 
 
 class LineProtocolWriter:
@@ -219,21 +233,12 @@ class LineProtocolWriter:
         start = 0
         for piece in _pieces(content):
             received_ns = self._clock()
-            blocks, others = source.blocks(piece, received_ns)
-            rows: list[Row] = []
-            refusals: list[RefusedInput] = []
-            for first in range(0, len(others), TURN_LINES):
-                entries = source.entries(one_by_one, piece, others[first : first + TURN_LINES], start)
-                found, refused = source.reader.interpreter.interpret(entries, received_ns)
-                rows += found
-                refusals += refused
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            yield source.frame(blocks, rows, refusals, received_ns)
+            read = await in_turns(source.read_lines(one_by_one, piece, received_ns, start))
+            yield source.frame(read, received_ns)
             start += len(piece)
         if last := [*one_by_one.finish()]:
             received_ns = self._clock()
-            yield source.frame((), *source.reader.interpreter.interpret(last, received_ns), received_ns)
+            yield source.frame(LineContent([], *source.reader.interpreter.interpret(last, received_ns)), received_ns)
 
 
 def _pieces(content: bytes) -> Iterator[list[bytes]]:
