@@ -22,7 +22,6 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple, TypeVar
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
@@ -54,7 +53,7 @@ from hub.ingest.row_writer import (
 from hub.model.batch import Entry, Series
 from hub.model.bridge import DecodedMessage
 from hub.model.identity import Identity, Role
-from hub.model.journal import JournalError, JournalFull, settle
+from hub.model.journal import JournalError, JournalFull, durable
 from wire.errors import Code, WireError
 from wire.limits import MAX_MESSAGE
 from wire.plain import RefusedReading
@@ -368,7 +367,7 @@ class ForeignReadings:
                 batches = self._batches(free)
             self._submit(free, batches, errors)
             keyed = self._submit_keys(free)
-            await self._durable()
+            await durable(self._journal)
             self._remember(free, batches)
         except (WireError, JournalError) as error:
             self._fail(frames, _unstored(error))
@@ -397,11 +396,6 @@ class ForeignReadings:
                 self._journal.submit_fact(stored.place, text)
                 keyed.append(stored)
         return keyed
-
-    async def _durable(self) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._journal.when_durable(partial(settle, done))
-        await done
 
     def _free(self, frames: Sequence[_Waiting]) -> list[_Waiting]:
         """Return the frames whose devices have no agent of their own now; refuse the others."""

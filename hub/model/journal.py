@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from hub.model.batch import Entry, Mark
@@ -188,6 +189,13 @@ class EntryWriter(Protocol):
     @property
     def quarantine(self) -> QuarantineIndex:
         """Return the quarantine."""
+
+
+async def durable(writer: EntryWriter) -> None:
+    """Wait until everything that was submitted up to this turn of the event loop is durable. Raises JournalError."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    writer.when_durable(partial(settle, done))
+    await done
 
 
 class QuarantineIndex(Protocol):

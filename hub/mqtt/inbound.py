@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,7 +25,7 @@ from hub.ingest.rejected_input import QuarantinedInput, read_quarantined
 from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
-from hub.model.journal import JournalError, settle
+from hub.model.journal import JournalError, durable
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
     Decoded,
@@ -348,7 +348,7 @@ class Inbound:
                 self._devices.check_open()
                 errors = await self._declare(pending, batches)
                 self._submit(pending, batches, errors)
-                await self._durable()
+                await durable(self._journal)
                 return
             except (WireError, JournalError) as error:
                 counts.accepted, counts.undecodable, counts.refused = before
@@ -356,11 +356,6 @@ class Inbound:
                     log.warning("journal unavailable, messages stay at the broker", error=str(error), retry_s=RETRY_S)
                 is_logged = True
                 await asyncio.sleep(RETRY_S)
-
-    async def _durable(self) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._journal.when_durable(partial(settle, done))
-        await done
 
     async def _declare(self, pending: PendingMessages, batches: Batches) -> dict[str, WireError]:
         """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
