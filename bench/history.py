@@ -23,8 +23,9 @@ from hub.storage.duckdb.compaction import compact
 from hub.storage.duckdb.database import FILE_NAME, Database, size_bytes
 from hub.storage.duckdb.history import read_history
 from hub.storage.duckdb.tables import STEP_PIECES, STEP_READINGS, Tables
-from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
+from hub.storage.influxdb.client import InfluxdbCredentials
 from hub.storage.influxdb.series_naming import FIELD, MEASUREMENT, TAGS, SeriesNaming
+from hub.storage.influxdb.state import BucketAddress
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.services.influxdb import Access
 

@@ -15,7 +15,8 @@ from hub.storage.duckdb.store import DuckdbStore
 from hub.storage.duckdb.upkeep import RetentionPeriods
 
 if TYPE_CHECKING:
-    from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
+    from hub.storage.influxdb.client import InfluxdbCredentials
+    from hub.storage.influxdb.state import BucketAddress
 
 
 def open_store(
@@ -84,7 +85,8 @@ def open_influxdb(
 
 def influxdb_connection(store: StoreSettings) -> tuple[BucketAddress, InfluxdbCredentials]:
     """Return the bucket of the settings, which have a url, and the credentials for it."""
-    from hub.storage.influxdb.client import BucketAddress, InfluxdbCredentials
+    from hub.storage.influxdb.client import InfluxdbCredentials
+    from hub.storage.influxdb.state import BucketAddress
 
     token = store.token.get_secret_value() if store.token is not None else ""
     password = store.password.get_secret_value() if store.password is not None else ""

@@ -21,6 +21,7 @@ import aiohttp
 from influxdb_client.client.influxdb_client_async import InfluxDBClientAsync
 
 from hub.model.store import StoreError, StoreUnavailable
+from hub.storage.influxdb.state import BucketAddress
 from wire.limits import MAX_MESSAGE
 
 CONNECT_S = 10.0
@@ -45,24 +46,6 @@ _MAJOR = re.compile(r"v?(\d+)\.")
 
 MAX_RETRY_AFTER_S = 600.0
 """Maximum pause that a server can request."""
-
-
-class BucketAddress(NamedTuple):
-    """The bucket to write to. For InfluxDB 1, `org` is empty and `bucket` is DATABASE or DATABASE/RETENTION_POLICY."""
-
-    url: str
-    org: str
-    bucket: str
-
-    @property
-    def database(self) -> str:
-        """Return the database of InfluxDB 1."""
-        return self.bucket.partition("/")[0]
-
-    @property
-    def retention_policy(self) -> str:
-        """Return the retention policy of InfluxDB 1; empty for the default of the database."""
-        return self.bucket.partition("/")[2]
 
 
 class WriteAccepted(NamedTuple):

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.model.store import StoreError
-from hub.storage.influxdb.client import BucketAddress, HttpResponse, InfluxdbClient, error_text
+from hub.storage.influxdb.client import HttpResponse, InfluxdbClient, error_text
 from hub.storage.influxdb.influxql import name
+from hub.storage.influxdb.state import BucketAddress
 from hub.storage.influxdb.store import PROBE
 
 DAY_S = 86_400

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.client import BucketAddress
 from hub.storage.operating_system import sync
 from integrity.finding import Finding
 
@@ -30,6 +30,24 @@ _SEAL = b"CRC1"
 """Bytes before the checksum at the end of the file. Files of older versions have neither."""
 
 LOST_STATE = "the store stays closed, and readings wait in the journal"
+
+
+class BucketAddress(NamedTuple):
+    """The bucket to write to. For InfluxDB 1, `org` is empty and `bucket` is DATABASE or DATABASE/RETENTION_POLICY."""
+
+    url: str
+    org: str
+    bucket: str
+
+    @property
+    def database(self) -> str:
+        """Return the database of InfluxDB 1."""
+        return self.bucket.partition("/")[0]
+
+    @property
+    def retention_policy(self) -> str:
+        """Return the retention policy of InfluxDB 1; empty for the default of the database."""
+        return self.bucket.partition("/")[2]
 
 
 class InfluxdbState(msgspec.Struct):

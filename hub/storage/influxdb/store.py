@@ -31,7 +31,6 @@ from hub.model.store import (
     WriteResult,
 )
 from hub.storage.influxdb.client import (
-    BucketAddress,
     InfluxdbClient,
     InfluxdbCredentials,
     RequestTooLarge,
@@ -51,7 +50,7 @@ from hub.storage.influxdb.line_protocol import (
 )
 from hub.storage.influxdb.refused_points import RefusedCells, find_refused, refusals
 from hub.storage.influxdb.series_naming import RefusalReason, SeriesNames, SeriesNaming
-from hub.storage.influxdb.state import FILE_NAME, InfluxdbState, read_state, write_state
+from hub.storage.influxdb.state import FILE_NAME, BucketAddress, InfluxdbState, read_state, write_state
 from hub.storage.operating_system import lower_priority
 
 IN_FLIGHT = 4

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hub.storage.influxdb.client import BucketAddress, InfluxdbClient, InfluxdbCredentials
+from hub.storage.influxdb.client import InfluxdbClient, InfluxdbCredentials
 from hub.storage.influxdb.series_naming import SeriesNaming
+from hub.storage.influxdb.state import BucketAddress
 from hub.storage.influxdb.store import InfluxdbStore
 from tests.hub.storage.readings import REGISTRY
 from tests.services.influxdb import Access

@@ -7,7 +7,6 @@ import pytest
 from hub.model.store import StoreUnavailable
 from hub.storage.influxdb.client import (
     MAX_RETRY_AFTER_S,
-    BucketAddress,
     PointsRefused,
     RequestTooLarge,
     WriteAccepted,
@@ -16,6 +15,7 @@ from hub.storage.influxdb.client import (
     interpret_answer,
     retry_after,
 )
+from hub.storage.influxdb.state import BucketAddress
 
 TARGET = BucketAddress("http://influxdb:8086", "plant", "telemetry")
 CONFLICT = 'partial write: field type conflict: input field "f" on measurement "m" is type float dropped=3'

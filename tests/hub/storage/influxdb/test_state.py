@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from hub.model.store import ReadingCounts, StoreCursor, StoreUnavailable
-from hub.storage.influxdb.client import BucketAddress
-from hub.storage.influxdb.state import InfluxdbState, read_state, write_state
+from hub.storage.influxdb.state import BucketAddress, InfluxdbState, read_state, write_state
 
 REGISTRY = "a" * 32
 BUCKET = BucketAddress("http://localhost:8086", "plant", "telemetry")
