@@ -8,9 +8,7 @@ import os
 import signal
 import sys
 import tty
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +21,11 @@ from device_agent.commands import app
 from tests.device_agent.batches import batch_of
 from tests.device_agent.modbus_bus import pty_bus, slave
 from tests.device_agent.peer import Peer
+from tests.programs import run_module, running_module
 from tests.tasks import running_task
 
-
-async def start(*arguments: str, **environment: str) -> Process:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "device_agent", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
-    )  # fmt: skip
-
-
-@asynccontextmanager
-async def started(*arguments: str, **environment: str) -> AsyncIterator[Process]:
-    process = await start(*arguments, **environment)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
-    async with started(*arguments, **environment) as process:
-        output, errors = await process.communicate()
-        return process.returncode, output.decode(), errors.decode()
+started = partial(running_module, "device_agent")
+run = partial(run_module, "device_agent")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

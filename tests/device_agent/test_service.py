@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import Process
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -26,23 +24,12 @@ from device_agent.status_file import AgentStatus, read_agent_status
 from tests.conditions import result_of, until
 from tests.device_agent.peer import Peer
 from tests.device_agent.pty_port import PtyPort
+from tests.programs import running_module
 
 
-@asynccontextmanager
-async def service(tmp_path: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
+def service(tmp_path: Path, *arguments: str, **environment: str) -> AbstractAsyncContextManager[Process]:
     """Run `device-agent run --config` on the file in this directory."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "device_agent",
-        "run", "--config", str(tmp_path / "agent.toml"), *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    return running_module("device_agent", "run", "--config", str(tmp_path / "agent.toml"), *arguments, **environment)
 
 
 async def opened(process: Process, *ports: PtyPort) -> list[str]:

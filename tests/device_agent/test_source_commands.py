@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio.subprocess import Process
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -22,25 +20,16 @@ from device_agent.sources.command import CommandSettings
 from tests.conditions import until
 from tests.device_agent.peer import Peer
 from tests.device_agent.simulated_gpsd import running_gpsd
+from tests.programs import running_module
 from wire.columns import unpack_times
 from wire.device import Data
 
 POSITION = {"class": "TPV", "device": "/dev/ttyACM0", "mode": 3, "time": "2026-11-28T15:00:00.000Z", "lat": 59.5}
 
 
-@asynccontextmanager
-async def started(tmp_path: Path, *arguments: str) -> AsyncIterator[Process]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-m", "device_agent", *arguments, stdout=PIPE, stderr=PIPE,
-        env={**clean, "HUB_TOKEN": "secret", "XDG_STATE_HOME": str(tmp_path)},
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+def started(tmp_path: Path, *arguments: str) -> AbstractAsyncContextManager[Process]:
+    """Run `device-agent` with a token, and with its state in this directory."""
+    return running_module("device_agent", *arguments, HUB_TOKEN="secret", XDG_STATE_HOME=str(tmp_path))
 
 
 async def test_the_sources_stream_and_end_in_order(peer: Peer, tmp_path: Path) -> None:

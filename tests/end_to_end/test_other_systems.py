@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conditions import result_of
 from tests.end_to_end.hub import Hub, running_hub
+from tests.programs import run_module, running_module
 
-
-@asynccontextmanager
-async def started(*arguments: str, **environment: str) -> AsyncIterator[Process]:
-    """Run a program during the block; kill it if it has not ended then."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "XDG_"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.other_system", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=PIPE, env={**clean, **environment},
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
-    async with started(*arguments, **environment) as process:
-        output, errors = await process.communicate()
-        return process.returncode, output.decode(), errors.decode()
+started = partial(running_module, "tests.other_system")
+run = partial(run_module, "tests.other_system")
 
 
 @pytest.mark.deadline(180)
