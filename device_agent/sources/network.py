@@ -8,11 +8,12 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, TypeAlias
 
 KEEPALIVE_SECONDS = 30
-"""Silence after which the system asks whether a peer is still there: a device that lost its power does not say so."""
+"""Silence after which the system asks whether a peer is still there: one that lost its power does not say so."""
 
 KEEPALIVE_INTERVAL_SECONDS = 10
 KEEPALIVE_COUNT = 3
@@ -110,17 +111,16 @@ def network_reason(error: OSError) -> str:
 
 def keep_alive(connection: socket.socket) -> None:
     """Let the system end a connection whose peer has disappeared, after a minute."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # macOS has another name for the first of these; other systems keep what they do not know at two hours.
-    names = (
-        ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
-        ("TCP_KEEPALIVE", KEEPALIVE_SECONDS),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
-        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
+    options = (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+        (socket.IPPROTO_TCP, "TCP_KEEPALIVE", KEEPALIVE_SECONDS),  # the name of TCP_KEEPIDLE on macOS
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_COUNT),
     )
-    for name, value in names:
-        if (option := getattr(socket, name, None)) is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    for level, name, value in options:
+        with suppress(AttributeError, OSError):  # an option that a system does not know stays at two hours
+            connection.setsockopt(level, getattr(socket, name), value)
 
 
 def dropped_datagrams(receiver: socket.socket) -> int:

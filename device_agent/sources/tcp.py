@@ -97,8 +97,7 @@ async def connect_tcp(address: Address, send: Sequence[str], report: LineReport)
     except OSError as error:
         raise SourceUnavailable(network_reason(error)) from None
     try:
-        with suppress(OSError):
-            keep_alive(writer.get_extra_info("socket"))
+        keep_alive(writer.get_extra_info("socket"))
         for line in send:
             writer.write(line.encode() + b"\r\n")
         yield TcpConnection(reader)
@@ -139,8 +138,7 @@ class TcpListener:
                 self._input.counts.ignored += 1
                 self._ignored.record_failure(peer)
                 return
-            with suppress(OSError):
-                keep_alive(writer.get_extra_info("socket"))
+            keep_alive(writer.get_extra_info("socket"))
             if len(self._heard_s) >= MAX_CONNECTIONS:
                 self._ended.record_failure(f"{peer} connects")
                 silent = min(self._heard_s, key=lambda other: self._heard_s[other])

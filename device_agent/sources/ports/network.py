@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
 from urllib.parse import urlsplit
 
+from device_agent.sources.network import keep_alive
 from device_agent.sources.ports import READ_BYTES, RESET_SECONDS, LineErrors, PortError, PortSettings
 from device_agent.sources.ports.rfc2217 import DTR_OFF, DTR_ON, RTS_ON, ComPortSession, TelnetDecoder, control, escape
 
 CONNECT_SECONDS = 10.0
 """Longest wait for a connection, and for the settings of the line."""
-
-KEEPALIVE_SECONDS = 30
-"""Silence after which TCP asks if the server is still there: a device may be silent for hours, a server may be gone."""
 
 DEFAULT_PORTS = {"rfc2217": 2217}
 
@@ -133,7 +130,7 @@ async def open_network_port(url: str, settings: PortSettings) -> SocketPort | Rf
         raise PortError(f"{host} does not answer on port {number}") from None
     except OSError as error:
         raise PortError(f"{host}, port {number}: {error.strerror or error}") from None
-    _keep_alive(writer.get_extra_info("socket"))
+    keep_alive(writer.get_extra_info("socket"))
     port = SocketPort(url, reader, writer)
     if not url.startswith("rfc2217:"):
         return port
@@ -144,13 +141,6 @@ async def open_network_port(url: str, settings: PortSettings) -> SocketPort | Rf
         port.close()
         raise
     return com_port
-
-
-def _keep_alive(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", KEEPALIVE_SECONDS), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        with suppress(AttributeError, OSError):  # not every system has all of them
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def connection_problem(url: str, seconds: float) -> str | None:
