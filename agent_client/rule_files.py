@@ -37,7 +37,7 @@ def zone_of(name: str) -> tzinfo:
         raise RulesError(f"the time zone {name!r} is unknown; use a name like Europe/Berlin, or UTC") from None
 
 
-def rule_fields_in(path: Path) -> dict[str, Any]:
+def toml_fields(path: Path) -> dict[str, Any]:
     """Return the settings in a TOML file. Raises RulesError."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 from typer import Option
 
-from agent_client.rule_files import load_user_function, rule_fields_in, zone_of
+from agent_client.rule_files import load_user_function, toml_fields, zone_of
 from formats.custom import UserFunction
 from formats.rules import Format, Rules, RulesError, rules_of
 from wire.model import MetricType
@@ -91,7 +91,7 @@ class RuleOptions:
         """Return the settings in the file and these options, which win. Raises RulesError."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         path = given.pop("rules", None)
-        fields = {} if path is None else rule_fields_in(path)
+        fields = {} if path is None else toml_fields(path)
         given.pop("function", None)
         for option, name in _PAIRS.items():
             pairs = dict(_pair(option, text) for text in given.pop(option, ()))

@@ -24,7 +24,7 @@ from agent_client.trial import InputUnreadable, try_file
 from device_agent import source_commands
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, SpoolError
-from device_agent.modbus_options import BusOptions, BusOptionsError
+from device_agent.modbus_options import BusOptions
 from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports, print_rates
 from device_agent.settings import (
     OPTIONS_OVER_FILE,
@@ -52,6 +52,7 @@ from device_agent.uplink_options import (
     with_earlier_format,
 )
 from formats.report import Trial
+from formats.rules import RulesError
 from integrity.finding import exit_code
 from wire.codec import Format
 from wire.text import escaped
@@ -199,7 +200,7 @@ def modbus(
     """
     try:
         settings = bus.settings(port=port, baud=baud, frame=frame)
-    except BusOptionsError as error:
+    except RulesError as error:
         fail(str(error), MISUSE)
     name = re.sub(r"^\w+://", "", settings.port)
     uplink = completed_options(uplink, default_device=default_device(Path(name)))
@@ -365,7 +366,7 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
     given = {name: context.params[name] for name in ("baud", "frame") if _is_given(context, name)}
     try:
         settings = bus.settings(port=port, **given)
-    except BusOptionsError as error:
+    except RulesError as error:
         address = port.removeprefix("tcp://")
         lines = "" if address == port or bus.is_given else f"; for lines over TCP: device-agent tcp {address} --try 10"
         fail(f"{error}{lines}", MISUSE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +10,14 @@ from typing import Annotated, Any
 import msgspec
 from typer import Option
 
+from agent_client.rule_files import toml_fields
 from device_agent.sources.modbus.settings import ModbusSettings, Table
+from formats.rules import RulesError
 
 _REGISTER = re.compile(
     r"(?:(?P<name>[^=]+)=)?(?P<first>[0-9]+)(?:-(?P<last>[0-9]+))?(?::(?P<type>\w+))?(?::(?P<scale>[-+0-9.eE]+))?"
     r"(?::(?P<unit>.+))?"
 )
-
-
-class BusOptionsError(ValueError):
-    """Options that describe no bus; the message says what to write."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class BusOptions:
         return self.map is not None or bool(self.register)
 
     def settings(self, *, port: str, baud: int | None = None, frame: str | None = None) -> ModbusSettings:
-        """Return the settings of the file and of the options, which win. Raises BusOptionsError."""
-        fields = {} if self.map is None else _fields_in(self.map)
+        """Return the settings of the file and of the options, which win. Raises RulesError."""
+        fields = {} if self.map is None else toml_fields(self.map)
         given = {"port": port or None, "baud": baud, "frame": frame, "timeout_s": self.timeout}
         fields |= {name: value for name, value in given.items() if value is not None}
         if self.register:
@@ -57,40 +54,31 @@ class BusOptions:
             own = {"slave": self.slave, "table": self.table, "interval_s": self.poll, "fields": registers}
             fields["maps"] = [*fields.get("maps", ()), own]
         if "port" not in fields:
-            raise BusOptionsError("the port is missing: write a serial port, tcp://HOST or socket://HOST:PORT")
+            raise RulesError("the port is missing: write a serial port, tcp://HOST or socket://HOST:PORT")
         if "maps" not in fields:
-            raise BusOptionsError("there is nothing to poll: give --map FILE, or --register such as voltage=0:f32:1:V")
+            raise RulesError("there is nothing to poll: give --map FILE, or --register such as voltage=0:f32:1:V")
         try:
             return msgspec.convert(fields, ModbusSettings)
         except msgspec.ValidationError as error:
-            raise BusOptionsError(f"the settings of the bus are wrong: {error}") from None
-
-
-def _fields_in(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BusOptionsError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeError) as error:
-        raise BusOptionsError(f"{path} is not TOML: {error}") from None
+            raise RulesError(f"the settings of the bus are wrong: {error}") from None
 
 
 def _registers(text: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the fields of one --register option."""
     match = _REGISTER.fullmatch(text)
     if match is None:
-        raise BusOptionsError(f"{text!r} is no register: write voltage=0:f32:1:V, or 0-9 for a range")
+        raise RulesError(f"{text!r} is no register: write voltage=0:f32:1:V, or 0-9 for a range")
     name, first, last, type, scale, unit = match.group("name", "first", "last", "type", "scale", "unit")
     field: dict[str, Any] = {"type": type or "u16"}
     if scale is not None:
         try:
             field["scale"] = float(scale)
         except ValueError:
-            raise BusOptionsError(f"{text!r}: {scale!r} is no scale, which is a number such as 0.1") from None
+            raise RulesError(f"{text!r}: {scale!r} is no scale, which is a number such as 0.1") from None
     if unit is not None:
         field["unit"] = unit
     if last is None:
         return [(name or f"r{first}", {"address": int(first), **field})]
     if name is not None or not 0 <= int(last) - int(first) < 1000:
-        raise BusOptionsError(f"{text!r}: a range is FIRST-LAST without a name, of at most 1,000 registers")
+        raise RulesError(f"{text!r}: a range is FIRST-LAST without a name, of at most 1,000 registers")
     return [(f"r{number}", {"address": number, **field}) for number in range(int(first), int(last) + 1)]

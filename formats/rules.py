@@ -37,7 +37,7 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 class RulesError(ValueError):
-    """Rules that cannot be applied; the message says which setting to change."""
+    """Settings of foreign data that cannot be applied; the message says which one to change."""
 
 
 class Rules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

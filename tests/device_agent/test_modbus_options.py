@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.modbus_options import BusOptions, BusOptionsError
+from device_agent.modbus_options import BusOptions
 from formats.modbus import Register
+from formats.rules import RulesError
 
 
 def test_registers_of_the_command_line_are_a_map() -> None:
@@ -50,5 +51,5 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 )
 def test_options_that_describe_no_bus_are_refused(options: BusOptions, port: str, message: str) -> None:
     """The message says what to write."""
-    with pytest.raises(BusOptionsError, match=message):
+    with pytest.raises(RulesError, match=message):
         options.settings(port=port)
