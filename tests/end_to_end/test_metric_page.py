@@ -17,9 +17,10 @@ from tests.end_to_end.raw_agent import connect_agent, data, hello
 TIMEOUT_MS = 30_000
 
 
-async def shown(page: Page) -> list[tuple[float, Any]] | None:
-    """Return the points of the chart; None before its history has arrived."""
-    return await held(page, "d", "temperature") or None
+async def shown(page: Page, count: int) -> list[Any] | None:
+    """Return the values of the chart; None until it has `count` points. A reading that the store lacks arrives live."""
+    values = [value for _, value in await held(page, "d", "temperature")]
+    return values if len(values) >= count else None
 
 
 @pytest.mark.deadline(180)
@@ -60,7 +61,7 @@ async def test_an_admin_corrects_a_metric_on_the_page(tmp_path: Path, chromium: 
         assert [value for _, value in await held(page, "d", "temperature")][-1] == 21.5
         await page.reload()
         await expect(page.locator(".value-tile[data-metric='temperature']")).to_contain_text("21.5")
-        assert [value for _, value in await result_of(lambda: shown(page))] == [20.5, 21.5]
+        assert await result_of(lambda: shown(page, 2)) == [20.5, 21.5]
         await check_layout(page)
         await page.screenshot(path=tmp_path / "device.png", full_page=True)
         await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
