@@ -7,7 +7,7 @@ import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -153,8 +153,8 @@ def open_socket(address: Address, group: str = "", interface: str = "") -> socke
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)[0][0]
     else:
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    receiver = socket.socket(family, socket.SOCK_DGRAM)
-    try:
+    with ExitStack() as on_failure:
+        receiver = on_failure.enter_context(socket.socket(family, socket.SOCK_DGRAM))
         receiver.setblocking(False)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if family == socket.AF_INET6 and not address.host:
@@ -169,9 +169,7 @@ def open_socket(address: Address, group: str = "", interface: str = "") -> socke
         elif joined is not None:
             index = socket.if_nametoindex(interface) if interface else 0
             receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, joined.packed + struct.pack("@I", index))
-    except BaseException:
-        receiver.close()
-        raise
+        on_failure.pop_all()
     return receiver
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from device_agent.sources.network import keep_alive
@@ -134,12 +135,11 @@ async def open_network_port(url: str, settings: PortSettings) -> SocketPort | Rf
     port = SocketPort(url, reader, writer)
     if not url.startswith("rfc2217:"):
         return port
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(port.close)
         com_port = Rfc2217Port(port, writer, settings)
         await com_port.start(reset=settings.reset)
-    except BaseException:
-        port.close()
-        raise
+        on_failure.pop_all()
     return com_port
 
 

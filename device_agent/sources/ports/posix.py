@@ -16,7 +16,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import serial
@@ -56,14 +56,13 @@ class TtyPort:
         if not self._is_pty and (users := users_of(path)):
             raise PortError(errno.EBUSY, busy_text(users))
         self._serial = _opened(path, settings)
-        try:
-            _prepare(self._serial.fileno(), settings, is_pty=self._is_pty)
-        except termios.error as error:
-            self._serial.close()
-            raise OSError(*error.args) from None  # the device is gone
-        except BaseException:
-            self._serial.close()
-            raise
+        with ExitStack() as on_failure:
+            on_failure.callback(self._serial.close)
+            try:
+                _prepare(self._serial.fileno(), settings, is_pty=self._is_pty)
+            except termios.error as error:
+                raise OSError(*error.args) from None  # the device is gone
+            on_failure.pop_all()
         self._before = _counters(self._serial.fileno())
 
     async def read(self) -> bytes:
@@ -132,17 +131,16 @@ class PtyMirror:
         self.name = path
         self._path = Path(path)
         self._end, self._monitor = os.openpty()
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(os.close, self._end)
+            on_failure.callback(os.close, self._monitor)
             tty.setraw(self._monitor)
             os.set_blocking(self._end, False)
             self._name = os.ttyname(self._monitor)
             if self._path.is_symlink():  # of an agent that was killed
                 self._path.unlink()
             self._path.symlink_to(self._name)
-        except BaseException:
-            os.close(self._end)
-            os.close(self._monitor)
-            raise
+            on_failure.pop_all()
         asyncio.get_running_loop().add_reader(self._end, self._discard)
 
     def feed(self, data: bytes) -> None:
