@@ -281,8 +281,7 @@ class _Reader:
             self.problems.append(((*path, *_inner_path(place)), f"{text[:1].lower()}{text[1:]}{hint}"))
 
     def _path(self, wanted: type[Any], value: Any) -> Path:
-        if wanted is not Path:
-            raise NotImplementedError(wanted)
+        assert wanted is Path, wanted  # msgspec reads all other types of settings itself
         if not isinstance(value, str) or not value:
             raise ValueError("expected the path of a file or directory")
         return self.directory / Path(value).expanduser()

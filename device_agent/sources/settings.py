@@ -7,6 +7,7 @@ The module of a kind is imported only when a source of it is configured: a small
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from importlib import import_module
@@ -55,18 +56,18 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prefix: Annotated[str, Meta(max_length=MAX_METRIC_NAME // 2)] = ""
 
     @property
+    @abstractmethod
     def default_name(self) -> str:
         """The name of a source without `name`: the thing that people have to look at, such as a port."""
-        raise NotImplementedError
 
     @property
     def is_finite(self) -> bool:
         """True for a source that ends by itself and is not started again."""
         return False
 
+    @abstractmethod
     def source(self, context: SourceContext) -> Source:
         """Return the source, which opens nothing before its first reading. Raises RulesError."""
-        raise NotImplementedError
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield the problems that this computer shows now, each with its key; for `device-agent check`.
