@@ -127,6 +127,8 @@ async def _deliver(running: RunningSource, *, alone: bool) -> int:
     except AgentError:
         raise
     except Exception as error:
+        # A finite source raises what it cannot read, such as a damaged file. Alone it is the failure of the command;
+        # beside others it must not end them, so the log and the hub show it.
         if alone:
             raise
         health = delivery.source.health

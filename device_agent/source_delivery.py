@@ -242,7 +242,9 @@ async def _restarted(source: Source) -> AsyncGenerator[SensorReading, None]:
                     attempt = 0
                     source.health.recover("source")
                     yield reading
-        except Exception as error:  # noqa: BLE001 - a defect of a source must not end the delivery of the spool
+        except Exception as error:  # noqa: BLE001
+            # What can happen is a source's to handle, so this is a defect: of the source, of a driver, or of the
+            # user's function. The hub shows it, and the other sources and the delivery of the spool continue.
             _log.exception("source failed")
             problem = str(error) or type(error).__name__
         source.health.fail("source", f"stopped: {problem}")
