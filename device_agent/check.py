@@ -15,8 +15,8 @@ from agent_client.connection_check import ask_hub
 from agent_client.endpoint import Endpoint, TokenFile, device_url
 from device_agent.errors import AgentError
 from device_agent.service import TOKEN_VARIABLE, tls_of, token_of
-from device_agent.settings import AgentSettings, AgentSettingsError, SettingsProblem, load_settings
-from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of
+from device_agent.settings import AgentSettings, AgentSettingsError, SettingsProblem, load_settings, located
+from device_agent.toml_lines import KeyPath, key_text
 from device_agent.uplink import AGENT_NAME
 from wire.text import plural
 
@@ -95,10 +95,10 @@ def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
             # Both say that there is no token.
             findings = [finding for finding in findings if finding.key != TOKEN_KEY]
         findings += [] if found is None else [found]
-    lines = key_lines(file.read_text(encoding="utf-8"))
     placed: dict[Level, list[SettingsProblem]] = {"error": [], "warning": []}
-    for finding in findings:
-        placed[finding.level].append(SettingsProblem(finding.key, line_of(lines, finding.key), finding.text))
+    problems = located([(finding.key, finding.text) for finding in findings], file.read_text(encoding="utf-8"))
+    for finding, problem in zip(findings, problems, strict=True):
+        placed[finding.level].append(problem)
     return CheckReport(file, placed["error"], placed["warning"], summary)
 
 

@@ -11,7 +11,9 @@ import msgspec
 from typer import Option
 
 from agent_client.rule_files import toml_fields
+from device_agent.settings import value_problem
 from device_agent.sources.modbus.settings import ModbusSettings, Table
+from device_agent.toml_lines import place_text
 from formats.rules import RulesError
 
 _REGISTER = re.compile(
@@ -60,7 +62,8 @@ class BusOptions:
         try:
             return msgspec.convert(fields, ModbusSettings)
         except msgspec.ValidationError as error:
-            raise RulesError(f"the settings of the bus are wrong: {error}") from None
+            key, problem = value_problem(ModbusSettings, fields, error)
+            raise RulesError(f"the settings of the bus are wrong: {place_text(key, fields)}: {problem}") from None
 
 
 def _registers(text: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -26,7 +27,7 @@ from device_agent.agent import MAX_BATCHINGS
 from device_agent.reporting import ReportRule
 from device_agent.sources.settings import KINDS, SourceContext, SourceSettings, settings_class
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
-from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of
+from device_agent.toml_lines import KeyPath, key_lines, line_of, place_text
 from formats.rules import Rules, RulesError, rules_of
 from wire.codec import Format
 from wire.device import Tags
@@ -45,6 +46,9 @@ MAX_FILE_BYTES = 256 * 1024
 
 MAX_REPORT_RULES = 100
 """Bound of the rules, which are matched once for each metric."""
+
+MAX_LISTED_WORDS = 10
+"""Words that are all shown beside a suggestion."""
 
 NO_RULES = frozenset({"device"})
 """Rules that a source cannot have: its device is fixed, because the token and the spool belong to one device."""
@@ -112,16 +116,20 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
 
 
 class SettingsProblem(NamedTuple):
-    """A problem of the file, at a key and a line; None for a key that the file lacks."""
+    """A problem of the file, at a key and a line; None for a key that the file lacks.
+
+    `place` is the key for people, empty for the whole file.
+    """
 
     key: KeyPath
     line: int | None
     text: str
+    place: str = ""
 
     def sentence(self, file: Path) -> str:
         """Return the problem as a line for people, in the form that editors open."""
         place = f"{file}:{self.line}" if self.line else f"{file}"
-        return f"{place}: {key_text(self.key)}: {self.text}" if self.key else f"{place}: {self.text}"
+        return f"{place}: {self.place}: {self.text}" if self.place else f"{place}: {self.text}"
 
 
 class AgentSettingsError(Exception):
@@ -153,13 +161,14 @@ def load_settings(file: Path) -> AgentSettings:
     reader = _Reader(file.parent)
     settings = reader.settings(document)
     if settings is None or reader.problems:
-        lines = key_lines(text)
-        ordered = sorted(
-            (SettingsProblem(key, line_of(lines, key), problem) for key, problem in reader.problems),
-            key=lambda problem: problem.line or 0,
-        )
-        raise AgentSettingsError(file, ordered)
+        raise AgentSettingsError(file, sorted(located(reader.problems, text), key=lambda problem: problem.line or 0))
     return settings
+
+
+def located(problems: Iterable[tuple[KeyPath, str]], text: str) -> list[SettingsProblem]:
+    """Return the problems with their lines and places in the text of the file."""
+    document, lines = tomllib.loads(text), key_lines(text)
+    return [SettingsProblem(key, line_of(lines, key), found, place_text(key, document)) for key, found in problems]
 
 
 @dataclass(slots=True)
@@ -268,17 +277,11 @@ class _Reader:
         try:
             values[key] = msgspec.convert(value, wanted, dec_hook=self._path)
         except msgspec.ValidationError as error:
-            if get_origin(wanted) is Literal:
-                words = [str(word) for word in get_args(wanted)]
-                hint = _suggestion(str(value), words) or f": use one of {', '.join(words)}"
-                self.problems.append((path, f"{value!r} is not valid{hint}"))
-                return
-            text, _, place = str(error).partition(" - at `$")
-            hint = ""
-            if isinstance(value, str) and text.startswith("Expected `array`"):
-                hint = ": write a list in brackets"
-                hint += ', such as ["rtl_433", "-F", "json"]' if key == "command" else ""
-            self.problems.append(((*path, *_inner_path(place)), f"{text[:1].lower()}{text[1:]}{hint}"))
+            inner, text = value_problem(wanted, value, error)
+            if isinstance(value, str) and text.startswith("expected `array`"):
+                text += ": write a list in brackets"
+                text += ', such as ["rtl_433", "-F", "json"]' if key == "command" else ""
+            self.problems.append(((*path, *inner), text))
 
     def _path(self, wanted: type[Any], value: Any) -> Path:
         assert wanted is Path, wanted  # msgspec reads all other types of settings itself
@@ -325,12 +328,50 @@ def _contradictions_of_sources(
             yield path, str(error)
 
 
-def _inner_path(place: str) -> Iterator[str | int]:
-    """Yield the parts of a path of msgspec, such as `[0].slave`, up to one that it does not name."""
+def value_problem(wanted: Any, value: Any, error: msgspec.ValidationError) -> tuple[KeyPath, str]:
+    """Return the key inside a value that is not of the wanted type, and why; with the known words if it is one of some.
+
+    The path in msgspec's error, such as `$.maps[0].fields[...].type`, does not name the keys of a table.
+    """
+    text, _, place = str(error).partition(" - at `$")
+    path: list[str | int] = []
+    wanted = _plain(wanted)
     for name, index in re.findall(r"\.(\w+)|\[([^\]]*)\]", place):
-        if index and not index.isdecimal():
-            return
-        yield name or int(index)
+        if name:
+            key: str | int = name
+            wanted = next(found.type for found in msgspec.structs.fields(wanted) if found.name == name)
+        elif index.isdecimal():
+            key, wanted = int(index), get_args(wanted)[0]
+        else:
+            wanted = get_args(wanted)[1]
+            key = next(key for key, element in value.items() if not _is_valid(element, wanted))
+        path.append(key)
+        value, wanted = value[key], _plain(wanted)
+    if get_origin(wanted) is not Literal:
+        return tuple(path), f"{text[:1].lower()}{text[1:]}"
+    words = [str(word) for word in get_args(wanted)]
+    known = ", ".join(words)
+    hint = _suggestion(str(value), words)
+    if not hint:
+        hint = f": use one of {known}"
+    elif len(words) <= MAX_LISTED_WORDS:
+        hint += f" Use one of {known}"
+    return tuple(path), f"{value!r} is not valid{hint}"
+
+
+def _plain(wanted: Any) -> Any:
+    """Return a type without its bounds, and without None."""
+    while get_origin(wanted) in (Annotated, Union, UnionType):
+        wanted = next(part for part in get_args(wanted) if part is not NoneType)
+    return wanted
+
+
+def _is_valid(value: Any, wanted: Any) -> bool:
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def with_options(settings: AgentSettings, given: Mapping[str, str]) -> AgentSettings:

@@ -1,13 +1,20 @@
-"""Lines of the keys in a TOML document, for error messages. Pure."""
+"""Lines and names of the keys in a TOML document, for error messages. Pure."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 KeyPath = tuple[str | int, ...]
 """Names of tables and keys from the outermost one, with the index of an element of an array, counted from 0."""
+
+NAMING_KEYS = ("name", "port", "address", "url", "file", "command")
+"""Keys by whose value people recognise a table, the best one first."""
+
+
+MAX_SHOWN = 80
+"""Characters of a word that describes a table: as many as the longest permanent names of serial ports have."""
 
 
 class _Statement(NamedTuple):
@@ -45,9 +52,42 @@ def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int | None:
 
 
 def key_text(path: KeyPath) -> str:
-    """Return a path as people write it: `source[0].baud`."""
+    """Return a path for programs: `source[0].baud`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
+
+
+def place_text(path: KeyPath, document: Mapping[str, Any]) -> str:
+    """Return a path for people: `source 1 (serial /dev/ttyUSB0): baud`. Elements of an array are counted from 1."""
+    places: list[str] = []
+    names: list[str] = []
+    value: Any = document
+    for part in path:
+        value = _element(value, part)
+        if isinstance(part, int):
+            places.append(f"{'.'.join(names)} {part + 1}{_description(value)}")
+            names = []
+        else:
+            names.append(part)
+    return ": ".join([*places, *([".".join(names)] if names else [])])
+
+
+def _element(value: Any, part: str | int) -> Any:
+    """Return the element of a table or array; None for one that is missing."""
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _description(table: Any) -> str:
+    """Return the kind and the name of a table in brackets; nothing without both."""
+    if not isinstance(table, dict):
+        return ""
+    name = next((table[key] for key in NAMING_KEYS if key in table), "")
+    name = name[0] if isinstance(name, list) and name else name
+    words = [str(word)[:MAX_SHOWN] for word in (table.get("kind", ""), name) if word not in ("", [])]
+    return f" ({' '.join(words)})" if words else ""
 
 
 def _statements(text: str) -> Iterator[_Statement]:

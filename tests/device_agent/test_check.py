@@ -89,7 +89,7 @@ def test_every_problem_of_the_computer_is_found_at_once(tmp_path: Path) -> None:
     assert found(report) == [
         f"agent.toml:5: tls: tls.ca {tmp_path}/absent.pem: No such file or directory",
         f"agent.toml:4: spool_directory: {tmp_path}/spools cannot be written: readings could not be kept",
-        "agent.toml:9: source[0].port: the port does not exist; is the device plugged in?",
+        f"agent.toml:9: source 1 (serial {tmp_path}/absent): port: the port does not exist; is the device plugged in?",
         (
             f"agent.toml:3: token_file: every user of this computer can read or change {tmp_path}/token: "
             f"run chmod 600 {tmp_path}/token (warning)"

@@ -42,7 +42,11 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
         (BusOptions(register=["x=0-9"]), "tcp://host", "FIRST-LAST without a name"),
         (BusOptions(register=["9-0"]), "tcp://host", "FIRST-LAST"),
         (BusOptions(register=["0:u16:1e"]), "tcp://host", "is no scale"),
-        (BusOptions(register=["0:u99"]), "tcp://host", "u99"),
+        (
+            BusOptions(register=["0:u99"]),
+            "tcp://host",
+            r"fields.r0.type: 'u99' is not valid.* u32, i32, u64, i64, f32,",
+        ),
         (BusOptions(register=["0"]), "", "the port is missing"),
         (BusOptions(), "tcp://host", "nothing to poll"),
         (BusOptions(map=Path("/nonexistent/bus.toml")), "tcp://host", "No such file"),

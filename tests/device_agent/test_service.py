@@ -199,9 +199,8 @@ async def test_a_reload_replaces_the_sources_and_keeps_what_works(
             await notice("STOPPING=1")
             await process.communicate()
     assert process.returncode == 0
-    assert any(
-        "agent.toml:10: source[0].baudd: there is no such setting; did you mean baud?" in text for text in events
-    )
+    problem = f"agent.toml:10: source 1 (serial {ports[0].path}): baudd: there is no such setting; did you mean baud?"
+    assert any(problem in text for text in events)
     assert any(text.startswith("settings reloaded") for text in events)
     assert len({hello.epoch for hello in peer.hellos}) == 1
     peer.check_order()
@@ -230,7 +229,7 @@ async def test_wrong_settings_and_options_that_do_not_fit_are_misuse(peer: Peer,
         _, errors = await process.communicate()
     assert process.returncode == 2
     assert [line.partition("agent.toml")[2].partition(": there")[0] for line in errors.decode().splitlines()] == [
-        ":5: devise", ":8: source[0].interval",
+        ":5: devise", ":8: source 1 (host): interval",
     ]  # fmt: skip
     async with service(tmp_path, "--interval", "5") as process:
         _, errors = await process.communicate()

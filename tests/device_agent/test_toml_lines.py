@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of
+from device_agent.toml_lines import KeyPath, key_lines, key_text, line_of, place_text
 
 DOCUMENT = '''# a comment
 hub = "http://hub"   # another
@@ -47,6 +48,32 @@ def test_a_key_that_is_missing_has_the_line_of_its_table() -> None:
     assert line_of(lines, ("source", 1, "types", "t")) == 15
     assert line_of(lines, ("device",)) is None
     assert key_text(("source", 0, "types", "t")) == "source[0].types.t"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (("tls", "ca"), "tls.ca"),
+        (("source", 0), "source 1 (serial /dev/x)"),
+        (("source", 0, "types", "t"), "source 1 (serial /dev/x): types.t"),
+        (("source", 1, "maps", 1, "fields"), "source 2 (command sh): maps 2: fields"),
+        (("source", 1, "command", 1), "source 2 (command sh): command 2"),
+        (("source", 2, "port"), "source 3 (kiln): port"),
+        (("source", 3, "kind"), "source 4: kind"),
+        (("source", 9, "kind"), "source 10: kind"),
+    ],
+)
+def test_people_read_which_table_of_an_array_it_is(path: KeyPath, expected: str) -> None:
+    """Tables are counted from 1, and have the kind and the name by which people know them."""
+    document = {
+        "source": [
+            {"kind": "serial", "port": "/dev/x"},
+            {"kind": "command", "command": ["sh", "-c"], "maps": [{}, {"slave": 2}]},
+            {"name": "kiln", "port": "/dev/y"},
+            5,
+        ]
+    }
+    assert place_text(path, document) == expected
 
 
 KEYS = st.sampled_from(["a", "b", "c", '"d e"', "f.g"])
