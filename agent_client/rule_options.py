@@ -124,13 +124,17 @@ class InputOptions(RuleOptions):
     device: Device = None
 
 
-def options_text(rules: Rules) -> str:
-    """Return the options that set these rules, for a shell. Tables, which have no option, need a file of rules."""
+def options_text(rules: Rules, given: RuleOptions | None = None) -> str:
+    """Return the options that set these rules, for a shell.
+
+    Tables, which have no option, need a file of rules: that of the options that were given, as for the function.
+    """
+    rules_file, function = (given and given.rules) or "FILE", (given and given.function) or "FILE"
     words = []
     by_rule = {name: option for option, name in (_PAIRS | _LISTS).items()}
     for name, value in msgspec.to_builtins(rules).items():
         if name == "modbus":
-            words += ["--rules", "FILE"]
+            words += ["--rules", str(rules_file)]
             continue
         option = f"--{by_rule.get(name, name).replace('_', '-')}"
         match value:
@@ -143,7 +147,7 @@ def options_text(rules: Rules) -> str:
             case _:
                 words += [option, "tab" if value == "\t" else str(value)]
     if rules.format == "function":
-        words += ["--function", "FILE"]
+        words += ["--function", str(function)]
     return shlex.join(words)
 
 

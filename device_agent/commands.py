@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from agent_client.option_group import with_option_groups
+from agent_client.option_group import option_words, with_option_groups
 from agent_client.rule_options import RuleOptions, options_text
 from agent_client.trial import InputUnreadable, try_file
 from device_agent import source_commands
@@ -267,8 +267,8 @@ def try_input(
             )
     except InputUnreadable as error:
         fail(str(error))
-    words = ["serial", target, *line.arguments()] if is_port else _command_of(target, trial)
-    command = f"device-agent {shlex.join(words)} {options_text(trial.settings)}"
+    words = ["serial", target, *option_words(line)] if is_port else _command_of(target, trial)
+    command = f"device-agent {shlex.join(words)} {options_text(trial.settings, options)}"
     _print_trial(trial, target, foreign, command, as_json=as_json)
     raise typer.Exit(FAILED if trial.refused else 0)
 

@@ -57,14 +57,6 @@ class PortOptions:
             typer.echo(f"device-agent: {error}", err=True)
             raise typer.Exit(MISUSE) from None
 
-    def arguments(self) -> list[str]:
-        """Return the options that differ from their defaults, as on a command line."""
-        given = {"--baud": self.baud, "--frame": self.frame}
-        default = {"--baud": DEFAULT_BAUD, "--frame": DEFAULT_FRAME}
-        pairs = [(name, str(value)) for name, value in given.items() if value != default[name]]
-        flags = [*([] if self.dtr else ["--no-dtr"]), *(["--reset"] if self.reset else [])]
-        return [word for pair in pairs for word in pair] + flags
-
 
 def list_ports(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
-from agent_client.option_group import with_option_groups
-from agent_client.rule_options import RuleOptions
+from agent_client.option_group import option_words, with_option_groups
+from agent_client.rule_options import RuleOptions, options_text
 from agent_client.trial import InputUnreadable
 from device_agent.errors import FAILED, MISUSE
 from device_agent.sources import Source
 from device_agent.sources.command import ENDED
 from device_agent.sources.settings import SourceContext, SourceSettings, settings_class
 from device_agent.uplink_options import UplinkOptions, completed_options, fail, stream, with_earlier_format
-from formats.rules import RulesError, toml_value
-from wire.text import plural
+from formats.rules import Rules, RulesError, toml_value
+from wire.text import escaped, plural
 
 Silence = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Begin again when nothing arrives for this long.")
@@ -48,6 +49,15 @@ class TrialOptions:
 
 
 @dataclass(frozen=True)
+class LiveOptions:
+    """Options of all commands that send what a source reads until they are stopped, or try it."""
+
+    trial: TrialOptions
+    rules: RuleOptions
+    uplink: UplinkOptions
+
+
+@dataclass(frozen=True)
 class TcpOptions:
     """Options of `device-agent tcp`."""
 
@@ -66,9 +76,7 @@ def tcp(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="HOST:PORT; with --listen PORT or HOST:PORT.")],
     *,
     peer: TcpOptions,
-    trial: TrialOptions,
-    uplink: UplinkOptions,
-    options: RuleOptions,
+    live: LiveOptions,
 ) -> None:
     """Send the lines of a device or gateway on the network, until stopped: connect to it, or --listen for devices.
 
@@ -83,7 +91,8 @@ def tcp(
         "address": address, "listen": peer.listen, "send": peer.send, "whole_lines": peer.whole_lines,
         "silence_s": peer.silence, "allow": peer.allow,
     }  # fmt: skip
-    run_kind("tcp", fields, uplink, options, trial, name="tcp" if peer.listen else address.rpartition(":")[0])
+    source = SourceCommand("tcp", fields, ["tcp", address, *option_words(peer)])
+    run_live(source, live, name="tcp" if peer.listen else address.rpartition(":")[0])
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,7 @@ def udp(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Where to listen: PORT or HOST:PORT.")],
     *,
     peer: UdpOptions,
-    trial: TrialOptions,
-    uplink: UplinkOptions,
-    options: RuleOptions,
+    live: LiveOptions,
 ) -> None:
     """Send the lines in datagrams that arrive at a port, until stopped: of any sender, a broadcast or a group.
 
@@ -116,7 +123,7 @@ def udp(
     Example: device-agent udp 10110 --group 239.2.1.1 --allow 192.168.1.0/24 --device boat
     """
     fields = {"address": address, "group": peer.group, "interface": peer.interface, "allow": peer.allow}
-    run_kind("udp", fields, uplink, options, trial, name="udp")
+    run_live(SourceCommand("udp", fields, ["udp", address, *option_words(peer)]), live, name="udp")
 
 
 @dataclass(frozen=True)
@@ -150,9 +157,7 @@ def websocket(
     url: Annotated[str, typer.Argument(metavar="URL", help="WebSocket of the device: ws://HOST/PATH or wss://…")],
     *,
     peer: WebSocketOptions,
-    trial: TrialOptions,
-    uplink: UplinkOptions,
-    options: RuleOptions,
+    live: LiveOptions,
 ) -> None:
     """Send the messages of a device that is a WebSocket server, until stopped. The source connects again by itself.
 
@@ -167,20 +172,26 @@ def websocket(
         "subprotocols": peer.subprotocol, "ca": peer.source_ca, "pin": peer.source_pin, "ping_s": peer.ping,
         "silence_s": peer.silence, "stream": peer.pieces,
     }  # fmt: skip
-    run_kind("websocket", fields, uplink, options, trial, name=urlsplit(url).hostname or "")
+    source = SourceCommand("websocket", fields, ["websocket", url, *option_words(peer)])
+    run_live(source, live, name=urlsplit(url).hostname or "")
+
+
+@dataclass(frozen=True)
+class GpsdOptions:
+    """Options of `device-agent gpsd`."""
+
+    receiver: Annotated[str, typer.Option(metavar="PATH", help="One receiver, like /dev/ttyACM0. Default: all.")] = ""
+    silence: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Connect again when nothing arrives for this long.")
+    ] = 60.0
 
 
 @with_option_groups
 def gpsd(
-    address: Annotated[str, typer.Argument(metavar="[HOST[:PORT]]", help="Address of gpsd.")] = "127.0.0.1:2947",
-    receiver: Annotated[str, typer.Option(metavar="PATH", help="One receiver, like /dev/ttyACM0. Default: all.")] = "",
-    silence: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Connect again when nothing arrives for this long.")
-    ] = 60.0,
+    address: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="Address of gpsd.")] = "127.0.0.1:2947",
     *,
-    trial: TrialOptions,
-    uplink: UplinkOptions,
-    options: RuleOptions,
+    peer: GpsdOptions,
+    live: LiveOptions,
 ) -> None:
     """Send position, speed, course and satellites of the receivers of gpsd, until stopped.
 
@@ -188,22 +199,27 @@ def gpsd(
 
     Example: device-agent gpsd --device van-7
     """
-    fields = {"address": address, "receiver": receiver, "silence_s": silence}
-    run_kind("gpsd", fields, uplink, options, trial, name="gps")
+    fields = {"address": address, "receiver": peer.receiver, "silence_s": peer.silence}
+    run_live(SourceCommand("gpsd", fields, ["gpsd", address, *option_words(peer)]), live, name="gps")
+
+
+@dataclass(frozen=True)
+class ProgramOptions:
+    """Options of `device-agent command`."""
+
+    interval: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Run it on this schedule: it prints once and ends.")
+    ] = None
+    directory: Annotated[Path | None, typer.Option(help="Directory in which it runs.", file_okay=False)] = None
+    silence: Silence = None
 
 
 @with_option_groups
 def command(
     words: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARGUMENTS]", help="Program and its arguments.")],
-    interval: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Run it on this schedule: it prints once and ends.")
-    ] = None,
-    directory: Annotated[Path | None, typer.Option(help="Directory in which it runs.", file_okay=False)] = None,
-    silence: Silence = None,
     *,
-    trial: TrialOptions,
-    uplink: UplinkOptions,
-    options: RuleOptions,
+    program: ProgramOptions,
+    live: LiveOptions,
 ) -> None:
     """Send the lines that a program writes, until stopped. A program that ends is started again.
 
@@ -214,8 +230,11 @@ def command(
 
     Example: device-agent command --interval 60 --device rack -- sh -c 'sensors -j | jq -c .'
     """
-    fields = {"command": words, "interval_s": interval, "directory": directory, "silence_s": silence}
-    run_kind("command", fields, uplink, options, trial, name=Path(words[0]).name)
+    fields = {
+        "command": words, "interval_s": program.interval, "directory": program.directory, "silence_s": program.silence,
+    }  # fmt: skip
+    source = SourceCommand("command", fields, ["command", *option_words(program)], ["--", *words])
+    run_live(source, live, name=Path(words[0]).name)
 
 
 @with_option_groups
@@ -286,18 +305,25 @@ def source_of(
         fail(f"{place.rstrip('`')}: {text}" if place else text, MISUSE)
 
 
-def run_kind(
-    kind: str,
-    fields: dict[str, Any],
-    uplink: UplinkOptions,
-    options: RuleOptions,
-    trial: TrialOptions,
-    *,
-    name: str,
-) -> None:
+class SourceCommand(NamedTuple):
+    """A source as a command names it: its kind and settings, and the words around the options of the rules."""
+
+    kind: str
+    fields: Mapping[str, Any]
+    words: Sequence[str]
+    last_words: Sequence[str] = ()
+
+    def text(self, live: LiveOptions, found: Rules) -> str:
+        """Return the command that sends what a trial read by these rules, without a token: it is no text to show."""
+        uplink = option_words(live.uplink, without=("token", "device"))  # the rules have the device
+        words = ["device-agent", *self.words, *uplink]
+        return " ".join(filter(None, (shlex.join(words), options_text(found, live.rules), shlex.join(self.last_words))))
+
+
+def run_live(command: SourceCommand, live: LiveOptions, *, name: str) -> None:
     """Send the readings of a source until stopped, or show how it is read."""
-    table = source_table(kind, fields | {"device": uplink.device, "function": options.function})
-    uplink, settings, source = source_of(kind, fields, uplink, options, name=name)
+    trial = live.trial
+    uplink, settings, source = source_of(command.kind, command.fields, live.uplink, live.rules, name=name)
     if trial.try_s is None:
         stream(uplink, source, lambda agent: agent.collect)
         return
@@ -306,14 +332,23 @@ def run_kind(
 
     assert source.health.input is not None
     typer.echo(f"reading {settings.default_name} for {trial.try_s:g} s …", err=True)
-    live = cast("LiveSource", source)
+    readable = cast("LiveSource", source)
     try:
         with quiet_log():
-            found = run_until_stopped(try_source(source.health.input, live, settings.default_name, seconds=trial.try_s))
+            found = run_until_stopped(
+                try_source(source.health.input, readable, settings.default_name, seconds=trial.try_s)
+            )
     except InputUnreadable as error:
         fail(f"{error}{_ended_hint(str(error))}")
     assert found is not None
-    typer.echo(json.dumps(found.facts()) if trial.as_json else found.text(source=table))
+    to_copy = command.text(live, found.settings)
+    if trial.as_json:
+        typer.echo(json.dumps({**found.facts(), "command": to_copy}))
+    else:
+        table = source_table(
+            command.kind, {**command.fields, "device": live.uplink.device, "function": live.rules.function}
+        )
+        typer.echo(f"{found.text(source=table)}\n\ncommand to copy\n{escaped(to_copy)}")
     if hint := _ended_hint(source.health.error or ""):
         typer.echo(f"{settings.default_name}: {source.health.error}{hint}", err=True)
     raise typer.Exit(FAILED if found.refused else 0)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from device_agent.commands import app
-from device_agent.port_commands import PortOptions, is_port_name, port_text, rate_text
+from device_agent.port_commands import is_port_name, port_text, rate_text
 from device_agent.sources.ports import PortUser
 from device_agent.sources.ports.baud import RateTrial
 from device_agent.sources.ports.selection import PortInfo
@@ -106,11 +106,3 @@ def test_no_rate_says_what_to_look_at(tmp_path: Path) -> None:
     port.pull()
     assert (silent.exit_code, "nothing arrives: check the power" in silent.stdout) == (1, True)
     assert rate_text(RateTrial(7, problem="the port does not support 7 baud")).endswith("does not support 7 baud")
-
-
-def test_the_command_to_copy_has_the_options_of_the_port() -> None:
-    """Defaults are left out."""
-    assert PortOptions(baud=9600, frame="7E1", dtr=False, reset=True).arguments() == [
-        "--baud", "9600", "--frame", "7E1", "--no-dtr", "--reset",
-    ]  # fmt: skip
-    assert PortOptions().arguments() == []

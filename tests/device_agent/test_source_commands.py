@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 from asyncio.subprocess import Process
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -13,10 +14,14 @@ import pytest
 from typer.testing import CliRunner
 from websockets.asyncio.server import ServerConnection, serve
 
+from agent_client.option_group import option_words
+from agent_client.rule_options import RuleOptions
 from device_agent.commands import app
 from device_agent.settings import load_settings
-from device_agent.source_commands import source_table
+from device_agent.source_commands import LiveOptions, SourceCommand, TcpOptions, TrialOptions, source_table
 from device_agent.sources.command import CommandSettings
+from device_agent.uplink_options import UplinkOptions
+from formats.rules import Rules
 from tests.conditions import until
 from tests.device_agent.peer import Peer
 from tests.device_agent.simulated_gpsd import running_gpsd
@@ -114,11 +119,14 @@ def test_try_says_why_nothing_arrives() -> None:
     assert (result.exit_code, "not running: 'no-such-program' does not exist" in result.stderr) == (1, True)
 
 
-def test_try_prints_a_source_to_copy(tmp_path: Path) -> None:
-    """It is a valid table of agent.toml, without a device that was not given; what a program lacks is said once."""
+def test_try_prints_a_source_and_a_command_to_copy(tmp_path: Path) -> None:
+    """A valid table of agent.toml, without a device that was not given; what a program lacks is said once."""
     program = ["sh", "-c", "echo 't=1 x=on'"]
-    result = CliRunner().invoke(app, ["command", "--try", "30", "--type", "t=integer", "--", *program])
-    table = result.stdout.partition("settings to copy\n")[2]
+    result = CliRunner().invoke(app, ["command", "--try", "30", "--type", "t=integer", "--tag", "a=b", "--", *program])
+    table, _, command = result.stdout.partition("settings to copy\n")[2].partition("\n\ncommand to copy\n")
+    words = shlex.split(command)
+    assert words[:6] == ["device-agent", "command", "--tag", "a=b", "--format", "pairs"]
+    assert words[-5:] == ["t=integer", "--", *program]
     (tmp_path / "agent.toml").write_text(table)
     (source,) = load_settings(tmp_path / "agent.toml").source
     assert isinstance(source, CommandSettings)
@@ -126,6 +134,19 @@ def test_try_prints_a_source_to_copy(tmp_path: Path) -> None:
     assert result.stderr.count("it ended by itself; --interval SECONDS is for a program") == 1
     assert source_table("udp", {"address": "5000", "group": "", "device": "boat"}) == [
         "[[source]]", 'kind = "udp"', 'address = "5000"', 'device = "boat"',
+    ]  # fmt: skip
+
+
+def test_the_command_to_copy_has_what_was_given_but_no_token() -> None:
+    """The options of the source, the hub and the spool; the rules are those that were found, with their files."""
+    rules = RuleOptions(function=Path("decode frame.py"))
+    uplink = UplinkOptions(token="secret", device="hall", hub="https://hub.example", spool_bytes=65_536)
+    live = LiveOptions(TrialOptions(try_s=5), rules, uplink)
+    words = ["tcp", "5000", *option_words(TcpOptions(listen=True, allow=["10.0.0.1"], silence=7.5))]
+    assert shlex.split(SourceCommand("tcp", {}, words).text(live, Rules(format="function", device="hall"))) == [
+        "device-agent", "tcp", "5000", "--listen", "--silence", "7.5", "--allow", "10.0.0.1",
+        "--hub", "https://hub.example", "--spool-bytes", "65536",
+        "--format", "function", "--device", "hall", "--function", "decode frame.py",
     ]  # fmt: skip
 
 
