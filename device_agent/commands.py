@@ -23,6 +23,7 @@ from agent_client.rule_options import RuleOptions, options_text
 from agent_client.trial import InputUnreadable, try_file
 from device_agent import source_commands
 from device_agent.catalogue import corrected
+from device_agent.command_help import GroupedCommand
 from device_agent.errors import FAILED, MISUSE, SpoolError
 from device_agent.modbus_options import BusOptions
 from device_agent.port_commands import PORT_HELP, PortOptions, hold, is_port_name, list_ports, print_rates
@@ -63,9 +64,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Send the readings of a device to a telemetry hub, and keep them on disk until the hub has them.",
-    epilog="Examples: `device-agent run` for this computer's sensors; `device-agent serial /dev/ttyUSB0 --device kiln`"
-    " for a sensor on a serial port; `device-agent try /dev/ttyUSB0` to see how its lines are read;"
-    " `device-agent replay log.jsonl --device kiln` for a log.",
+    epilog="""\b
+Examples:
+  device-agent run                                   this computer's sensors
+  device-agent try /dev/ttyUSB0                      how the lines of a sensor are read
+  device-agent serial /dev/ttyUSB0 --device kiln     a sensor on a serial port
+  device-agent replay log.jsonl --device kiln        a log""",
 )
 
 
@@ -84,7 +88,7 @@ def options(
     """Options of all subcommands."""
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 @with_option_groups
 def run(
     context: typer.Context,
@@ -118,7 +122,7 @@ def run(
     stream(uplink, source, lambda agent: agent.send)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def check(
     config: Annotated[Path, typer.Option(help="File with the sources and settings.")] = Path("agent.toml"),
     hub: Annotated[bool, typer.Option("--hub/--no-hub", help="Whether to connect to the hub.")] = True,
@@ -142,7 +146,7 @@ def check(
     raise typer.Exit(FAILED if report.has_errors else 0)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 @with_option_groups
 def serial(
     port: Annotated[str, typer.Argument(help=PORT_HELP)],
@@ -157,11 +161,12 @@ def serial(
     """Send the lines that a device writes to a serial port, until stopped. The device may be unplugged meanwhile.
 
     The format is detected from the first lines, or given by --format: JSON, CSV, NMEA 0183, key=value and others.
-    A metric keeps the type of earlier runs, unless --type names another one.
+    A metric keeps the type of earlier runs, unless --type names another one. With --mirror 7001, `nc 127.0.0.1 7001`
+    shows the same lines.
 
     Example: device-agent serial /dev/ttyUSB0 --baud 9600 --device boiler-1
 
-    Example: device-agent serial /dev/ttyUSB0 --mirror 7001, and beside it: nc 127.0.0.1 7001
+    Example: device-agent serial /dev/ttyUSB0 --mirror 7001 --device boiler-1
     """
     uplink, options = with_earlier_format(uplink, options)
     uplink = completed_options(uplink, default_device=default_device(Path(port)))
@@ -172,15 +177,15 @@ def serial(
     stream(uplink, source, lambda agent: agent.collect)
 
 
-app.command("ports")(list_ports)
-app.command("hold")(hold)
+app.command("ports", cls=GroupedCommand)(list_ports)
+app.command("hold", cls=GroupedCommand)(hold)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 @with_option_groups
 def modbus(
     port: Annotated[
-        str, typer.Argument(metavar="[PORT|tcp://HOST|socket://HOST:PORT]", help="Bus. Default: that of --map.")
+        str, typer.Argument(metavar="PORT|tcp://HOST|socket://HOST:PORT", help="Bus. Default: that of --map.")
     ] = "",
     baud: Annotated[int | None, typer.Option(min=50, help="Bits per second of a serial bus. Default: 9600.")] = None,
     frame: Annotated[str | None, typer.Option(help="Data bits, parity and stop bits. Default: 8N1.")] = None,
@@ -191,8 +196,10 @@ def modbus(
     """Poll the Modbus devices (slaves) of one bus, until stopped: RTU on a serial port, Modbus TCP, or RTU over TCP.
 
     The maps say which registers are polled, and what they mean; the manual of a slave has its registers. A slave that
-    does not answer is asked ever more rarely, and `device-agent status` shows it. See first what the registers
-    contain: device-agent try /dev/ttyUSB0 --slave 3 --register 0-9
+    does not answer is asked ever more rarely, and `device-agent status` shows it. `device-agent try` shows what the
+    registers contain.
+
+    Example: device-agent try /dev/ttyUSB0 --slave 3 --register 0-9
 
     Example: device-agent modbus /dev/ttyUSB0 --slave 3 --register voltage=0:f32:1:V --device meter
 
@@ -207,7 +214,7 @@ def modbus(
     stream(uplink, settings.source(SourceContext(uplink.device)), lambda agent: agent.collect)
 
 
-@app.command("try")
+@app.command("try", cls=GroupedCommand)
 @with_option_groups
 def try_input(
     context: typer.Context,
@@ -234,7 +241,9 @@ def try_input(
     The output has the format and why it was chosen, the readings, each refused value with the setting that changes the
     decision, the rules that decided, and the settings to copy. A metric has the type that the device's spool has for
     it, unless --type names another one. Exit code 1 if something was refused.
+
     With --find-baud, exit code 1 if no rate reads. With --map or --register, the slaves of a Modbus bus are asked once.
+    Other sources are tried by their own commands: device-agent tcp, udp, websocket, gpsd or command with --try.
 
     Example: device-agent try /dev/ttyUSB0 --baud 9600
 
@@ -293,10 +302,10 @@ def _print_trial(trial: Trial, target: str, foreign: ForeignInput, command: str,
 
 
 for source_command in source_commands.COMMANDS:
-    app.command()(source_command)
+    app.command(cls=GroupedCommand)(source_command)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def status(
     device: Device = "",
     spool: Spool = None,
@@ -336,7 +345,7 @@ def status(
     typer.echo(json.dumps(facts if config is not None else facts[0]) if as_json else "\n\n".join(texts))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def verify(
     device: Device = "",
     spool: Spool = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import tty
@@ -261,12 +262,22 @@ async def test_status_tells_what_a_spool_holds(tmp_path: Path) -> None:
     )
 
 
-def test_help_has_examples() -> None:
-    """Each command shows how it is used."""
-    for command in ("run", "serial", "try", "replay", "ports", "hold"):
+def test_help_has_examples_and_groups_of_options() -> None:
+    """Each command shows how it is used, in a line that can be copied; many options have the same groups everywhere."""
+    groups = ["Source", "What the lines mean", "Hub", "Spool", "Other options"]
+    for command in ("run", "serial", "modbus", "try", "tcp", "udp", "websocket", "gpsd", "command", "replay", "check"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
-        assert "Example: " in result.stdout
+        examples = re.findall(r"\n\n  Example: .*(?=\n\n)", result.stdout)
+        assert examples
+        assert "Example: " not in "".join(re.split(r"\n\n  Example: .*(?=\n\n)", result.stdout))
+        titles = [title for title in re.findall(r"(?m)^(\S.*):$", result.stdout) if title != "Arguments"]
+        has_rules = command not in ("run", "modbus")
+        expected = [group for group in groups if has_rules or group != "What the lines mean"]
+        assert titles == (["Options"] if command == "check" else expected)
+    for command in ("ports", "hold", "verify"):
+        assert "\n\n  Example: device-agent " in CliRunner().invoke(app, [command, "--help"]).stdout
+    assert "\n    device-agent replay log.jsonl --device kiln " in CliRunner().invoke(app, ["--help"]).stdout
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("telemetry-hub ")
 
 
