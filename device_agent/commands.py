@@ -275,11 +275,29 @@ def try_input(
                 target, foreign.rules, foreign.zone, function=foreign.function, known_type=foreign.known_type
             )
     except InputUnreadable as error:
-        fail(str(error))
+        command = "" if is_port or Path(target).exists() else _trial_on_network(target)
+        fail(f"{error}; for a device on the network: {command}" if command else str(error))
     words = ["serial", target, *option_words(line)] if is_port else _command_of(target, trial)
     command = f"device-agent {shlex.join(words)} {options_text(trial.settings, options)}"
     _print_trial(trial, target, foreign, command, as_json=as_json)
     raise typer.Exit(FAILED if trial.refused else 0)
+
+
+def _trial_on_network(target: str) -> str:
+    """Return the command that tries a device on the network; empty if the text is no address of one."""
+    scheme, separator, address = target.rpartition("://")
+    match scheme:
+        case "udp":
+            words = ["udp", address.rpartition(":")[2]]
+        case "ws" | "wss":
+            words = ["websocket", target]
+        case "tcp":
+            words = ["tcp", address]
+        case _ if not separator and re.fullmatch(r"[^/\s]+:[0-9]+", target):
+            words = ["tcp", target]
+        case _:
+            return ""
+    return shlex.join(["device-agent", *words, "--try", "10"])
 
 
 def _command_of(file: str, trial: Trial) -> list[str]:
@@ -376,9 +394,9 @@ def _try_bus(bus: BusOptions, port: str, context: typer.Context, *, as_json: boo
     try:
         settings = bus.settings(port=port, **given)
     except RulesError as error:
-        address = port.removeprefix("tcp://")
-        lines = "" if address == port or bus.is_given else f"; for lines over TCP: device-agent tcp {address} --try 10"
-        fail(f"{error}{lines}", MISUSE)
+        if bus.is_given or not port.startswith("tcp://"):
+            fail(str(error), MISUSE)
+        fail(f"{port} is a Modbus bus, and {error}; for lines over TCP: {_trial_on_network(port)}", MISUSE)
     from device_agent.sources.modbus.trial import BusTrial
 
     logging.getLogger("device_agent").setLevel(logging.CRITICAL)  # the report says the same

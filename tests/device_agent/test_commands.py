@@ -281,6 +281,24 @@ def test_help_has_examples_and_groups_of_options() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("telemetry-hub ")
 
 
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("tcp://plc:502", "is a Modbus bus, and there is nothing to poll: give --map FILE, or --register such as"),
+        ("tcp://plc:502", "; for lines over TCP: device-agent tcp plc:502 --try 10\n"),
+        ("gps.local:10110", "; for a device on the network: device-agent tcp gps.local:10110 --try 10\n"),
+        ("udp://0.0.0.0:5000", "; for a device on the network: device-agent udp 5000 --try 10\n"),
+        ("wss://plc/data", "; for a device on the network: device-agent websocket wss://plc/data --try 10\n"),
+        ("http://plc/data", "No such file or directory\n"),
+        ("absent.log", "No such file or directory\n"),
+    ],
+)
+def test_a_trial_of_an_address_names_the_command_for_it(target: str, hint: str) -> None:
+    """`try` reads ports, files and buses; other sources have their own commands."""
+    result = CliRunner().invoke(app, ["try", target])
+    assert (result.exit_code != 0, hint in result.stderr) == (True, True), result.stderr
+
+
 async def test_modbus_is_tried_and_polled_until_it_is_stopped(peer: Peer, tmp_path: Path) -> None:
     """`try` prints the registers; `modbus` delivers them, and the state of each slave as a source."""
     bus, spool = str(tmp_path / "bus"), str(tmp_path / "s")
