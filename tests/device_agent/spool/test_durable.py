@@ -149,6 +149,20 @@ async def test_an_acknowledgement_reaches_the_file_by_itself(path: Path) -> None
         reader.close()
 
 
+async def test_a_commit_takes_acknowledgements_along(path: Path) -> None:
+    """Readings all the time need no commit for acknowledgements alone."""
+    async with opened(path) as spool:
+        await spool.append(batch_of(1))
+        spool.trim(1)
+        timer = spool._trim_timer
+        assert timer is not None
+        await spool.append(batch_of(2))
+        assert timer.cancelled()
+        reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        assert reader.execute("SELECT acked FROM life").fetchone() == (1,)
+        reader.close()
+
+
 async def test_a_full_disk_refuses_and_recovers(path: Path) -> None:
     """Without room an append fails and stores nothing; with room again the numbers continue without a gap."""
     async with opened(path) as spool:
