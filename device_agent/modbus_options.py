@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from typer import Option
@@ -14,6 +14,7 @@ from agent_client.rule_files import toml_fields
 from device_agent.settings import value_problem
 from device_agent.sources.modbus.settings import ModbusSettings, Table
 from device_agent.toml_lines import place_text
+from formats.modbus import RegisterType
 from formats.rules import RulesError
 
 _REGISTER = re.compile(
@@ -72,6 +73,8 @@ def _registers(text: str) -> list[tuple[str, dict[str, Any]]]:
     if match is None:
         raise RulesError(f"{text!r} is no register: write voltage=0:f32:1:V, or 0-9 for a range")
     name, first, last, type, scale, unit = match.group("name", "first", "last", "type", "scale", "unit")
+    if type is not None and type not in get_args(RegisterType):
+        raise RulesError(f"{text!r}: {type!r} is no type of a register: use one of {', '.join(get_args(RegisterType))}")
     field: dict[str, Any] = {"type": type or "u16"}
     if scale is not None:
         try:

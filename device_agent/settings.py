@@ -348,7 +348,7 @@ def value_problem(wanted: Any, value: Any, error: msgspec.ValidationError) -> tu
         path.append(key)
         value, wanted = value[key], _plain(wanted)
     if get_origin(wanted) is not Literal:
-        return tuple(path), f"{text[:1].lower()}{text[1:]}"
+        return tuple(path), f"{text[:1].lower()}{text[1:].replace(' | null', '')}"  # TOML has no null
     words = [str(word) for word in get_args(wanted)]
     known = ", ".join(words)
     hint = _suggestion(str(value), words)

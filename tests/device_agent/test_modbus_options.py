@@ -45,10 +45,11 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
         (
             BusOptions(register=["0:u99"]),
             "tcp://host",
-            r"fields.r0.type: 'u99' is not valid.* u32, i32, u64, i64, f32,",
+            "'u99' is no type of a register: use one of u16, i16,",
         ),
         (BusOptions(register=["0"]), "", "the port is missing"),
         (BusOptions(), "tcp://host", "nothing to poll"),
+        (BusOptions(register=["0"], slave=300), "tcp://host", "wrong: maps 1: slave: expected `int` <= 255"),
         (BusOptions(map=Path("/nonexistent/bus.toml")), "tcp://host", "No such file"),
         (BusOptions(map=Path(__file__)), "tcp://host", "is not TOML"),
     ],

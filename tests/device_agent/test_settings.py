@@ -193,6 +193,7 @@ device = "a b"
             '[[source]]\nkind = "command"\ncommand = "rtl_433"',
             ":3: source 1 (command rtl_433): command: expected `array`, got `str`: write a list in brackets, such as [",
         ),
+        ('[[report]]\ndeadband = "a"', ":2: report 1: deadband: expected `float`, got `str`"),
         ('[[source]]\nkind = "serial"\nport = "/x"\nzone = "X/Y"', ":1: source 1 (serial /x): the time zone 'X/Y' is"),
         ('[[source]]\nkind = "serial"\nport = "/x"\nformat = "function"', ":1: source 1 (serial /x): format = "),
         ('[[source]]\nkind = "host"\n' * 17, ":33: source 17 (host): more than 16 of [[source]]"),
