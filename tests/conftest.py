@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from tests.services import Service, find_service, service_table
+from tests.services.clients import INFLUXDB_CLIENT_JS, ClientProgram
 from tests.services.found import (
     CADDY,
     CHROMIUM,
@@ -94,6 +95,14 @@ def telegraf_program() -> Path:
 def go_writer_program() -> Path:
     """Return the path of the writer with InfluxDB's Go client; skip the test with the reason when there is none."""
     return _program(INFLUXDB_CLIENT_GO)
+
+
+@pytest.fixture(scope="session")
+def js_writer_program() -> ClientProgram:
+    """Return the writer with InfluxDB's JavaScript client; skip the test with the reason when there is none."""
+    if not INFLUXDB_CLIENT_JS.is_built():
+        pytest.skip(INFLUXDB_CLIENT_JS.advice)
+    return INFLUXDB_CLIENT_JS
 
 
 @pytest.fixture(scope="session")

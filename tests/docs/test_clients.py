@@ -93,7 +93,7 @@ async def delivered(name: str, lines: str, folder: Path) -> tuple[int, str]:
     """Let a program send these lines to a hub in this process. Return the stored readings, and what it printed."""
     programs = {program.name: program for program in CLIENTS}
     if name in programs and not programs[name].is_built():
-        pytest.skip(f"the client {name} is not built: run `python -m tests.services`")
+        pytest.skip(programs[name].advice)
     command, cwd = (programs[name].command, programs[name].folder) if name in programs else (UNBUILT[name], None)
     output = folder / "output"
     async with (
@@ -251,7 +251,7 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
         commands = {**UNBUILT}
         for program in CLIENTS:
             if not program.is_built():
-                pytest.skip(f"the client {program.name} is not built: run `python -m tests.services`")
+                pytest.skip(program.advice)
             commands[program.name] = program.command
         folders = {program.name: program.folder for program in CLIENTS}
         for name, command in commands.items():

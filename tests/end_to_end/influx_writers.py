@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
@@ -15,8 +16,11 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 from influxdb_client.rest import ApiException
 
+from tests.services.clients import PATH, ClientProgram
+
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
+JAVASCRIPT_BATCH = 20
 
 TELEGRAF = """
 [agent]
@@ -147,3 +151,39 @@ class BatchingWriter:
         """Return when everything was sent, or given up."""
         self._api.close()
         self._client.close()
+
+
+class JavaScriptWriter:
+    """Writes points with the client for JavaScript, in a program, as PythonWriter does in a thread."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.statuses: set[int] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self, program: ClientProgram, url: str, token: str, device: str) -> AsyncIterator[None]:
+        """Write inside the block, and to the end of the batch."""
+        process = await asyncio.create_subprocess_exec(
+            *program.command, url, token, device, str(JAVASCRIPT_BATCH),
+            cwd=program.folder, env={**os.environ, "PATH": PATH},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        reading = asyncio.create_task(self._read(process.stdout))
+        try:
+            yield
+            process.stdin.close()
+            await reading
+            assert await process.wait() == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            reading.cancel()
+            await process.wait()
+
+    async def _read(self, output: asyncio.StreamReader) -> None:
+        async for text in output:
+            status, answered = map(int, text.split())
+            self.statuses.add(status)
+            self.answered = answered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
@@ -20,8 +21,16 @@ from influxdb_client.client.write_api import ASYNCHRONOUS, SYNCHRONOUS
 
 from tests.conditions import until
 from tests.end_to_end.hub import Hub, running_hub
-from tests.end_to_end.influx_writers import START_NS, BatchingWriter, PythonWriter, running_telegraf, write_lines
+from tests.end_to_end.influx_writers import (
+    START_NS,
+    BatchingWriter,
+    JavaScriptWriter,
+    PythonWriter,
+    running_telegraf,
+    write_lines,
+)
 from tests.hub.storage.small_disk import SmallDisk
+from tests.services.clients import INFLUXDB_CLIENT_JS, ClientProgram
 
 DISK_BYTES = 256 << 20
 LEFT_BYTES = 1 << 16
@@ -75,27 +84,34 @@ async def disk_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Di
 
 @pytest.mark.deadline(240)
 async def test_nothing_that_was_answered_is_lost(
-    telegraf_program: Path, go_writer_program: Path, tmp_path: Path, disk_hub: DiskHub
+    telegraf_program: Path,
+    go_writer_program: Path,
+    js_writer_program: ClientProgram,
+    tmp_path: Path,
+    disk_hub: DiskHub,
 ) -> None:
-    """Telegraf, and influxdb-client for Python (synchronous and batching) and for Go write through a kill of the hub
-    and a full disk. The store has every point that was answered, and those that writers repeat, once."""
+    """Telegraf, and influxdb-client for Python (synchronous and batching), Go and JavaScript write through a kill of
+    the hub and a full disk. The store has every point that was answered, and those that writers repeat, once."""
     hub, disk, token = disk_hub
     write_lines(tmp_path, "http", TELEGRAF_POINTS)
     write_lines(tmp_path, "v1", TELEGRAF_POINTS)
     synchronous = PythonWriter(hub.url, token, "sync")
     batching = BatchingWriter(hub.url, token, "batching")
+    javascript = JavaScriptWriter()
     go = await asyncio.create_subprocess_exec(
         go_writer_program, hub.url, token, "go", str(GO_POINTS), "50", stdout=asyncio.subprocess.PIPE
     )
     async with running_telegraf(telegraf_program, tmp_path, hub.url, token):
         with synchronous.running():
-            await asyncio.to_thread(batching.write, range(BATCHED_POINTS))
-            await until(partial(_has_answered, synchronous, PHASE_POINTS))
-            await hub.kill()
-            await hub.start()
-            with fill(disk):
-                await until(lambda: 503 in synchronous.statuses)
-            await until(partial(_has_answered, synchronous, synchronous.answered + PHASE_POINTS))
+            async with javascript.running(js_writer_program, hub.url, token, "javascript"):
+                await asyncio.to_thread(batching.write, range(BATCHED_POINTS))
+                await _further_points(synchronous, javascript)
+                await hub.kill()
+                await until(lambda: 0 in synchronous.statuses & javascript.statuses)
+                await hub.start()
+                with fill(disk):
+                    await until(lambda: 503 in synchronous.statuses & javascript.statuses)
+                await _further_points(synchronous, javascript)
         await asyncio.to_thread(batching.close)
         out, _ = await go.communicate()
         assert (go.returncode, out.decode().startswith(f"{GO_POINTS} points answered")) == (0, True)
@@ -105,12 +121,13 @@ async def test_nothing_that_was_answered_is_lost(
         for output, points in (("http", TELEGRAF_POINTS), ("v1", TELEGRAF_POINTS), ("socket", SOCKET_POINTS)):
             await _until_accepted(hub, f"telegraf-{output}", 2 * points)
     await hub.settled()
-    assert synchronous.statuses == {0, 204, 503}
+    assert synchronous.statuses == javascript.statuses == {0, 204, 503}
     assert batching.failures == []
     for device, metric, points in (
         ("sync", "sync", synchronous.answered),
         ("batching", "batching", BATCHED_POINTS),
         ("go", "m", GO_POINTS),
+        ("javascript", "js", javascript.answered),
         ("telegraf-http", "http", TELEGRAF_POINTS),
         ("telegraf-v1", "v1", TELEGRAF_POINTS),
         ("telegraf-socket", "socket", SOCKET_POINTS),
@@ -118,6 +135,16 @@ async def test_nothing_that_was_answered_is_lost(
         # Requests that were repeated because their answer was lost are stored once, too.
         assert (await stored(hub, device, f"{metric}.number"))[:points] == [*range(points)], device
         assert (await stored(hub, device, f"{metric}.half"))[:points] == [n / 2 for n in range(points)], device
+
+
+def test_the_documented_javascript_is_what_the_writer_runs() -> None:
+    """The page shows the options and the function with which the writer loses nothing."""
+    page = (Path(__file__).parents[2] / "docs" / "influxdb-writers.md").read_text(encoding="utf-8")
+    source = (INFLUXDB_CLIENT_JS.source / "writer.mjs").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```js\n(.+?)```", page, re.DOTALL)
+    for beginning, end in (("const options", "\nconst pause"), ("async function write", "\n}\n")):
+        shown = example[example.index(beginning) : example.index(end, example.index(beginning))]
+        assert shown in source
 
 
 async def _until_accepted(hub: Hub, device: str, readings: int) -> None:
@@ -129,7 +156,13 @@ async def _until_accepted(hub: Hub, device: str, readings: int) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _has_answered(writer: PythonWriter, points: int) -> bool:
+async def _further_points(*writers: PythonWriter | JavaScriptWriter) -> None:
+    """Wait until each writer has answers for further points."""
+    for writer, answered in [(writer, writer.answered) for writer in writers]:
+        await until(partial(_has_answered, writer, answered + PHASE_POINTS))
+
+
+def _has_answered(writer: PythonWriter | JavaScriptWriter, points: int) -> bool:
     return writer.answered >= points
 
 

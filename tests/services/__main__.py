@@ -10,15 +10,15 @@ import sys
 import time
 
 from tests.services.built import BuildError, build, built_path
-from tests.services.clients import CLIENTS, build_client
+from tests.services.clients import CLIENTS, INFLUXDB_CLIENT_JS, build_client
 from tests.services.found import SERVICES, find_service, service_table
 from tests.skips import skips_are_forbidden
 
 
 def build_clients() -> bool:
-    """Build the programs of docs/clients that are missing; return whether one failed."""
+    """Build the client programs that are missing; return whether one failed."""
     failed = False
-    for program in CLIENTS:
+    for program in (*CLIENTS, INFLUXDB_CLIENT_JS):
         if program.is_built():
             continue
         print(f"building the client {program.name} into {program.folder}", flush=True)

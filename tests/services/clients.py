@@ -1,4 +1,4 @@
-"""Build of the programs in docs/clients that tests run: a copy of each with its libraries, compiled where needed.
+"""Build of the client programs that tests run: a copy of each with its libraries, compiled where needed.
 
 The versions are those of its lock file. A built program stays in the user's cache folder, for all checkouts.
 """
@@ -27,9 +27,10 @@ GENERATED = {"node_modules", "target"}
 
 @dataclass(frozen=True)
 class ClientProgram:
-    """A program of docs/clients. `steps` build it in a copy of its folder, and `command` runs it there.
+    """A client program. `steps` build it in a copy of its folder, and `command` runs it there.
 
-    `tools` are the programs that this needs, each with its origin. `parts` is a folder that belongs to the build.
+    `tools` are the programs that this needs, each with its origin. `parts` is a folder that belongs to the build. The
+    program's folder is in `docs/clients`, or in `parent`.
     """
 
     name: str
@@ -37,12 +38,18 @@ class ClientProgram:
     steps: tuple[tuple[str, ...], ...]
     command: tuple[str, ...]
     parts: Path | None = None
+    parent: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """Return the folder of the source."""
+        return (self.parent or SOURCES) / self.name
 
     @property
     def folder(self) -> Path:
         """Return the folder of the built program; its name holds the hash of all that it was built from."""
         digest = hashlib.sha256(repr((self.steps, self.command)).encode())
-        for root in (SOURCES / self.name, self.parts):
+        for root in (self.source, self.parts):
             for file in _files(root):
                 digest.update(f"{file.name}\0".encode() + file.read_bytes())
         return cache_folder() / f"client-{self.name}-{digest.hexdigest()[:12]}"
@@ -51,8 +58,15 @@ class ClientProgram:
         """Return whether the program is ready to run."""
         return self.folder.is_dir()
 
+    @property
+    def advice(self) -> str:
+        """Return why a test that needs the program is skipped."""
+        return f"the client {self.name} is not built: run `python -m tests.services`"
+
 
 _MAVEN = {"mvn": "install the distribution's package maven", "javac": "install a JDK, version 17 or newer"}
+_NODE = {"node": "install Node 20 or newer", "npm": "install npm"}
+_NPM = (("npm", "ci", "--no-audit", "--no-fund"),)
 _COMPILED = ("g++", "-std=c++17", "-O1", "-I", ".", "-include", "Arduino.h", "-x", "c++")
 
 CLIENTS = (
@@ -81,13 +95,12 @@ CLIENTS = (
         (("mvn", "--batch-mode", "--quiet", "compile"),),
         ("java", "-cp", "target/classes:target/lib/*", "TelemetryServer"),
     ),
-    ClientProgram(
-        "node",
-        {"node": "install Node 20 or newer", "npm": "install npm"},
-        (("npm", "ci", "--no-audit", "--no-fund"),),
-        ("node", "telemetry.mjs"),
-    ),
+    ClientProgram("node", _NODE, _NPM, ("node", "telemetry.mjs")),
 )
+"""The programs of docs/clients that need a build."""
+
+INFLUXDB_CLIENT_JS = ClientProgram("influxdb_client_js", _NODE, _NPM, ("node", "writer.mjs"), parent=HERE)
+"""A program that writes with the official JavaScript client of InfluxDB, in the version of its lock file."""
 
 
 def build_client(program: ClientProgram) -> Path:
@@ -103,7 +116,7 @@ def build_client(program: ClientProgram) -> Path:
         if not folder.is_dir():
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(SOURCES / program.name, unfinished, ignore=shutil.ignore_patterns(*GENERATED))
+            shutil.copytree(program.source, unfinished, ignore=shutil.ignore_patterns(*GENERATED))
             for file in _files(program.parts):
                 shutil.copy(file, unfinished)
             for step in program.steps:
