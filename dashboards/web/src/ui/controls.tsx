@@ -1,4 +1,4 @@
-/** Small controls: actions, a confirmation dialog, a command with a copy button, messages, and saving a file. */
+/** Small controls: actions, a confirmation dialog, a command with a copy button, fields, messages, and saving a file. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -114,6 +114,18 @@ function wordsOf(line: string) {
     begin += word.length + 1;
     return [key > 0 && " ", <span key={key}>{word}</span>];
   });
+}
+
+/** A control with its name above it. */
+export function Field({ name, hint, children }: { name: string; hint?: string; children: ComponentChildren }) {
+  return (
+    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
+    <label class="labelled-field">
+      <span class="label">{name}</span>
+      {children}
+      {hint !== undefined && <small class="muted">{hint}</small>}
+    </label>
+  );
 }
 
 /** A page that only shows a message. */

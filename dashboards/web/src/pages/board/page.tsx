@@ -9,7 +9,7 @@ import { boardTab } from "../../data/boards";
 import { hub } from "../../data/hub";
 import { DEVICE_ID_RULE, isDeviceId, unusedDeviceId } from "../../data/install";
 import { count, plural } from "../../data/number_format";
-import { Confirmation, type ConfirmationRequest, CopyableCommand, useAction } from "../../ui/controls";
+import { Confirmation, type ConfirmationRequest, CopyableCommand, Field, useAction } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
@@ -131,8 +131,7 @@ function StartPanel({ feed }: { feed: PortFeed }) {
   return (
     <section class="box board-part" aria-labelledby="board-start">
       <h2 id="board-start">Start</h2>
-      <label class="access-field">
-        <span class="label">Device id</span>
+      <Field name="Device id">
         <input
           class="field mono"
           maxLength={64}
@@ -142,7 +141,7 @@ function StartPanel({ feed }: { feed: PortFeed }) {
           aria-invalid={!valid}
           onInput={(event) => setDevice(event.currentTarget.value.trim())}
         />
-      </label>
+      </Field>
       {!valid && (
         <p class="problem" role="alert">
           {DEVICE_ID_RULE}
@@ -199,8 +198,7 @@ function OwnToken(props: { device: string; token: string; onInput: (token: strin
         Your role cannot create tokens. Ask for one that this command prints on the machine of the hub:
       </p>
       <CopyableCommand text={`hub token create --role device --device ${device}`} />
-      <label class="access-field">
-        <span class="label">Token of the device</span>
+      <Field name="Token of the device">
         <input
           class="field mono"
           type="password"
@@ -208,7 +206,7 @@ function OwnToken(props: { device: string; token: string; onInput: (token: strin
           value={token}
           onInput={(event) => onInput(event.currentTarget.value)}
         />
-      </label>
+      </Field>
     </>
   );
 }

@@ -1,9 +1,9 @@
 /** Settings of a board's port: the baud rate, and the rules that evidence does not decide. */
 
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { errorText } from "../../data/api";
 import { BAUD_RATES, BOARD_FORMATS, boardTab } from "../../data/boards";
+import { Field } from "../../ui/controls";
 import { asSentence } from "../../ui/status_text";
 
 const TIME_FORMATS =
@@ -96,15 +96,5 @@ export function SettingsFields() {
         </p>
       )}
     </>
-  );
-}
-
-function Field({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
-    <label class="access-field">
-      <span class="label">{name}</span>
-      {children}
-    </label>
   );
 }

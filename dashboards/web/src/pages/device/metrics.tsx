@@ -1,11 +1,10 @@
 /** The metrics of a device, and the dialog in which an admin changes one. */
 
-import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { changeMetric } from "../../data/api";
 import { hub } from "../../data/hub";
 import { changeOf, type EditedMetric, retriedText } from "../../data/metric_change";
-import { useAction } from "../../ui/controls";
+import { Field, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import { asSentence } from "../../ui/status_text";
 import type { MetricDetails, RetriedBatches } from "../../wire/api";
@@ -198,16 +197,5 @@ function TextField({ name, hint, maxLength, testId, value, change }: TextFieldPr
         onInput={(event) => change(event.currentTarget.value)}
       />
     </Field>
-  );
-}
-
-function Field({ name, hint, children }: { name: string; hint?: string; children: ComponentChildren }) {
-  return (
-    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
-    <label class="access-field">
-      <span class="label">{name}</span>
-      {children}
-      {hint !== undefined && <small class="muted">{hint}</small>}
-    </label>
   );
 }

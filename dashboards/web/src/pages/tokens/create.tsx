@@ -1,11 +1,10 @@
 /** Form that creates a token and shows it once. */
 
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { DEVICE_ID_RULE, isDeviceId } from "../../data/install";
 import { LIFETIMES, ROLES, type Role, tokenRequest } from "../../data/tokens";
-import { CopyableCommand, useAction } from "../../ui/controls";
+import { CopyableCommand, Field, useAction } from "../../ui/controls";
 import { asSentence } from "../../ui/status_text";
 import type { CreatedToken } from "../../wire/api";
 
@@ -119,15 +118,5 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
         </button>
       </div>
     </form>
-  );
-}
-
-function Field({ name, children }: { name: string; children: ComponentChildren }) {
-  return (
-    // biome-ignore lint/a11y/noLabelWithoutControl: the control is the child
-    <label class="access-field">
-      <span class="label">{name}</span>
-      {children}
-    </label>
   );
 }
