@@ -23,6 +23,11 @@ export interface AgentCommand {
   text: string;
 }
 
+/** Return the command that creates the token of a device on the machine of the hub. */
+export function tokenCommand(device: string): string {
+  return `hub token create --role device --device ${device}`;
+}
+
 /** Return the command that runs an agent for the hub at `url`; `start` is its subcommand. */
 export function agentCommand(url: string, device: string, token: string | null, start: string): string {
   return `HUB_TOKEN=${token ?? TOKEN_PLACEHOLDER} ${FOLDER}/bin/device-agent ${start} --hub ${url} --device ${device}`;

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
-import { DEVICE_ID_RULE, isDeviceId, unusedDeviceId } from "../../data/install";
+import { DEVICE_ID_RULE, isDeviceId, tokenCommand, unusedDeviceId } from "../../data/install";
 import { CopyableCommand, Step, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import { asSentence } from "../../ui/status_text";
@@ -86,7 +86,7 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
             ) : (
               <>
                 <p>Your role cannot create tokens. Run this command on the machine of the hub:</p>
-                {valid ? <CopyableCommand text={`hub token create --role device --device ${device}`} /> : <NeedsId />}
+                {valid ? <CopyableCommand text={tokenCommand(device)} /> : <NeedsId />}
               </>
             )}
           </Step>

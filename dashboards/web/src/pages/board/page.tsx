@@ -7,7 +7,7 @@ import type { PortFeed } from "../../agent/port_feed";
 import { portName, serialProblem } from "../../agent/serial";
 import { boardTab } from "../../data/boards";
 import { hub } from "../../data/hub";
-import { DEVICE_ID_RULE, isDeviceId, unusedDeviceId } from "../../data/install";
+import { DEVICE_ID_RULE, isDeviceId, tokenCommand, unusedDeviceId } from "../../data/install";
 import { count, plural } from "../../data/number_format";
 import { Confirmation, type ConfirmationRequest, CopyableCommand, Field, useAction } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
@@ -197,7 +197,7 @@ function OwnToken(props: { device: string; token: string; onInput: (token: strin
       <p class="note">
         Your role cannot create tokens. Ask for one that this command prints on the machine of the hub:
       </p>
-      <CopyableCommand text={`hub token create --role device --device ${device}`} />
+      <CopyableCommand text={tokenCommand(device)} />
       <Field name="Token of the device">
         <input
           class="field mono"
