@@ -7,19 +7,30 @@ import { visible } from "../data/visible_text";
 import { withBase } from "../wire/base_path";
 import { Icon } from "./icon";
 
-/** State of an action that a button starts. */
-export interface Action {
+/** State of the actions that some buttons start. */
+interface Actions {
   running: boolean;
-  /** Why the last run failed. */
+  /** Why the last action failed. */
   problem: string | null;
-  run: () => Promise<void>;
+  run: (action: () => Promise<void>) => Promise<void>;
   dismiss: () => void;
 }
 
+/** State of an action that a button starts. */
+export interface Action extends Omit<Actions, "run"> {
+  run: () => Promise<void>;
+}
+
 export function useAction(action: () => Promise<void>): Action {
+  const actions = useActions();
+  return { ...actions, run: () => actions.run(action) };
+}
+
+/** Actions of several buttons that show one problem. */
+export function useActions(): Actions {
   const [running, setRunning] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
-  const run = async () => {
+  const run = async (action: () => Promise<void>) => {
     setRunning(true);
     setProblem(null);
     await action().catch((error: unknown) => setProblem(errorText(error)));

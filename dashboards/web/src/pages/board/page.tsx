@@ -9,7 +9,14 @@ import { boardTab } from "../../data/boards";
 import { hub } from "../../data/hub";
 import { DEVICE_ID_RULE, isDeviceId, tokenCommand, unusedDeviceId } from "../../data/install";
 import { count, plural } from "../../data/number_format";
-import { Confirmation, type ConfirmationRequest, CopyableCommand, Field, useAction } from "../../ui/controls";
+import {
+  Confirmation,
+  type ConfirmationRequest,
+  CopyableCommand,
+  Field,
+  useAction,
+  useActions,
+} from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
@@ -214,12 +221,8 @@ function OwnToken(props: { device: string; token: string; onInput: (token: strin
 /** Boards that this browser has streamed, and that this tab does not run. */
 function KnownBoards({ current }: { current: Board | null }) {
   const [request, setRequest] = useState<ConfirmationRequest | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { problem, run } = useActions();
   const records = boardTab.records.value.filter(({ device }) => device !== current?.record.device);
-  const act = (action: Promise<void>) => {
-    setProblem(null);
-    action.catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
-  };
   if (records.length === 0 && problem === null) return null;
   return (
     <section class="box board-part" aria-labelledby="board-known">
@@ -236,13 +239,13 @@ function KnownBoards({ current }: { current: Board | null }) {
               {record.device}
             </a>
             <span class="note">{describe(record)}</span>
-            <button type="button" class="button" onClick={() => act(boardTab.resume(record))}>
+            <button type="button" class="button" onClick={() => void run(() => boardTab.resume(record))}>
               Resume
             </button>
             <button
               type="button"
               class="button plain"
-              onClick={() => setRequest(forgetRequest(record, () => act(boardTab.forget(record))))}
+              onClick={() => setRequest(forgetRequest(record, () => void run(() => boardTab.forget(record))))}
             >
               Forget
             </button>

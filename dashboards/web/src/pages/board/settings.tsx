@@ -1,9 +1,7 @@
 /** Settings of a board's port: the baud rate, and the rules that evidence does not decide. */
 
-import { useState } from "preact/hooks";
-import { errorText } from "../../data/api";
 import { BAUD_RATES, BOARD_FORMATS, boardTab } from "../../data/boards";
-import { Field } from "../../ui/controls";
+import { Field, useActions } from "../../ui/controls";
 import { asSentence } from "../../ui/status_text";
 
 const TIME_FORMATS =
@@ -11,12 +9,9 @@ const TIME_FORMATS =
 
 export function SettingsFields() {
   const { baud, rules } = boardTab.settings.value;
-  const [problem, setProblem] = useState<string | null>(null);
+  const { problem, run } = useActions();
   const change = (settings: { baud?: number; rules?: Record<string, string> }) => {
-    boardTab.configure({ baud, rules, ...settings }).then(
-      () => setProblem(null),
-      (error: unknown) => setProblem(errorText(error)),
-    );
+    void run(() => boardTab.configure({ baud, rules, ...settings }));
   };
   const rule = (name: string, value: string) => {
     const { [name]: _, ...others } = rules;

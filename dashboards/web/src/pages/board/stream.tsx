@@ -1,23 +1,18 @@
 /** Stream of a board to the hub: its state, its counts, Stop and Start again. */
 
-import { useState } from "preact/hooks";
 import type { Board } from "../../agent/board";
-import { errorText } from "../../data/api";
 import { boardTab } from "../../data/boards";
 import { count } from "../../data/number_format";
 import { pageNow } from "../../data/time";
+import { useActions } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
 
 export function StreamPanel({ board }: { board: Board }) {
   void board.version.value;
-  const [problem, setProblem] = useState<string | null>(null);
+  const { problem, run } = useActions();
   const { device, counts, isStarted } = board.record;
-  const act = (action: Promise<void>) => {
-    setProblem(null);
-    action.catch((error: unknown) => setProblem(errorText(error)));
-  };
   return (
     <section class="box board-part" aria-labelledby="board-stream" data-testid="stream">
       <h2 id="board-stream">
@@ -50,16 +45,16 @@ export function StreamPanel({ board }: { board: Board }) {
       )}
       <div class="bar">
         {isStarted ? (
-          <button type="button" class="button" data-testid="stop" onClick={() => act(boardTab.stop())}>
+          <button type="button" class="button" data-testid="stop" onClick={() => void run(() => boardTab.stop())}>
             Stop
           </button>
         ) : (
-          <button type="button" class="button primary" onClick={() => act(boardTab.restart())}>
+          <button type="button" class="button primary" onClick={() => void run(() => boardTab.restart())}>
             Start again
           </button>
         )}
         {!isStarted && (
-          <button type="button" class="button" onClick={() => act(boardTab.leaveBoard())}>
+          <button type="button" class="button" onClick={() => void run(() => boardTab.leaveBoard())}>
             Release
           </button>
         )}
