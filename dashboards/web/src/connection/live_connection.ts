@@ -5,7 +5,6 @@
 
 import { type Signal, signal } from "@preact/signals";
 import { fullJitter } from "../wire/backoff";
-import { withBase } from "../wire/base_path";
 import { decodeUpdate, type Update } from "../wire/frames";
 import {
   type DeviceState,
@@ -32,11 +31,6 @@ export const MAX_CEILING_MS = 15_000;
 /** Return the delay before a reconnect attempt, in whole milliseconds; `fullJitter` describes the arguments. */
 export function reconnectDelay(attempt: number, random: number): number {
   return Math.round(fullJitter(attempt, FIRST_CEILING_MS, MAX_CEILING_MS, random));
-}
-
-/** Return the address of the live endpoint on the server of this page. */
-export function liveUrl(location: Location): string {
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${withBase("/v1/live")}`;
 }
 
 /** Interval of pings. Browsers do not expose the pings of the WebSocket protocol. */

@@ -6,7 +6,7 @@ import { BoardDatabase, type BoardRecord, type BoardSettings, newBoard } from ".
 import type { LineResult } from "../agent/lines";
 import { PortFeed } from "../agent/port_feed";
 import { choosePort, grantedPorts, type SerialPort, serialProblem } from "../agent/serial";
-import { basePath, withBase } from "../wire/base_path";
+import { basePath, hubUrl, webSocketUrl } from "../wire/base_path";
 import { createToken, errorText, revokeToken } from "./api";
 import { LineLog, type LineTotals, NO_LINES, type ShownLine } from "./board_lines";
 
@@ -30,12 +30,6 @@ export const BOARD_FORMATS = [
   ["senml", "SenML"],
   ["line", "Line protocol"],
 ];
-
-/** Return the address of the hub's device endpoint. */
-function deviceUrl(): string {
-  const { protocol, host } = window.location;
-  return `${protocol === "https:" ? "wss" : "ws"}://${host}${withBase("/v1/device")}`;
-}
 
 /** A board that another tab of this browser runs. */
 export class BoardInUse extends Error {
@@ -210,7 +204,11 @@ export class BoardTab {
   }
 
   private async openBoard(record: BoardRecord): Promise<Board> {
-    const board = await Board.open(await this.openDatabase(), record, deviceUrl());
+    const board = await Board.open(
+      await this.openDatabase(),
+      record,
+      webSocketUrl(hubUrl(window.location), "/v1/device"),
+    );
     if (board === null) throw new BoardInUse(record.device);
     setOpen(record.device, true);
     return board;

@@ -1,8 +1,9 @@
 /** The hub that serves this page: the session, the fleet and the live connection. */
 
 import { effect, type Signal, signal } from "@preact/signals";
-import { LiveConnection, liveUrl } from "../connection/live_connection";
+import { LiveConnection } from "../connection/live_connection";
 import type { HubDetails } from "../wire/api";
+import { hubUrl, webSocketUrl } from "../wire/base_path";
 import { ApiError, checkConnection, fetchHub } from "./api";
 import { FleetStore } from "./fleet";
 import { Poller } from "./poller";
@@ -18,7 +19,11 @@ export class Hub {
   readonly session: Signal<Session> = signal("unknown");
   readonly info: Signal<HubDetails | null> = signal(null);
   readonly fleet = new FleetStore();
-  readonly connection = new LiveConnection(liveUrl(window.location), Math.random, checkConnection);
+  readonly connection = new LiveConnection(
+    webSocketUrl(hubUrl(window.location), "/v1/live"),
+    Math.random,
+    checkConnection,
+  );
   private opened = false;
 
   /** True if the role may change data. */

@@ -10,6 +10,7 @@ import javaServerProject from "../../../../docs/clients/java-server/pom.xml?raw"
 import javaServer from "../../../../docs/clients/java-server/src/main/java/TelemetryServer.java?raw";
 import node from "../../../../docs/clients/node/telemetry.mjs?raw";
 import python from "../../../../docs/clients/python/telemetry.py?raw";
+import { webSocketUrl } from "../wire/base_path";
 import { agentCommand, TOKEN_PLACEHOLDER } from "./install";
 
 export interface ProgramFile {
@@ -33,7 +34,7 @@ const READING = `'{"temperature": 21.5}'`;
 /** Return the programs for the hub at `url`, the easiest first. Without a token they contain a placeholder. */
 export function clientPrograms(url: string, device: string, token: string | null): ClientProgram[] {
   const secret = token ?? TOKEN_PLACEHOLDER;
-  const plain = `${url.replace(/^http/, "ws")}/v1/plain`;
+  const plain = webSocketUrl(url, "/v1/plain");
   const readings = `${url}/api/v1/readings`;
   const run = (program: string, endpoint = plain) =>
     `echo ${READING} | HUB_URL=${endpoint} HUB_TOKEN=${secret} ${program}`;

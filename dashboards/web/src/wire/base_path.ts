@@ -25,3 +25,8 @@ export function withoutBase(path: string, base = basePath): string {
 export function hubUrl(location: Location): string {
   return `${location.origin}${basePath.slice(0, -1)}`;
 }
+
+/** Return the URL of a WebSocket endpoint of the hub at `url`. */
+export function webSocketUrl(url: string, path: string): string {
+  return `${url.replace(/^http/, "ws")}${path}`;
+}

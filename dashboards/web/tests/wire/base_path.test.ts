@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { basePath, withBase, withoutBase } from "../../src/wire/base_path";
+import { basePath, webSocketUrl, withBase, withoutBase } from "../../src/wire/base_path";
 
 describe("base path", () => {
   it("is the root without a page", () => {
@@ -18,5 +18,10 @@ describe("base path", () => {
     expect(withoutBase("/telemetry", "/telemetry/")).toBe("/");
     expect(withoutBase("/telemetryx/flow", "/telemetry/")).toBe("/telemetryx/flow");
     expect(withoutBase("/flow", "/telemetry/")).toBe("/flow");
+  });
+
+  it("is kept in the URL of a WebSocket, which is secure as the page is", () => {
+    expect(webSocketUrl("http://hub.example:8600", "/v1/live")).toBe("ws://hub.example:8600/v1/live");
+    expect(webSocketUrl("https://hub.example/telemetry", "/v1/plain")).toBe("wss://hub.example/telemetry/v1/plain");
   });
 });
