@@ -4,7 +4,7 @@ import type { Board } from "../../agent/board";
 import { boardTab } from "../../data/boards";
 import { count } from "../../data/number_format";
 import { pageNow } from "../../data/time";
-import { useActions } from "../../ui/controls";
+import { useActions, WithCode } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
@@ -90,7 +90,11 @@ function UplinkState({ board }: { board: Board }) {
           {isOnline && (board.record.isStarted ? "Streaming to the hub" : "Stopped; connected to the hub")}
           {status.state === "connecting" && "Connecting to the hub"}
           {status.state === "closed" && "Not connected to the hub"}
-          {status.state === "waiting" && `No connection: ${asSentence(status.reason)} Next attempt in ${wait_s} s.`}
+          {status.state === "waiting" && (
+            <>
+              No connection: <Reason {...status} /> Next attempt in {wait_s} s.
+            </>
+          )}
           {status.state === "stopped" && `Stopped: ${asSentence(status.reason)}`}
         </span>
       </p>
@@ -108,6 +112,11 @@ function UplinkState({ board }: { board: Board }) {
       )}
     </>
   );
+}
+
+/** Why there is no connection. Commands are shown as code only if a person has to act: other reasons may quote a board. */
+function Reason({ reason, needsPerson }: { reason: string; needsPerson: boolean }) {
+  return needsPerson ? <WithCode text={asSentence(reason)} /> : asSentence(reason);
 }
 
 function Count(props: { name: string; id: string; value: number; isWarning?: boolean }) {
