@@ -24,6 +24,9 @@ export function serialPorts(): Serial | null {
   return (navigator as Navigator & { serial?: Serial }).serial ?? null;
 }
 
+/** Browsers that have them. docs/boards.md says the same. */
+export const SERIAL_BROWSERS = "Chrome 89, Edge 89, Opera 76, Firefox 151, or a newer version, on a computer";
+
 /** Why a page has no serial ports. */
 export type SerialProblem = "insecure" | "unsupported" | "forbidden";
 

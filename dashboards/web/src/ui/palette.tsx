@@ -44,12 +44,6 @@ function allEntries(): PaletteEntry[] {
       icon,
       run: () => navigate(withBase(path)),
     })),
-    {
-      text: "Connect a board",
-      hint: "Page",
-      icon: "add",
-      run: () => navigate(withBase("/board")),
-    },
     ...pageActions.value,
     ...THEMES.map((name) => ({
       text: `Theme: ${name}`,

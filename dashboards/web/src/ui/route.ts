@@ -12,12 +12,12 @@ export const PAGES = [
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
   { page: "tokens", title: "Tokens", path: "/tokens", icon: "key" },
   { page: "try", title: "Try it", path: "/try", icon: "table" },
+  { page: "board", title: "Connect a board", path: "/board", icon: "board" },
 ] as const;
 
 /** Pages that the navigation does not list. The hub sends a browser with an old one-time URL to `/sign-in`. */
 export const OTHER_PAGES = [
   { page: "add", title: "Add a device", path: "/add" },
-  { page: "board", title: "Connect a board", path: "/board" },
   { page: "sign-in", title: "Sign in", path: "/sign-in" },
 ] as const;
 

@@ -53,6 +53,9 @@ function onShortcut(event: KeyboardEvent): void {
   else openPalette();
 }
 
+/** Pages that the bar of a phone does not list: its header has “Try it”, and phones have no serial ports. */
+const WIDE_PAGES: readonly string[] = ["try", "board"];
+
 function Rail() {
   return (
     <nav class="rail" aria-label="Pages">
@@ -65,7 +68,7 @@ function Rail() {
       {shownPages().map(({ page, title, path, icon }) => (
         <a
           key={page}
-          class={page === "try" ? "rail-item rail-wide" : "rail-item"}
+          class={WIDE_PAGES.includes(page) ? "rail-item rail-wide" : "rail-item"}
           href={withBase(path)}
           aria-current={route.value.page === page ? "page" : undefined}
         >

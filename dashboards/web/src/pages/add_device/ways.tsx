@@ -2,6 +2,7 @@
 
 import { Fragment, type JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { SERIAL_BROWSERS } from "../../agent/serial";
 import { errorText, fetchDownload } from "../../data/api";
 import { agentCommands, influxdbWriters, installCommands, mqttSettings, ownAuthorityHint } from "../../data/install";
 import { clientPrograms, type ProgramFile } from "../../data/programs";
@@ -176,9 +177,8 @@ function BoardSteps({ device, first }: WayProps) {
   return (
     <Step number={first} title="Connect the board in this browser">
       <p>
-        The page reads the serial port with Web Serial: in Chrome, Edge and others of the Chromium family from version
-        89 on, and in Firefox from version 151 on. It shows what each line becomes, creates the token, and streams while
-        a tab of this hub is open.
+        The page reads the serial port with Web Serial: in {SERIAL_BROWSERS}. It shows what each line becomes, creates
+        the token, and streams while a tab of this hub is open.
       </p>
       <a class="button primary" href={withBase(device === null ? "/board" : `/board?device=${device}`)}>
         Connect a board

@@ -1,6 +1,6 @@
 /** Explanation of a page without serial ports, and of what helps. */
 
-import type { SerialProblem } from "../../agent/serial";
+import { SERIAL_BROWSERS, type SerialProblem } from "../../agent/serial";
 import { withBase } from "../../wire/base_path";
 
 export function NoSerial({ problem }: { problem: SerialProblem }) {
@@ -11,10 +11,7 @@ export function NoSerial({ problem }: { problem: SerialProblem }) {
       {problem === "unsupported" && (
         <>
           <p>This browser has no serial ports for pages (Web Serial).</p>
-          <p>
-            Open this page in Chrome, Edge, Opera or another browser of the Chromium family from version 89 on, or in
-            Firefox from version 151 on, on a computer. Safari, and browsers on phones, do not have it.
-          </p>
+          <p>Open this page in {SERIAL_BROWSERS}. Safari does not have it.</p>
         </>
       )}
       {problem === "forbidden" && (

@@ -45,7 +45,7 @@ function ConnectBoard() {
           </p>
         )}
         <PortPanel feed={feed} />
-        {feed !== null && board === null && <StartPanel feed={feed} />}
+        {board === null && <StartPanel feed={feed} />}
         {board !== null && <StreamPanel board={board} />}
         <KnownBoards current={board} />
       </div>
@@ -62,8 +62,7 @@ function PortPanel({ feed }: { feed: PortFeed | null }) {
       <h2 id="board-port">Port</h2>
       {feed === null ? (
         <p class="note">
-          Plug the board into this computer, and choose its port. Then enter the device id. Nothing is stored before the
-          start.
+          Plug the board into this computer, and choose its port. Its lines appear; nothing is stored before the start.
         </p>
       ) : (
         <PortState feed={feed} />
@@ -127,14 +126,14 @@ function PortState({ feed }: { feed: PortFeed }) {
 
 const PORT_WORDS = { closed: "is closed", opening: "is being opened", reading: "sends to this page" } as const;
 
-function StartPanel({ feed }: { feed: PortFeed }) {
+function StartPanel({ feed }: { feed: PortFeed | null }) {
   const [device, setDevice] = useState(proposedDevice);
   const [token, setToken] = useState("");
   const known = boardTab.records.value.find((record) => record.device === device);
   const needsToken = !hub.canAdminister && (known?.token ?? "") === "";
   const { running, problem, run } = useAction(() => boardTab.start(device, token.trim()));
   const valid = isDeviceId(device);
-  const isReading = feed.status.value.state === "reading";
+  const isReading = feed?.status.value.state === "reading";
   return (
     <section class="box board-part" aria-labelledby="board-start">
       <h2 id="board-start">Start</h2>
@@ -180,6 +179,7 @@ function StartPanel({ feed }: { feed: PortFeed }) {
         >
           Start
         </button>
+        {feed === null && <span class="note">Choose a port first.</span>}
       </div>
       {problem !== null && (
         <p class="problem" role="alert">
