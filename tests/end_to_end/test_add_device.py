@@ -170,7 +170,8 @@ async def test_every_way_has_commands_that_fit_the_screen(tmp_path: Path, chromi
 @pytest.mark.deadline(120)
 async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, chromium: Path) -> None:
     """Without the right to create tokens, the guide names the command for the machine of the hub. An invalid name
-    creates no token. The fleet links the guide, which proposes a name that no device has."""
+    creates no token. The fleet links the guide, which proposes a name that no device has, and warns of
+    one that exists."""
     async with running_hub(tmp_path / "data") as hub, open_browser(chromium) as browser:
         viewer = await hub.token("viewer")
         page = await (await browser.new_context(viewport={"width": 360, "height": 780})).new_page()
@@ -192,7 +193,12 @@ async def test_every_role_gets_instructions_that_fit_the_screen(tmp_path: Path, 
                 await check_layout(page)
                 await page.get_by_role("link", name="Add a device").click()
                 await page.get_by_test_id("add-device").wait_for()
+                await expect(page).to_have_title("Add a device · Telemetry Hub")
                 await expect(page.get_by_label("Device id")).to_have_value("my-device-2")
+                await expect(page.get_by_test_id("known-device")).to_have_count(0)
+                await page.get_by_label("Device id").fill("my-device")
+                await expect(page.get_by_test_id("known-device")).to_contain_text("This device exists already.")
+                await check_layout(page)
                 await page.get_by_label("Device id").fill("two words")
                 await expect(page.get_by_role("button", name="Create a token")).to_be_disabled()
                 await expect(page.get_by_role("alert")).to_have_text(f"“two words” is not a device id. {RULE}")
