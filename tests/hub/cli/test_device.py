@@ -25,9 +25,13 @@ async def test_the_list_shows_state_contact_and_metrics(hub: CommandedHub) -> No
     await hub.send("pump", batch(1, 1.5))
     shown = await hub.run("device", "list")
     header, row = shown.stdout.splitlines()
-    assert header.split() == ["device", "state", "last", "seen", "(UTC)", "metrics", "agent"]
+    assert header.split() == [
+        *("device", "state", "last", "seen", "(UTC)", "last", "reading", "(UTC)", "metrics", "agent")
+    ]
     cells = row.split()
     assert (cells[:2], cells[-2:]) == (["pump", "offline"], ["2", "test/1"])
+    assert cells[2] > "2026"
+    assert cells[4:6] == ["1970-01-01", "00:00:01"]
     (device,) = json.loads((await hub.run("device", "list", "--json")).stdout)
     assert (device["device"], device["connected"], len(device["metrics"])) == ("pump", False, 2)
 

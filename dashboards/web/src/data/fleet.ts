@@ -4,7 +4,7 @@ import { type Signal, signal } from "@preact/signals";
 import type { DeviceDetails, MetricDetails } from "../wire/api";
 import type { DeviceState, FleetProgress, SourceState } from "../wire/live";
 import { fetchDevice, fetchDevices } from "./api";
-import { hubNow } from "./time";
+import { hubNow, MINUTE } from "./time";
 
 export interface DeviceRecord {
   readonly device: string;
@@ -188,6 +188,15 @@ export function offlineSince({ connected, since }: DeviceState): number | null {
 export function lastReading({ newest_ms, lastReading_ms, withoutReading_ms }: DeviceRecord): number {
   if (lastReading_ms <= withoutReading_ms) return 0;
   return newest_ms > 0 ? newest_ms : lastReading_ms;
+}
+
+/**
+ * Return when the hub received the last batch of a device, in milliseconds; null if its last reading is as recent.
+ * Imported readings are older than their arrival. `hub device list` has both times under the same names.
+ */
+export function lastSeen(record: DeviceRecord): number | null {
+  const seen_ms = (record.state.value.seen ?? 0) / 1e6;
+  return seen_ms - lastReading(record) > MINUTE ? seen_ms : null;
 }
 
 /** Return whether an agent of the device has ever connected. If none has, its readings were imported, or it has none. */

@@ -1,5 +1,5 @@
 import { expect, test, vi } from "vitest";
-import { conditionOf, FleetStore, failedSources, lastReading } from "../../src/data/fleet";
+import { conditionOf, FleetStore, failedSources, lastReading, lastSeen } from "../../src/data/fleet";
 
 test("a retired device leaves the fleet, remains known, and returns when it connects", () => {
   const fleet = new FleetStore();
@@ -66,8 +66,10 @@ test("the last reading of a device that is not connected has its own time, not t
   expect(lastReading(record)).toBe(imported.seen / 1e6);
   await fleet.fetch("boiler-1");
   expect(lastReading(record)).toBe(757_382_400_000);
+  expect(lastSeen(record)).toBe(imported.seen / 1e6);
   fleet.receiveDevices([{ ...imported, connected: true }]);
   expect(lastReading(record)).toBe(imported.seen / 1e6);
+  expect(lastSeen(record)).toBeNull();
   vi.unstubAllGlobals();
 });
 

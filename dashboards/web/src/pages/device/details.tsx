@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { retireDevice } from "../../data/api";
-import { conditionOf, type DeviceRecord, failedSources, hasConnected, lastReading } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, hasConnected, lastReading, lastSeen } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { ago, clockOffset, dateTime, duration, now, pageNow, shortDuration } from "../../data/time";
@@ -23,6 +23,7 @@ const TAGS = 4;
 export function DeviceHead({ record }: { record: DeviceRecord }) {
   const state = record.state.value;
   const tags = Object.entries(state.tags ?? {});
+  const seen_ms = lastSeen(record);
   return (
     <>
       <div class="device-head bar">
@@ -51,6 +52,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
           <span data-testid="last-reading">
             {lastReading(record) === 0 ? "never" : ago(now.value - lastReading(record))}
           </span>
+          {seen_ms !== null && <small> last seen {ago(now.value - seen_ms)}</small>}
         </Fact>
         <Fact name="Clock offset">
           <ClockOffset offset_ns={state.clock_offset_ns ?? null} error_ns={state.clock_error_ns ?? null} />

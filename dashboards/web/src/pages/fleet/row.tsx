@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
 import { Feed } from "../../data/feed";
-import { conditionOf, type DeviceRecord, failedSources, lastReading, offlineSince } from "../../data/fleet";
+import { conditionOf, type DeviceRecord, failedSources, lastReading, lastSeen, offlineSince } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { colourOf, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
@@ -39,6 +39,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   const condition = conditionOf(record, now.value);
   const state = record.state.value;
   const age_ms = lastReading(record) === 0 ? null : now.value - lastReading(record);
+  const seen_ms = lastSeen(record);
   const backlog = state.backlog ?? 0;
   const failed = failedSources(state);
   void live.version.value;
@@ -81,6 +82,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
       ))}
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
         {age_ms === null ? "–" : age(age_ms)}
+        {seen_ms !== null && <small class="muted">seen {age(now.value - seen_ms)}</small>}
       </span>
       <span class={`backlog number ${backlog > 0 ? "some" : "muted"}`} data-testid="fleet-backlog">
         {count(backlog)}
