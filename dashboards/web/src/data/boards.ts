@@ -19,7 +19,7 @@ export const DEFAULT_SETTINGS: BoardSettings = { baud: 115_200, rules: {} };
 export const BAUD_RATES = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600];
 
 /** Formats to choose from, with their names. */
-export const BOARD_FORMATS = [
+export const BOARD_FORMATS: [string, string][] = [
   ["", "By its lines"],
   ["json", "JSON"],
   ["pairs", "Pairs"],

@@ -23,6 +23,15 @@ export const FORMATS: [string, string][] = [
   ["regex", "Regular expression"],
 ];
 
+/** Decimal marks to choose from, with their names. */
+export const DECIMAL_MARKS: [string, string][] = [
+  ["", "By evidence"],
+  [".", "Point"],
+  [",", "Comma"],
+];
+/** Marks between thousands to choose from, with their names. */
+export const THOUSANDS_MARKS: [string, string][] = [...DECIMAL_MARKS, [" ", "Space"], ["'", "Apostrophe"]];
+
 /** The settings that a person chooses; an empty one is decided by the data. */
 export interface Settings {
   format: string;

@@ -8,6 +8,7 @@ import {
   beginningOf,
   type Content,
   contentOfBytes,
+  DECIMAL_MARKS,
   EXAMPLES,
   FORMATS,
   firstReadings,
@@ -15,11 +16,12 @@ import {
   MAX_CONTENT_BYTES,
   NO_SETTINGS,
   type Settings,
+  THOUSANDS_MARKS,
   textOf,
   trialBody,
   tryContent,
 } from "../data/trial";
-import { CopyableCommand, WithCode } from "../ui/controls";
+import { CopyableCommand, Field, SelectField, WithCode } from "../ui/controls";
 import { Icon } from "../ui/icon";
 import { asSentence } from "../ui/status_text";
 import type { TrialResult, TriedRefusal } from "../wire/api";
@@ -66,7 +68,7 @@ export function TryPage() {
   };
   const { result, problem, running } = useTrial(content, settings);
   return (
-    <div class="try" data-testid="try">
+    <div class="side-by-side" data-testid="try">
       <section class="try-input" aria-label="Content">
         <h1 class="hidden-text">Try it</h1>
         <p class="note">
@@ -223,20 +225,7 @@ function SettingsFields({ settings, change }: SettingsProps) {
   return (
     <fieldset class="try-settings">
       <legend class="muted">Settings; what is empty is decided by the content</legend>
-      <label>
-        <span>Format</span>
-        <select
-          class="field"
-          value={settings.format}
-          onChange={(event) => change({ format: event.currentTarget.value })}
-        >
-          {FORMATS.map(([value, name]) => (
-            <option key={value} value={value}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
+      <SelectField name="Format" value={settings.format} options={FORMATS} change={(format) => change({ format })} />
       <TextField
         name="Device"
         value={settings.device}
@@ -250,17 +239,17 @@ function SettingsFields({ settings, change }: SettingsProps) {
         placeholder="auto, ms, %d.%m.%Y"
         onChange={(timeFormat) => change({ timeFormat })}
       />
-      <Mark
+      <SelectField
         name="Decimal mark"
         value={settings.decimal}
-        marks={[".", ","]}
-        onChange={(decimal) => change({ decimal })}
+        options={DECIMAL_MARKS}
+        change={(decimal) => change({ decimal })}
       />
-      <Mark
+      <SelectField
         name="Thousands"
         value={settings.thousands}
-        marks={[".", ",", " ", "'"]}
-        onChange={(thousands) => change({ thousands })}
+        options={THOUSANDS_MARKS}
+        change={(thousands) => change({ thousands })}
       />
       <TextField
         name="Types"
@@ -289,8 +278,7 @@ function SettingsFields({ settings, change }: SettingsProps) {
 function TextField(props: { name: string; value: string; placeholder: string; onChange: (value: string) => void }) {
   const { name, value, placeholder, onChange } = props;
   return (
-    <label>
-      <span>{name}</span>
+    <Field name={name}>
       <input
         class="field mono"
         spellcheck={false}
@@ -299,26 +287,7 @@ function TextField(props: { name: string; value: string; placeholder: string; on
         placeholder={placeholder}
         onInput={(event) => onChange(event.currentTarget.value)}
       />
-    </label>
-  );
-}
-
-const MARK_NAMES: Record<string, string> = { ".": "Point", ",": "Comma", " ": "Space", "'": "Apostrophe" };
-
-function Mark(props: { name: string; value: string; marks: string[]; onChange: (value: string) => void }) {
-  const { name, value, marks, onChange } = props;
-  return (
-    <label>
-      <span>{name}</span>
-      <select class="field" value={value} onChange={(event) => onChange(event.currentTarget.value)}>
-        <option value="">By evidence</option>
-        {marks.map((mark) => (
-          <option key={mark} value={mark}>
-            {MARK_NAMES[mark]}
-          </option>
-        ))}
-      </select>
-    </label>
+    </Field>
   );
 }
 

@@ -3,9 +3,11 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { errorText } from "../data/api";
+import { isDeviceId } from "../data/install";
 import { visible } from "../data/visible_text";
 import { withBase } from "../wire/base_path";
 import { Icon } from "./icon";
+import { asSentence } from "./status_text";
 
 /** State of the actions that some buttons start. */
 interface Actions {
@@ -136,6 +138,64 @@ export function Field({ name, hint, children }: { name: string; hint?: string; c
       {children}
       {hint !== undefined && <small class="muted">{hint}</small>}
     </label>
+  );
+}
+
+interface SelectFieldProps<T extends string> {
+  name: string;
+  hint?: string;
+  testId?: string;
+  value: T;
+  /** Values with their texts. */
+  options: readonly (readonly [T, string])[];
+  change: (value: T) => void;
+}
+
+/** A choice of one of some values, with its name above it. */
+export function SelectField<T extends string>(props: SelectFieldProps<T>) {
+  const { name, hint, testId, value, options, change } = props;
+  return (
+    <Field name={name} hint={hint}>
+      <select
+        class="field"
+        data-testid={testId}
+        value={value}
+        onChange={(event) => change(event.currentTarget.value as T)}
+      >
+        {options.map(([option, text]) => (
+          <option key={option} value={option}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </Field>
+  );
+}
+
+/** Input for the id of a device. */
+export function DeviceIdInput({ device, change }: { device: string; change: (device: string) => void }) {
+  return (
+    <input
+      class="field mono device-id"
+      aria-label="Device id"
+      maxLength={64}
+      spellcheck={false}
+      autocomplete="off"
+      value={device}
+      aria-invalid={!isDeviceId(device)}
+      onInput={(event) => change(event.currentTarget.value.trim())}
+    />
+  );
+}
+
+/** Why an action failed; nothing while it did not. `effect` says what was not done. */
+export function ActionProblem({ problem, effect = "" }: { problem: string | null; effect?: string }) {
+  if (problem === null) return null;
+  return (
+    <p class="problem" role="alert">
+      {effect !== "" && `${effect} `}
+      {asSentence(problem)}
+    </p>
   );
 }
 

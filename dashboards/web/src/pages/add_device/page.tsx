@@ -4,9 +4,8 @@ import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { hub } from "../../data/hub";
 import { DEVICE_ID_RULE, isDeviceId, tokenCommand, unusedDeviceId } from "../../data/install";
-import { CopyableCommand, Step, useAction } from "../../ui/controls";
+import { ActionProblem, CopyableCommand, DeviceIdInput, Step, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import { asSentence } from "../../ui/status_text";
 import { Arrival } from "./arrival";
 import { NeedsId, WAYS } from "./ways";
 
@@ -42,16 +41,10 @@ function AddDeviceGuide({ title, testId, children }: { title: string; testId: st
       <ol>
         <Step number={1} title="Choose the device id">
           <p>The readings are stored under this id, which cannot be changed later. {valid && DEVICE_ID_RULE}</p>
-          <input
-            class="field mono device-id"
-            aria-label="Device id"
-            maxLength={64}
-            spellcheck={false}
-            autocomplete="off"
-            value={device}
-            aria-invalid={!valid}
-            onInput={(event) => {
-              setDevice(event.currentTarget.value.trim());
+          <DeviceIdInput
+            device={device}
+            change={(changed) => {
+              setDevice(changed);
               setToken(null);
             }}
           />
@@ -119,11 +112,7 @@ function CreateDeviceToken({ device, token, onCreated }: CreateDeviceTokenProps)
       >
         {token === null ? "Create a token" : "Token created"}
       </button>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          No token was created. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="No token was created." />
     </>
   );
 }

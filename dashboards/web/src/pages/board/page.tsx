@@ -10,16 +10,17 @@ import { hub } from "../../data/hub";
 import { DEVICE_ID_RULE, isDeviceId, tokenCommand, unusedDeviceId } from "../../data/install";
 import { count, plural } from "../../data/number_format";
 import {
+  ActionProblem,
   Confirmation,
   type ConfirmationRequest,
   CopyableCommand,
+  DeviceIdInput,
   Field,
   useAction,
   useActions,
 } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
-import { asSentence } from "../../ui/status_text";
 import { LinesPanel } from "./lines";
 import { NoSerial } from "./no_serial";
 import { SettingsFields } from "./settings";
@@ -36,14 +37,10 @@ function ConnectBoard() {
   useEffect(() => void boardTab.refresh(), []);
   const [feed, board] = [boardTab.feed.value, boardTab.board.value];
   return (
-    <div class="board" data-testid="board">
+    <div class="side-by-side" data-testid="board">
       <h1 class="hidden-text">Connect a board</h1>
       <div class="board-steps">
-        {boardTab.problem.value !== null && (
-          <p class="problem" role="alert">
-            {asSentence(boardTab.problem.value)}
-          </p>
-        )}
+        <ActionProblem problem={boardTab.problem.value} />
         <PortPanel feed={feed} />
         {board === null && <StartPanel feed={feed} />}
         {board !== null && <StreamPanel board={board} />}
@@ -83,11 +80,7 @@ function PortPanel({ feed }: { feed: PortFeed | null }) {
           </button>
         ))}
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          No port was opened. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="No port was opened." />
     </section>
   );
 }
@@ -138,15 +131,7 @@ function StartPanel({ feed }: { feed: PortFeed | null }) {
     <section class="box board-part" aria-labelledby="board-start">
       <h2 id="board-start">Start</h2>
       <Field name="Device id">
-        <input
-          class="field mono"
-          maxLength={64}
-          spellcheck={false}
-          autocomplete="off"
-          value={device}
-          aria-invalid={!valid}
-          onInput={(event) => setDevice(event.currentTarget.value.trim())}
-        />
+        <DeviceIdInput device={device} change={setDevice} />
       </Field>
       {!valid && (
         <p class="problem" role="alert">
@@ -181,11 +166,7 @@ function StartPanel({ feed }: { feed: PortFeed | null }) {
         </button>
         {feed === null && <span class="note">Choose a port first.</span>}
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          The stream was not started. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="The stream was not started." />
     </section>
   );
 }
@@ -227,11 +208,7 @@ function KnownBoards({ current }: { current: Board | null }) {
   return (
     <section class="box board-part" aria-labelledby="board-known">
       <h2 id="board-known">Boards of this browser</h2>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} />
       <ul class="board-known">
         {records.map((record) => (
           <li key={record.device} data-testid="known-board">

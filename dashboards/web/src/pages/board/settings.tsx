@@ -1,11 +1,14 @@
 /** Settings of a board's port: the baud rate, and the rules that evidence does not decide. */
 
 import { BAUD_RATES, BOARD_FORMATS, boardTab } from "../../data/boards";
-import { Field, useActions } from "../../ui/controls";
-import { asSentence } from "../../ui/status_text";
+import { DECIMAL_MARKS } from "../../data/trial";
+import { TIME_WORDS } from "../../formats/times";
+import { ActionProblem, Field, SelectField, useActions } from "../../ui/controls";
 
-const TIME_FORMATS =
-  "iso8601 s ms us ns uptime_s uptime_ms uptime_us since_2000 excel day_first month_first year_first";
+const TIME_FORMATS: [string, string][] = [
+  ["", "By its form"],
+  ...TIME_WORDS.filter((word) => word !== "auto").map((word): [string, string] => [word, word]),
+];
 
 export function SettingsFields() {
   const { baud, rules } = boardTab.settings.value;
@@ -36,33 +39,18 @@ export function SettingsFields() {
             ))}
           </datalist>
         </Field>
-        <Field name="Format">
-          <select
-            class="field"
-            value={rules.format ?? ""}
-            onChange={(event) => rule("format", event.currentTarget.value)}
-          >
-            {BOARD_FORMATS.map(([value, name]) => (
-              <option key={value} value={value}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </Field>
-        <Field name="Time format">
-          <select
-            class="field"
-            value={rules.time_format ?? ""}
-            onChange={(event) => rule("time_format", event.currentTarget.value)}
-          >
-            <option value="">By its form</option>
-            {TIME_FORMATS.split(" ").map((value) => (
-              <option key={value} value={value}>
-                {value}
-              </option>
-            ))}
-          </select>
-        </Field>
+        <SelectField
+          name="Format"
+          value={rules.format ?? ""}
+          options={BOARD_FORMATS}
+          change={(value) => rule("format", value)}
+        />
+        <SelectField
+          name="Time format"
+          value={rules.time_format ?? ""}
+          options={TIME_FORMATS}
+          change={(value) => rule("time_format", value)}
+        />
         <Field name="Zone">
           <input
             class="field mono"
@@ -73,23 +61,14 @@ export function SettingsFields() {
             onChange={(event) => rule("zone", event.currentTarget.value.trim())}
           />
         </Field>
-        <Field name="Decimal mark">
-          <select
-            class="field"
-            value={rules.decimal ?? ""}
-            onChange={(event) => rule("decimal", event.currentTarget.value)}
-          >
-            <option value="">By evidence</option>
-            <option value=".">Point</option>
-            <option value=",">Comma</option>
-          </select>
-        </Field>
+        <SelectField
+          name="Decimal mark"
+          value={rules.decimal ?? ""}
+          options={DECIMAL_MARKS}
+          change={(value) => rule("decimal", value)}
+        />
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          The settings were not changed. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="The settings were not changed." />
     </>
   );
 }

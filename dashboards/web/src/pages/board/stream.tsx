@@ -4,7 +4,7 @@ import type { Board } from "../../agent/board";
 import { boardTab } from "../../data/boards";
 import { count } from "../../data/number_format";
 import { pageNow } from "../../data/time";
-import { useActions, WithCode } from "../../ui/controls";
+import { ActionProblem, useActions, WithCode } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
@@ -59,11 +59,7 @@ export function StreamPanel({ board }: { board: Board }) {
           </button>
         )}
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} />
       <p class="note">
         The board streams as long as this tab is open. A reload, a restart of the hub and a lost network lose nothing of
         what this page has read.

@@ -4,12 +4,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { changeMetric } from "../../data/api";
 import { hub } from "../../data/hub";
 import { changeOf, type EditedMetric, retriedText } from "../../data/metric_change";
-import { Field, useAction } from "../../ui/controls";
+import { ActionProblem, Field, SelectField, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import { asSentence } from "../../ui/status_text";
 import type { MetricDetails, RetriedBatches } from "../../wire/api";
 
-const TYPES: MetricDetails["type"][] = ["float", "integer", "boolean", "string"];
+const TYPES = (["float", "integer", "boolean", "string"] as const).map((type) => [type, type] as const);
 
 /** Limits of the hub. */
 const MAX_NAME = 128;
@@ -128,20 +127,14 @@ function MetricForm({ device, metric, onSaved }: FormProps) {
             onInput={(event) => set({ name: event.currentTarget.value })}
           />
         </Field>
-        <Field name="Type" hint="Of new readings. Stored ones stay readable as they are.">
-          <select
-            class="field"
-            data-testid="metric-type"
-            value={values.type}
-            onChange={(event) => set({ type: event.currentTarget.value as EditedMetric["type"] })}
-          >
-            {TYPES.map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </Field>
+        <SelectField
+          name="Type"
+          hint="Of new readings. Stored ones stay readable as they are."
+          testId="metric-type"
+          value={values.type}
+          options={TYPES}
+          change={(type) => set({ type })}
+        />
         <TextField
           name="Unit"
           hint="Only shown: no value is converted."
@@ -158,11 +151,7 @@ function MetricForm({ device, metric, onSaved }: FormProps) {
           change={(description) => set({ description })}
         />
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          The metric was not changed. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="The metric was not changed." />
       <div class="confirmation-actions bar">
         <button type="button" class="button" onClick={() => onSaved(null)}>
           Cancel

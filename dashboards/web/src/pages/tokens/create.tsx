@@ -4,14 +4,17 @@ import { useState } from "preact/hooks";
 import { createToken } from "../../data/api";
 import { DEVICE_ID_RULE, isDeviceId } from "../../data/install";
 import { LIFETIMES, ROLES, type Role, tokenRequest } from "../../data/tokens";
-import { CopyableCommand, Field, useAction } from "../../ui/controls";
-import { asSentence } from "../../ui/status_text";
+import { ActionProblem, CopyableCommand, Field, SelectField, useAction } from "../../ui/controls";
 import type { CreatedToken } from "../../wire/api";
 
 const SUBJECTS: Partial<Record<Role, { name: string; hint: string }>> = {
   device: { name: "Device id", hint: "boiler-1" },
   gateway: { name: "Pattern of device ids", hint: "plant-2.*" },
 };
+
+const ROLE_OPTIONS = Object.entries(ROLES) as [Role, string][];
+/** The lifetimes under their places in the list. */
+const LIFETIME_OPTIONS = LIFETIMES.map(([text], place): [string, string] => [String(place), text]);
 
 interface CreateTokenPanelProps {
   /** The token that was created here and is still valid. */
@@ -47,11 +50,11 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
   const [role, setRole] = useState<Role>("device");
   const [subject, setSubject] = useState("");
   const [label, setLabel] = useState("");
-  const [lifetime, setLifetime] = useState(0);
+  const [lifetime, setLifetime] = useState("0");
   const named = SUBJECTS[role];
   const { running, problem, run } = useAction(async () => {
     if (role === "device" && !isDeviceId(subject.trim())) throw new Error(DEVICE_ID_RULE);
-    onToken(await createToken(tokenRequest(role, subject.trim(), label, LIFETIMES[lifetime][1])));
+    onToken(await createToken(tokenRequest(role, subject.trim(), label, LIFETIMES[Number(lifetime)][1])));
   });
   return (
     <form
@@ -62,15 +65,7 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
     >
       <h2 id="create-title">Create a token</h2>
       <div class="access-fields">
-        <Field name="Role">
-          <select class="field" value={role} onChange={(event) => setRole(event.currentTarget.value as Role)}>
-            {Object.entries(ROLES).map(([value, text]) => (
-              <option key={value} value={value}>
-                {text}
-              </option>
-            ))}
-          </select>
-        </Field>
+        <SelectField name="Role" value={role} options={ROLE_OPTIONS} change={setRole} />
         {named !== undefined && (
           <Field name={named.name}>
             <input
@@ -94,21 +89,9 @@ function Form({ close, onToken }: { close: () => void; onToken: (token: CreatedT
             onInput={(event) => setLabel(event.currentTarget.value)}
           />
         </Field>
-        <Field name="Expires">
-          <select class="field" value={lifetime} onChange={(event) => setLifetime(Number(event.currentTarget.value))}>
-            {LIFETIMES.map(([text], index) => (
-              <option key={text} value={index}>
-                {text}
-              </option>
-            ))}
-          </select>
-        </Field>
+        <SelectField name="Expires" value={lifetime} options={LIFETIME_OPTIONS} change={setLifetime} />
       </div>
-      {problem !== null && (
-        <p class="problem" role="alert">
-          No token was created. {asSentence(problem)}
-        </p>
-      )}
+      <ActionProblem problem={problem} effect="No token was created." />
       <div class="bar access-buttons">
         <button type="submit" class="button primary" disabled={running}>
           Create
