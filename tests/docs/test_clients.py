@@ -12,13 +12,14 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 from playwright.async_api import Page, expect
 
+from hub.app.services import HubServices
 from hub.model.identity import Role
-from tests.conditions import result_of
+from tests.conditions import result_of, until
 from tests.end_to_end.browser import open_browser
 from tests.end_to_end.hub import Hub, running_hub
 from tests.hub.http.opened_hub import listening, new_token, opened_hub
@@ -64,52 +65,134 @@ def test_every_program_has_a_page() -> None:
 LONG_LINES = 150
 """Lines of 4 KB: a hundred of them do not fit into a message."""
 
+UNSENT = ("count 1", json.dumps({"text": "x" * 300_000}))
+"""Lines that cannot be sent: no JSON object, and one that is longer than a message."""
 
-@pytest.mark.parametrize("name", ["curl", "python", "node"])
-async def test_long_lines_travel_in_several_messages(name: str, tmp_path: Path) -> None:
-    """A batch that the hub refuses for its size would be sent again for ever."""
-    lines = "".join(json.dumps({"count": number, "text": f"{number:x<4000}"}) + "\n" for number in range(LONG_LINES))
-    readings, _ = await delivered(name, lines, tmp_path)
-    assert readings == 2 * LONG_LINES
+LINES = "\n".join(
+    (
+        '{"count": 0}',
+        "",
+        *UNSENT,
+        *(json.dumps({"count": number, "text": f"{number:x<4000}"}) for number in range(LONG_LINES)),
+        json.dumps({f"text{number}": "x" * 60_000 for number in range(4)}),
+        '{"count": "warm"}',
+        '{"count": 1}',
+    )
+)
+"""The last line has no newline, as that of `printf` and of a program that is cut off."""
 
-
-@pytest.mark.parametrize("lines", ['{"count": 0}', '{"count": 0}\n{"count": 1}'])
-async def test_the_last_line_may_have_no_newline(lines: str, tmp_path: Path) -> None:
-    """`printf` and a program that is cut off print such a line. The shell's `read` fails for it."""
-    readings, _ = await delivered("curl", lines, tmp_path)
-    assert readings == lines.count("{")
-
-
-@pytest.mark.parametrize("name", ["python", "node"])
-async def test_a_bad_line_is_shown_and_the_others_are_sent(name: str, tmp_path: Path) -> None:
-    """Empty lines are skipped without a message."""
-    readings, errors = await delivered(name, '{"count": 0}\n\n \n{"count": \n{"count": 1}\n', tmp_path)
-    assert readings == 2
-    assert len(re.findall("^not sent: ", errors, re.MULTILINE)) == 1
-    assert '{"count": ' in errors
+READINGS_OF_LINES = 1 + 2 * LONG_LINES + 4 + 1
 
 
-async def delivered(name: str, lines: str, folder: Path) -> tuple[int, str]:
-    """Let a program send these lines to a hub in this process. Return the stored readings, and what it printed."""
-    programs = {program.name: program for program in CLIENTS}
-    if name in programs and not programs[name].is_built():
-        pytest.skip(programs[name].advice)
-    command, cwd = (programs[name].command, programs[name].folder) if name in programs else (UNBUILT[name], None)
-    output = folder / "output"
+class HereHub(NamedTuple):
+    """A hub in this process, with the URL of its WebSockets."""
+
+    services: HubServices
+    url: str
+
+
+@pytest.fixture(scope="module")
+async def here_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HereHub]:
+    """Run a hub for all clients."""
     async with (
-        opened_hub(folder / "data") as services,
+        opened_hub(tmp_path_factory.mktemp("clients") / "data") as services,
         listening(services, long_bodies=services.long_bodies) as url,
-        contextlib.AsyncExitStack() as stack,
     ):
-        endpoint = f"{url.replace('ws', 'http', 1)}/api/v1/readings" if name == "curl" else f"{url}/v1/plain"
-        settings = {"HUB_URL": endpoint, "HUB_TOKEN": await new_token(services, Role.DEVICE, name)}
-        with output.open("wb") as log:
-            process = await start(
-                stack, command, cwd=cwd, env={**os.environ, **settings}, stdin=PIPE, stdout=log, stderr=log
-            )
-        await asyncio.wait_for(process.communicate(lines.encode()), 30)
-        assert process.returncode == 0, output.read_text()
-        return services.devices.device(name).durable.readings, output.read_text()
+        yield HereHub(services, url)
+
+
+@pytest.mark.parametrize("name", ["curl", "go", "java", "node", "python"])
+async def test_only_lines_that_cannot_be_sent_are_left_out(name: str, here_hub: HereHub, tmp_path: Path) -> None:
+    """The client shows them, and what the hub refuses. A list that the hub refuses would be sent again for ever."""
+    token = await new_token(here_hub.services, Role.DEVICE, name)
+    async with contextlib.AsyncExitStack() as stack:
+        process, output = await start_client(stack, name, here_hub.url, token, tmp_path)
+        await asyncio.wait_for(process.communicate(LINES.encode()), 30)
+    shown = output.read_text()
+    assert process.returncode == 0, shown
+    assert here_hub.services.devices.device(name).durable.readings == READINGS_OF_LINES
+    assert len(re.findall("^not sent", shown, re.MULTILINE)) == len(UNSENT)
+    assert all(line[:20] in shown for line in UNSENT)
+    assert '"value":"warm"' in shown
+
+
+NO_HUB = {
+    "arduino": "no connection",
+    "curl": "Failed to connect",
+    "go": "no connection, .*connection refused",
+    "java": "Connection failed",
+    "node": "ECONNREFUSED",
+    "python": "Connection refused",
+}
+WRONG_TOKEN = {
+    "arduino": "no connection",
+    "curl": "not_authenticated",
+    "go": "no connection, .*bad handshake",
+    "java": "Authentication failed",
+    "node": "401",
+    "python": "401 Unauthorized",
+}
+
+
+@pytest.mark.parametrize("name", NO_HUB)
+async def test_a_client_says_that_it_has_no_connection(name: str, here_hub: HereHub, tmp_path: Path) -> None:
+    """There is no hub at the address, or the token is wrong."""
+    line = b"1\n" if name == "arduino" else b'{"count": 1}\n'
+    async with contextlib.AsyncExitStack() as stack:
+        for url, expected in ((f"ws://127.0.0.1:{free_port()}", NO_HUB), (here_hub.url, WRONG_TOKEN)):
+            process, output = await start_client(stack, name, url, "wrong", tmp_path)
+            assert process.stdin is not None
+            process.stdin.write(line)
+            await until(partial(is_shown, output, expected[name]))
+
+
+@pytest.mark.parametrize("name", ["arduino", "go"])
+async def test_a_missing_connection_is_shown_once(name: str, tmp_path: Path) -> None:
+    """These clients are silent while they try again."""
+    attempts = 0
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(await asyncio.start_server(refuse, "127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        _, output = await start_client(stack, name, url, "any", tmp_path)
+        await until(lambda: attempts >= 3)
+        assert output.read_text().count("no connection") == 1
+
+
+def is_shown(output: Path, pattern: str) -> bool:
+    return re.search(pattern, output.read_text()) is not None
+
+
+async def start_client(
+    stack: contextlib.AsyncExitStack, name: str, ws_url: str, token: str, folder: Path
+) -> tuple[Process, Path]:
+    """Start a program for the hub with this address; return it with the file of its output."""
+    command, cwd = command_of(name)
+    http_url = ws_url.replace("ws", "http", 1)
+    endpoint = f"{http_url}/api/v1/readings" if name == "curl" else f"{ws_url}/v1/plain"
+    host, _, port = ws_url.removeprefix("ws://").partition(":")
+    settings = {"HUB_URL": endpoint, "HUB_TOKEN": token, "HUB_HOST": host, "HUB_PORT": port}
+    output = folder / f"{name}-{port}.log"
+    with output.open("wb") as log:
+        process = await start(
+            stack, command, cwd=cwd, env={**os.environ, **settings}, stdin=PIPE, stdout=log, stderr=log
+        )
+    return process, output
+
+
+def command_of(name: str) -> tuple[tuple[str, ...], Path | None]:
+    """Return the command of a program and its folder; skip the test with the reason if it is not built."""
+    if name in UNBUILT:
+        return UNBUILT[name], None
+    (program,) = (program for program in CLIENTS if program.name == name)
+    if not program.is_built():
+        pytest.skip(program.advice)
+    return program.command, program.folder
 
 
 class Client(Protocol):
@@ -132,7 +215,8 @@ class ProgramClient:
 
     async def send(self, first: int, end: int) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("".join(self._line % number for number in range(first, end)).encode())
+        lines = "".join(self._line % number for number in range(first, end))
+        self._process.stdin.write((lines.rstrip() if end == READINGS else lines).encode())
         await self._process.stdin.drain()
 
     async def finish(self) -> None:
@@ -149,10 +233,11 @@ class PageClient:
         self._page = page
 
     async def send(self, first: int, end: int) -> None:
-        lines = "\n".join(f'{{"count": {number}}}' for number in range(first, end))
+        lines = "\n".join([*UNSENT, *(f'{{"count": {number}}}' for number in range(first, end))])
         # Typing thousands of lines would take a minute.
         await self._page.get_by_label("Readings").evaluate("(field, lines) => { field.value = lines; }", lines)
         await self._page.get_by_role("button", name="Send").click()
+        await expect(self._page.get_by_text("not sent: ")).to_contain_text("longer than 250,000 bytes")
 
     async def finish(self) -> None:
         await expect(self._page.locator("output")).to_have_text("0 waiting", timeout=120_000)
@@ -165,19 +250,10 @@ async def device_token(hub: Hub, name: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def program_client(
-    name: str, command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path | None = None
-) -> AsyncIterator[Client]:
+async def program_client(name: str, hub: Hub, folder: Path) -> AsyncIterator[Client]:
     """Run a program until the end of the block."""
-    endpoint = f"{hub.url}/api/v1/readings" if name == "curl" else f"{hub.ws_url}/v1/plain"
-    host, _, port = hub.url.removeprefix("http://").partition(":")
-    settings = {"HUB_URL": endpoint, "HUB_TOKEN": await device_token(hub, name), "HUB_HOST": host, "HUB_PORT": port}
-    output = folder / f"{name}.log"
     async with contextlib.AsyncExitStack() as stack:
-        with output.open("wb") as log:
-            process = await start(
-                stack, command, cwd=cwd, env={**os.environ, **settings}, stdin=PIPE, stdout=log, stderr=log
-            )
+        process, output = await start_client(stack, name, hub.ws_url, await device_token(hub, name), folder)
         yield ProgramClient(process, output, "%d\n" if name == "arduino" else '{"count": %d}\n')
 
 
@@ -201,11 +277,13 @@ class ServedClient(ProgramClient):
         assert self._process.stdin is not None
         self._process.stdin.close()
         assert await self._process.wait() == 0, self._output.read_text()
+        assert len(re.findall("^not sent", self._output.read_text(), re.MULTILINE)) == len(UNSENT)
 
 
 @contextlib.asynccontextmanager
-async def served_client(command: tuple[str, ...], hub: Hub, folder: Path, cwd: Path) -> AsyncIterator[Client]:
+async def served_client(hub: Hub, folder: Path) -> AsyncIterator[Client]:
     """Run the Java server, and the agent with the command of its page, until the end of the block."""
+    command, cwd = command_of("java-server")
     port = free_port()
     shown = re.findall(r"device-agent (websocket .+)", (SOURCES / "java-server.md").read_text(encoding="utf-8"))[0]
     arguments = shown.replace("8025", str(port)).replace("http://127.0.0.1:8600", hub.url)
@@ -214,6 +292,10 @@ async def served_client(command: tuple[str, ...], hub: Hub, folder: Path, cwd: P
     async with contextlib.AsyncExitStack() as stack:
         with output.open("wb") as log:
             server = await start(stack, (*command, str(port)), cwd=cwd, stdin=PIPE, stdout=log, stderr=log)
+            # The last of these lines waits for the agent.
+            assert server.stdin is not None
+            server.stdin.write("\n".join(["", *UNSENT[:1], json.dumps({"t": "x" * 10**6}), '{"early": 1}\n']).encode())
+            await until(partial(is_shown, output, "no agent is connected"))
             token = {"HUB_TOKEN": await device_token(hub, "java-server")}
             program = (sys.executable, "-m", "device_agent", *agent)
             await start(stack, program, env={**os.environ, **token}, stdout=log, stderr=log)
@@ -248,18 +330,8 @@ async def test_every_client_delivers_all_readings_through_two_restarts(tmp_path:
     store once, and each client shows the answers of the hub."""
     async with running_hub(tmp_path / "data") as hub, contextlib.AsyncExitStack() as stack:
         clients: dict[str, Client] = {"browser": await stack.enter_async_context(page_client(chromium, hub))}
-        commands = {**UNBUILT}
-        for program in CLIENTS:
-            if not program.is_built():
-                pytest.skip(program.advice)
-            commands[program.name] = program.command
-        folders = {program.name: program.folder for program in CLIENTS}
-        for name, command in commands.items():
-            running = (
-                served_client(command, hub, tmp_path, folders[name])
-                if name == "java-server"
-                else program_client(name, command, hub, tmp_path, folders.get(name))
-            )
+        for name in PROGRAMS.keys() - clients:
+            running = served_client(hub, tmp_path) if name == "java-server" else program_client(name, hub, tmp_path)
             clients[name] = await stack.enter_async_context(running)
         for first, end, restart in ((0, 3_000, hub.kill), (3_000, 6_500, hub.stop)):
             await asyncio.gather(*(client.send(first, end) for client in clients.values()))

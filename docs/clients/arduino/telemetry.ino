@@ -5,10 +5,8 @@
 WebSocketsClient hub;
 std::deque<String> waiting;  // readings that the hub has not answered; if there are 500, no more are taken
 size_t sent = 0;             // how many of them are in the frame that waits for its answer
-unsigned long measured = 0, answered = 0;
-
+unsigned long measured = 0, answered = 0, online = 1;
 void onEvent(WStype_t type, uint8_t *payload, size_t length) {
-  if (type == WStype_CONNECTED) sent = 0;  // what has no answer is sent again
   if (type != WStype_TEXT) return;
   Serial.println((char *)payload);
   if (!strstr((char *)payload, "\"ok\"") && !strstr((char *)payload, "\"refused\"")) return hub.disconnect();
@@ -28,6 +26,8 @@ void setup() {
 
 void loop() {
   hub.setReconnectInterval(constrain((millis() - answered) / 2, 500, 30000));  // a back-off
+  if (online != hub.isConnected())  // then what has no answer is sent again
+    sent = 0, Serial.println((online = !online) ? "connected" : "no connection: check network, address and token");
   hub.loop();
   if (millis() - measured >= 1000 && time(nullptr) > 1700000000 && waiting.size() < 500) {  // the clock is set
     measured = millis();

@@ -2,13 +2,24 @@
 # Send JSON objects from standard input, one a line, to a Telemetry Hub with curl. Lines that come quickly go together.
 set -u
 LC_ALL=C # lengths are in bytes; the hub takes 256 KiB
-while read -r line || [[ -n $line ]]; do # the last line may have no newline
+line=""
+next() { read -r line || [[ $line ]]; } # the last line may have no newline
+while [[ $line ]] || next; do           # a line that did not fit into the last batch begins this one
     batch=() size=0 now=$(date +%s.%N)
-    while
-        batch+=("{\"time\":$now,${line#\{}")
-        ((size += ${#line} + 40, size < 200000 && ${#batch[@]} < 1000)) && read -t 0 &&
-            { read -r line || [[ -n $line ]]; }
-    do :; done
+    while ((size += ${#line} + 40, size < 250000 && ${#batch[@]} < 1000)); do
+        if [[ $line == \{* ]]; then
+            batch+=("{\"time\":$now,${line#\{}")
+        elif [[ $line ]]; then
+            echo "not sent: no JSON object: ${line:0:60}" >&2
+        fi
+        line=""
+        read -r -t 0 && next || break
+    done
+    if ((${#batch[@]} == 0)); then
+        [[ ! $line ]] || echo "not sent: longer than 250,000 bytes: ${line:0:60}" >&2
+        line=""
+        continue
+    fi
     begun=$SECONDS
     until
         answer=$(printf '%s\n' "${batch[@]}" | curl --silent --show-error --max-time 30 --data-binary @- \

@@ -11,7 +11,6 @@ function send() {
   for (sent = Math.min(waiting.length, 100); sent > 1 && frame().length > 80_000; ) sent >>= 1;
   hub.send(frame());
 }
-
 function connect() {
   sent = 0; // what has no answer is sent again
   hub = new WebSocket(process.env.HUB_URL, { headers: { Authorization: `Bearer ${process.env.HUB_TOKEN}` } });
@@ -23,15 +22,16 @@ function connect() {
     [sent, answered] = [0, Date.now()];
     send();
   });
-  hub.on("error", (error) => console.error(error.message));
+  hub.on("error", (error) => console.error(error.message || error.code));
   hub.on("close", () => setTimeout(connect, Math.random() * Math.min(500 + Date.now() - answered, 30_000)));
 }
 connect();
 for await (const line of createInterface({ input: process.stdin })) {
   try {
+    if (Buffer.byteLength(line) > 250_000) throw new Error("longer than 250,000 bytes");
     if (line.trim()) waiting.push({ time: Date.now(), ...JSON.parse(line) });
   } catch (error) {
-    console.error(`not sent: ${line}: ${error.message}`);
+    console.error(`not sent: ${line.slice(0, 60)}: ${error.message}`);
   }
   send();
   while (waiting.length >= 10_000) await new Promise((again) => setTimeout(again, 50));

@@ -121,7 +121,6 @@ bool WebSocketsClient::connect() {
     received += byte;
   }
   bool accepted = received.rfind("HTTP/1.1 101 ", 0) == 0;
-  if (!accepted) Serial.println(received.c_str());
   received.clear();
   return accepted;
 }

@@ -22,10 +22,16 @@ public class TelemetryServer {
     public static void main(String[] args) throws Exception {
         Server server = new Server("0.0.0.0", Integer.parseInt(args[0]), "/", null, TelemetryServer.class);
         server.start();
-        for (Scanner lines = new Scanner(System.in); lines.hasNextLine(); ) {
-            String reading = "{\"time\":" + System.currentTimeMillis() + "," + lines.nextLine().substring(1);
-            while (agents.isEmpty()) Thread.sleep(100); // a reading waits until an agent is there
-            for (Session agent : agents) agent.getBasicRemote().sendText(reading);
+        for (Scanner lines = new Scanner(System.in, "UTF-8"); lines.hasNextLine(); ) {
+            String line = lines.nextLine().strip();
+            if (line.startsWith("{") && line.getBytes("UTF-8").length < 1_000_000) { // the agent takes 1 MiB
+                String reading = "{\"time\":" + System.currentTimeMillis() + "," + line.substring(1);
+                if (agents.isEmpty()) System.err.println("no agent is connected: the reading waits");
+                while (agents.isEmpty()) Thread.sleep(100);
+                for (Session agent : agents) agent.getBasicRemote().sendText(reading);
+            } else if (!line.isEmpty()) {
+                System.err.printf("not sent, no JSON object or longer than 1,000,000 bytes: %.60s%n", line);
+            }
         }
         server.stop();
     }
