@@ -50,6 +50,7 @@ from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.line_writer import LineProtocolWriter
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
+from hub.ingest.source_report import EventBudget, event_of
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
 from hub.journal.continuity import find_discontinuity
@@ -78,6 +79,10 @@ from wire import live as live_messages
 REPEATED_ENTRIES = 5_000
 """Newest entries of the journal that are read at a start, in 0.1 s: a client without the device protocol repeats what
 had no answer when the hub ended, which is in the last commits."""
+
+EVENT_ENTRIES = 100_000
+"""Newest entries of the journal in which a start looks for events that the registry lacks: far more than arrive in the
+second between two of its writes. They are not decoded."""
 
 log = structlog.get_logger(__name__)
 
@@ -311,7 +316,27 @@ async def _check_continuity(registry: Registry, journal: Journal, store: Store) 
     elif lost is not None:
         journal.losses.report(f"{lost.reason}. {NEXT_STEP}")
     await journal.ownership.claim(registry.id, journal.last_offset)
+    await recover_events(registry, journal)
     await registry.follow_journal(lambda: JournalPosition(journal.id, journal.last_offset))
+
+
+async def recover_events(registry: Registry, journal: Journal) -> None:
+    """Record the events of devices that were acknowledged, and that the registry had not stored when the hub ended."""
+    stored = registry.events_journal
+    if stored is None or stored.id != journal.id:
+        return
+    budgets: dict[str, EventBudget] = {}
+    after = max(stored.offset, journal.last_offset - EVENT_ENTRIES)
+    async for entries in EntryReader(journal, decoder(registry)).read_range(
+        after, journal.last_offset, needs_batch=lambda entry: False
+    ):
+        for entry in entries:
+            event = event_of(entry)
+            if event is None:
+                continue
+            refused = budgets.setdefault(entry.device, EventBudget()).spend(entry.received_ns)
+            if refused is not None:
+                registry.record_event(entry.device, event.time_ns, event.kind, event.detail)
 
 
 def check_owner(registry: Registry, journal: Journal, stored: JournalPosition) -> None:

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from hub.ingest.device import Device, Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loosely
-from hub.ingest.source_report import EventBudget, states_by_hub_clock, transitions
+from hub.ingest.source_report import EventBudget, reported_event, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
 from hub.model.batch import REPAIRED, SOURCE_REFUSED, Entry, EntryKind, Series
-from hub.model.journal import QuarantineDecision
+from hub.model.journal import JournalError, QuarantineDecision
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
@@ -316,7 +316,10 @@ class AgentSession:
         self._quarantine(device, refused.seq, frame, reason, 0, None, self._devices.report_to_replace(device))
 
     def _receive_event(self, event: messages.DeviceEvent, frame: bytes) -> None:
-        """Record an event of the device once, at the time of the device, as its readings are."""
+        """Submit an event of the device. It is recorded once it is durable: the agent sends it again if it is not.
+
+        After a kill, the next start records what the journal has and the registry has not.
+        """
         device = self.device
         if not self._session.receive_batches(event.seq, event.seq) or device is None:
             if device is not None:
@@ -324,10 +327,15 @@ class AgentSession:
             return
         device.received = event.seq
         device.seen_ns = now = self._clock()
-        detail = ": ".join(filter(None, (event.source, event.detail)))
-        self._record_within_budget(device, event.kind, detail, now, time_ns=event.time)
         device.events += 1
         self._journal.submit(device, Entry(EntryKind.EVENT, device.id, self.epoch, event.seq, now, self._format, frame))
+        time_ns, kind, detail = reported_event(event)
+
+        def record(error: JournalError | None) -> None:
+            if error is None:
+                self._record_within_budget(device, kind, detail, now, time_ns=time_ns)
+
+        self._journal.when_durable(record)
 
     def _record_within_budget(
         self, device: Device, kind: str, detail: str, now_ns: int, *, time_ns: int | None = None

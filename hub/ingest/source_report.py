@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -68,6 +69,30 @@ def count_refused(entry: Entry) -> int:
     except WireError:
         return 0
     return report.count if isinstance(report, messages.Refused) else 0
+
+
+class ReportedEvent(NamedTuple):
+    """An event that an agent has reported, as the registry keeps it: at the time of the device."""
+
+    time_ns: int
+    kind: str
+    detail: str
+
+
+def reported_event(event: messages.DeviceEvent) -> ReportedEvent:
+    """Return the event of a message."""
+    return ReportedEvent(event.time, event.kind, ": ".join(filter(None, (event.source, event.detail))))
+
+
+def event_of(entry: Entry) -> ReportedEvent | None:
+    """Return the event in a journal entry, None for any other entry."""
+    if entry.kind is not EntryKind.EVENT:
+        return None
+    try:
+        message = AGENT_MESSAGES[entry.format].decode(entry.payload)
+    except WireError:
+        return None
+    return reported_event(message) if isinstance(message, messages.DeviceEvent) else None
 
 
 class EventBudget:

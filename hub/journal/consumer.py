@@ -157,11 +157,15 @@ class EntryReader:
         ]
         return entries, await asyncio.to_thread(self._decode_all, cold) if cold else {}
 
-    async def read_range(self, after: int, up_to: int) -> AsyncIterator[list[Entry]]:
+    async def read_range(
+        self, after: int, up_to: int, *, needs_batch: Callable[[Entry], bool] = lambda entry: True
+    ) -> AsyncIterator[list[Entry]]:
         """Yield the entries in (after, up_to] in pieces. Deleted ones are left out; undecodable ones have no batch."""
         while after < up_to:
             try:
-                entries, _ = await self.read(after, max_entries=min(RANGE_ENTRIES, up_to - after))
+                entries, _ = await self.read(
+                    after, max_entries=min(RANGE_ENTRIES, up_to - after), needs_batch=needs_batch
+                )
             except JournalTrimmed as error:
                 after = error.first - 1
                 continue

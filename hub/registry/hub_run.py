@@ -32,6 +32,9 @@ _STARTED, _ALIVE = "run_started_ns", "run_alive_ns"
 _JOURNAL, _OFFSET = "journal_id", "journal_offset"
 """The journal that the hub wrote last, and the newest of its offsets that was recorded."""
 
+_EVENTS_JOURNAL, _EVENTS_OFFSET = "events_journal_id", "events_journal_offset"
+"""The journal, and the offset up to which the events of its devices are stored."""
+
 _CONNECTED = (
     "SELECT device FROM (SELECT device, kind, max(id), time_ns FROM events "
     "WHERE device IS NOT NULL AND kind IN ('connected', 'disconnected') GROUP BY device) "
@@ -72,14 +75,32 @@ def renew(connection: apsw.Connection, now_ns: int) -> None:
 
 def record_journal(connection: apsw.Connection, position: JournalPosition) -> None:
     """Record the journal and its newest offset, inside a transaction."""
-    for name, value in ((_JOURNAL, position.id), (_OFFSET, str(position.offset))):
-        connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+    _record(connection, _JOURNAL, _OFFSET, position)
 
 
 def select_journal(connection: apsw.Connection) -> JournalPosition | None:
     """Return the journal that the hub wrote last, None if none was recorded."""
-    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN (?, ?)", (_JOURNAL, _OFFSET)))
-    return JournalPosition(facts[_JOURNAL], int(facts[_OFFSET])) if len(facts) == 2 else None
+    return _select(connection, _JOURNAL, _OFFSET)
+
+
+def record_events(connection: apsw.Connection, position: JournalPosition) -> None:
+    """Record that the events of devices up to this offset are stored, inside the transaction that stores them."""
+    _record(connection, _EVENTS_JOURNAL, _EVENTS_OFFSET, position)
+
+
+def select_events_journal(connection: apsw.Connection) -> JournalPosition | None:
+    """Return the position up to which the events of devices are stored, None if none was recorded."""
+    return _select(connection, _EVENTS_JOURNAL, _EVENTS_OFFSET)
+
+
+def _record(connection: apsw.Connection, id: str, offset: str, position: JournalPosition) -> None:
+    for name, value in ((id, position.id), (offset, str(position.offset))):
+        connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+
+def _select(connection: apsw.Connection, id: str, offset: str) -> JournalPosition | None:
+    facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN (?, ?)", (id, offset)))
+    return JournalPosition(facts[id], int(facts[offset])) if len(facts) == 2 else None
 
 
 def end(connection: apsw.Connection) -> None:

@@ -78,6 +78,8 @@ class Registry:
         """When the run was recorded last; None: this process did not begin one."""
         self.journal: JournalPosition | None = None
         """The journal that the hub wrote last, with an offset that it had reached."""
+        self.events_journal: JournalPosition | None = None
+        """The journal, and the offset up to which the events of its devices are stored; None if it is not known."""
         self._journal_position: Callable[[], JournalPosition] | None = None
 
     async def __aenter__(self) -> Self:
@@ -87,6 +89,7 @@ class Registry:
             self._file = OpenFile(self._path)
             self.id = await self._thread.read(hub_id)
             self.journal = await self._thread.read(hub_run.select_journal)
+            self.events_journal = await self._thread.read(hub_run.select_events_journal)
             self._fleet = await self._thread.read(fleet.select_fleet)
             await self._thread.read(token.select_credentials, self._apply_credentials)
             await self._thread.read(self._compare_state)
@@ -151,12 +154,13 @@ class Registry:
         return ended
 
     async def follow_journal(self, position: Callable[[], JournalPosition]) -> None:
-        """Record this position now, with each record of the run, and when the registry closes.
+        """Record this position now, with the waiting events, with each record of the run, and when the registry closes.
 
-        A journal that does not reach the recorded offset at the next start has lost entries. Raises RegistryError.
+        A journal that does not reach the recorded offset at the next start has lost entries. Each write of events
+        records up to which offset they are stored, `events_journal` at the next start. Raises RegistryError.
         """
         self._journal_position = position
-        await self._thread.write(lambda connection: hub_run.record_journal(connection, position()))
+        await self._flush(begins=True)
 
     # Credentials.
 
@@ -445,15 +449,16 @@ class Registry:
                 log.warning("state of the registry cannot be recorded", error=error.strerror)
             self._last_state = state
 
-    async def _flush(self, *, everything: bool = False) -> None:
+    async def _flush(self, *, everything: bool = False, begins: bool = False) -> None:
         events = self._events.drain()
         facts = self._fleet.drain_facts(everything=everything)
         used = self._keyring.drain_used(None if everything else MAX_STORED_USES)
         now_ns = self._clock()
         renews = self._renewed_ns is not None and now_ns - self._renewed_ns >= hub_run.RENEWAL_NS
-        records_journal = (renews or everything) and self._journal_position is not None
-        journal = self._journal_position() if records_journal and self._journal_position is not None else None
-        if not (journal or events or facts or used or renews):
+        # In the turn in which the events were taken: those of entries behind this offset come with a later write.
+        journal = self._journal_position() if self._journal_position is not None else None
+        records_journal = (renews or everything or begins) and journal is not None
+        if not (records_journal or events or facts or used or renews):
             return
         if renews:
             self._renewed_ns = now_ns
@@ -464,8 +469,10 @@ class Registry:
             token.update_used(connection, used)
             if renews:
                 hub_run.renew(connection, now_ns)
-            if journal is not None:
+            if journal is not None and records_journal:
                 hub_run.record_journal(connection, journal)
+            if journal is not None:
+                hub_run.record_events(connection, journal)
 
         def restore_after_failure(stored: asyncio.Future[None]) -> None:
             if stored.exception() is not None:

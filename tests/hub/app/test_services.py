@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,21 @@ async def test_a_device_that_returns_after_its_retirement_is_announced(tmp_path:
         assert is_retired == [True, False]
         kinds = [event.kind for event in await services.registry.events("pump")]
         assert {"retired", "back in service"} <= set(kinds)
+
+
+async def test_an_acknowledged_event_is_known_after_a_kill(tmp_path: Path) -> None:
+    """The registry had no time to store it. The next run reads it in the journal, once, also after a second kill."""
+    events = [messages.DeviceEvent(seq, 77, "restarted", "port", f"reset {seq}") for seq in (1, 2)]
+    async with opened_hub(tmp_path / "first") as services, listening(services) as url:
+        token = await new_token(services, Role.GATEWAY)
+        await send_batches(url, token, hello("pump", 3), *events)
+        # What the disk holds now is what a kill leaves.
+        shutil.copytree(tmp_path / "first", tmp_path / "second")
+    async with opened_hub(tmp_path / "second"):
+        shutil.copytree(tmp_path / "second", tmp_path / "third")
+    async with opened_hub(tmp_path / "third") as services:
+        found = await services.registry.events("pump")
+        assert [(event.time_ns, event.detail) for event in found if event.kind == "restarted"] == [
+            (77, "port: reset 2"),
+            (77, "port: reset 1"),
+        ]

@@ -94,7 +94,9 @@ async def read_to_end(connection: ClientConnection) -> tuple[list[str | bytes], 
         return found, closed.rcvd.code if closed.rcvd else 1006
 
 
-async def send_batches(url: str, token: str, hello: messages.Hello, *batches: messages.Data) -> None:
+async def send_batches(
+    url: str, token: str, hello: messages.Hello, *batches: messages.Data | messages.DeviceEvent
+) -> None:
     """Connect an agent, and return when the hub has acknowledged its batches and the agent has disconnected."""
     async with connected(f"{url}/v1/device", token=token) as agent:
         sent: list[messages.AgentMessage] = [hello, *batches]
