@@ -26,7 +26,7 @@ from formats.record import (
 )
 from formats.record_time import TIME_FIELDS, TIME_NAMES, UPTIME_FIELD, RecordTimes
 from formats.rules import Rules, toml_value
-from formats.series import TYPE_WORDS, InputSeries, SeriesValues
+from formats.series import TYPE_WORDS, InputSeries, SeriesValues, other_unit
 from formats.times import TimeReader
 from formats.values import (
     EXACT,
@@ -35,6 +35,8 @@ from formats.values import (
     Column,
     ValueRefused,
     cleaned,
+    is_same_unit,
+    stored_unit,
     written_number,
 )
 from wire.limits import MAX_METRICS, MAX_UNIT
@@ -63,6 +65,9 @@ _NO_NUMBER = math.nan
 KnownType = Callable[[str, str], MetricType | None]
 """Return the type that a metric of a device has in the hub, None for a metric that the hub does not know."""
 
+KnownUnit = Callable[[str, str], str]
+"""Return the unit that a metric of a device has in the hub, "" if values of any unit may come."""
+
 
 class PlainFields(NamedTuple):
     """The series of the fields of a record without its time, None for those that are not stored; the place of the time,
@@ -85,6 +90,7 @@ class Interpreter:
 
     `zone` is that of times without an offset. `device` is the device of records that name none, and `names` are names
     from outside of the records. `known_type` returns the types that the hub has already: they win over every guess.
+    `known_unit` returns the units that it has: a value with another one is refused.
     `metrics` has the series by device and metric, `labels` the original name of each device that was repaired, and
     `device_candidates` names of the first record without a device that can name it.
     """
@@ -97,6 +103,7 @@ class Interpreter:
         device: str = "",
         names: Mapping[str, str] | None = None,
         known_type: KnownType | None = None,
+        known_unit: KnownUnit | None = None,
     ) -> None:
         self.metrics: dict[str, dict[str, InputSeries]] = {}
         self.labels: dict[str, str] = {}
@@ -113,6 +120,7 @@ class Interpreter:
         self._default_device = device
         self._outside = self._origin = Origin(names=dict(names or {}))
         self._known_type = known_type
+        self._known_unit = known_unit
         self._device = Template(rules.device) if rules.device else None
         self._metric = Template(rules.metric) if rules.metric else None
         self._templates: dict[str, Template] = {}
@@ -349,6 +357,8 @@ class Interpreter:
                 else:
                     values[metric] = value
             except ValueRefused as error:
+                if series is None:
+                    metric = legal_metric(self._wanted(prefix, name, record.schema))
                 refusals.append(self._refusal(record, error, metric, raw, device))
         return Row(record.line, record.raw, device, time_ns, values, is_odd)
 
@@ -515,15 +525,21 @@ class Interpreter:
                 )
                 self.series.note("type", f"{device} {metric}", sentence, f"hub metric retype {device} {metric} {type}")
             type, is_declared = known, False
-        unit = (rules.units.get(metric) or unit)[:MAX_UNIT]
+        known_unit = "" if self._known_unit is None else self._known_unit(device, metric)
+        ruled_unit = rules.units.get(metric, "")[:MAX_UNIT]
+        if known_unit and ruled_unit and not is_same_unit(ruled_unit, known_unit):
+            # A record that declares another unit is refused by its value.
+            raise other_unit(device, metric, ruled_unit, known_unit)
+        unit = known_unit or ruled_unit or unit[:MAX_UNIT]
         kind = "text" if rules.numbers == "text" and not words else None
         column = Column(
-            rules.decimal, rules.thousands, words, cast("None", kind), unit, self._no_value,
+            rules.decimal, rules.thousands, words, cast("None", kind), stored_unit(known_unit) or unit, self._no_value,
             is_fixed=bool(rules.decimal or rules.thousands),
         )  # fmt: skip
         label = wanted if metric != wanted else ""
         series = InputSeries(device, metric, label, unit, type, is_declared, is_declared and bool(ruled), column)
         series.is_known = known is not None
+        series.known_unit = known_unit
         self.metrics.setdefault(device, {})[metric] = series
         self.series.news[series] = None
         if label:
@@ -554,6 +570,10 @@ class Interpreter:
         unit = declared[:MAX_UNIT]
         if series.unit == unit or series.metric in self._rules.units:
             return
+        if series.known_unit:
+            if is_same_unit(series.known_unit, unit):
+                return
+            raise other_unit(series.device, series.metric, unit, series.known_unit)
         if series.unit and series.type is not None:
             raise ValueRefused("unit", f"the unit is {unit}, and {series.metric} has {series.unit}")
         series.column.unit = unit

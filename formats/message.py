@@ -17,7 +17,7 @@ from formats.container import unpacked
 from formats.custom import UserFunction
 from formats.detection import Detection, detect
 from formats.framing import LineFraming, Transcoder
-from formats.interpretation import Interpreter, KnownType
+from formats.interpretation import Interpreter, KnownType, KnownUnit
 from formats.json_text import MAX_VALUES
 from formats.reading import JSON_FORMATS, FrameReader, Reader, reader_of
 from formats.record import (
@@ -96,6 +96,7 @@ class MessageReader:
         zone: tzinfo,
         *,
         known_type: KnownType | None = None,
+        known_unit: KnownUnit | None = None,
         device: str = "",
         names: Mapping[str, str] | None = None,
         max_content_bytes: int = MAX_CONTENT_BYTES,
@@ -103,7 +104,9 @@ class MessageReader:
     ) -> None:
         """`device` is that of messages that name none, `names` are names beside their fields, for templates."""
         self.rules = rules
-        self.interpreter = Interpreter(rules, zone, device=device, names=names, known_type=known_type)
+        self.interpreter = Interpreter(
+            rules, zone, device=device, names=names, known_type=known_type, known_unit=known_unit
+        )
         self._max_content_bytes = max_content_bytes
         self._max_lines = max_lines
 

@@ -41,7 +41,7 @@ class InputSeries:
 
     `label` is the name as it was sent, if it was repaired. `type` is None before the first value. `is_declared`: the
     type comes from the rules or the format. `is_plain`: its texts are numbers in the notation of programs. `is_known`:
-    the hub has the type, and no setting changes it.
+    the hub has the type, and no setting changes it. `known_unit` is the unit that the hub has.
     """
 
     device: str
@@ -54,6 +54,7 @@ class InputSeries:
     column: Column
     is_plain: bool = False
     is_known: bool = False
+    known_unit: str = ""
 
 
 class SeriesValues:
@@ -130,7 +131,13 @@ class SeriesValues:
             return truth
         if series.type == "string" or (series.type is None and column.kind == "text"):
             return raw.strip("\0\ufeff").strip()
-        number = column.number(text)
+        try:
+            number = column.number(text)
+        except ValueRefused as error:
+            written = written_number(text) if error.code == "unit" and series.known_unit else None
+            if written is None:
+                raise
+            raise other_unit(series.device, series.metric, written.unit, series.known_unit) from None
         if number is None:
             raise ValueRefused("type", f"{shown(text)} is not a number", _type_setting(series, text))
         if column.unit and not series.unit:
@@ -188,6 +195,16 @@ class SeriesValues:
         if not MIN_INTEGER <= value <= MAX_INTEGER:
             raise ValueRefused("number", f"{shown(value)} is outside signed 64 bits")
         return value
+
+
+def other_unit(device: str, metric: str, unit: str, known: str) -> ValueRefused:
+    """Return the refusal of a value with another unit than that of the hub, where a person can change it."""
+    names = " ".join(shlex.quote(name) for name in (device or "DEVICE", metric))
+    return ValueRefused(
+        "unit",
+        f"the unit is {unit}, and {metric} has {known} in the hub: send values in {known}",
+        f"run `hub metric describe {names} --unit {shlex.quote(unit)}`",
+    )
 
 
 def _type_setting(series: InputSeries, raw: object) -> str:

@@ -160,6 +160,16 @@ def _partition_decimal(body: str) -> tuple[str, str, str]:
     return body.partition(mark) if mark in body else (body, "", "")
 
 
+def stored_unit(unit: str) -> str:
+    """Return the symbol that is stored and shown for a unit."""
+    return UNIT_SYMBOLS.get(unit, unit)
+
+
+def is_same_unit(one: str, other: str) -> bool:
+    """Return whether two writings mean one unit."""
+    return stored_unit(one) == stored_unit(other)
+
+
 def _is_unit(text: str) -> bool:
     return text in UNITS or not any(letter.isdigit() and letter not in "²³" for letter in text)
 

@@ -201,6 +201,7 @@ async def _foreign_readings(settings: Settings, core: Core) -> ForeignReadings:
         directory,
         zone=settings.zone,
         known_type=partial(known_type, registry),
+        known_unit=registry.declared_unit,
         recent=await recent_readings(core.journal, core.reader, (EPOCH,), REPEATED_ENTRIES, has_blocks=True),
     )
     registry.watch_series(lambda series: readings.metric_changed(series.device, {series.metric, *series.names}))

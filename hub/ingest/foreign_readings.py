@@ -22,20 +22,20 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
 
-from formats.interpretation import KnownType
+from formats.interpretation import KnownType, KnownUnit
 from formats.line_block import LineBlock
 from formats.record import RefusedInput, setting_text, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
-from hub.ingest.input_reader import InputFrame, InputReader
+from hub.ingest.input_reader import InputFrame, InputReader, other_units
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
@@ -73,9 +73,6 @@ metrics. At the bound the one that was not used for longest is dropped, and the 
 
 MAX_REFUSED = 100
 """Refused values that a result lists. The quarantine has the whole payload."""
-
-
-M = TypeVar("M")
 
 log = structlog.get_logger(__name__)
 
@@ -157,14 +154,16 @@ class ForeignReadings:
         *,
         zone: str = "UTC",
         known_type: KnownType | None = None,
+        known_unit: KnownUnit = lambda device, metric: "",
         recent: RecentReadings | None = None,
     ) -> None:
-        """`zone` is that of times without an offset, `known_type` returns the types that the hub has. `recent` are the
-        readings from before a restart."""
+        """`zone` is that of times without an offset, `known_type` and `known_unit` return the types and units that the
+        hub has. `recent` are the readings from before a restart."""
         self._devices = devices
         self._journal = devices.journal
         self._zone = zone
         self._known_type = known_type
+        self._known_unit = known_unit
         self._writer: RowWriter[_Waiting] = RowWriter(
             devices, directory, epoch=EPOCH, agent="plain", has_presence=False
         )
@@ -192,8 +191,9 @@ class ForeignReadings:
         if reader is None or reader.identity != identity:
             zone = ZoneInfo(rules.zone or self._zone)
             reader = InputReader(
-                identity, rules, name, zone=zone, known_type=self._known_type, bucket=bucket, device=device
-            )
+                identity, rules, name, zone=zone, known_type=self._known_type, known_unit=self._known_unit,
+                bucket=bucket, device=device,
+            )  # fmt: skip
             self._readers[key] = reader
             self._all_readers.add(reader)
             if len(self._readers) > MAX_READERS:
@@ -290,10 +290,10 @@ class ForeignReadings:
         zone = ZoneInfo(kept.rules.zone or self._zone)
         reader = InputReader(
             sender, kept.rules, kept.input, zone=zone, device=kept.device, known_type=self._known_type,
-            bucket=kept.bucket,
+            known_unit=self._known_unit, bucket=kept.bucket,
         )  # fmt: skip
         frame = reader.source().read(payload, entry.received_ns)
-        rows = kept.unstored_rows(_pending_rows(frame, None))
+        rows = kept.unstored_rows(frame.pending_rows(None))
         if rows is None:
             return DecodedMessage(reason=entry.reason)
         batches = {device: group_rows(of_device) for device, of_device in rows.items()}
@@ -333,10 +333,14 @@ class ForeignReadings:
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._waiting_bytes -= sum(len(waiting.frame.payload) for waiting in taken)
+        self._discount(taken)
+        return taken
+
+    def _discount(self, frames: Iterable[_Waiting]) -> None:
+        """Make room of frames that wait no more."""
+        self._waiting_bytes -= sum(len(waiting.frame.payload) for waiting in frames)
         if self._waiting_bytes < MAX_WAITING_BYTES:
             self._has_room.set()
-        return taken
 
     def _wait_again(self, frames: Sequence[_Waiting]) -> None:
         """Put frames before those that wait."""
@@ -353,7 +357,7 @@ class ForeignReadings:
             frames = [waiting for place, waiting in enumerate(frames) if place not in held]
             await self._journal.room()
             self._devices.check_open()
-            frames = self._free(frames)
+            frames = self._of_one_unit(self._free(frames))
             details = self._collect_details(frames)
             batches = self._batches(frames)
             errors: dict[str, WireError] = {}
@@ -411,6 +415,27 @@ class ForeignReadings:
                 free.append(waiting)
         return free
 
+    def _of_one_unit(self, frames: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return the frames without those that declare another unit of a metric than the hub or an earlier one has.
+
+        Only frames that were read before the hub had a unit do: later ones have such values refused. They are sent
+        again, and so are the frames that the same reader has read since.
+        """
+        others = other_units([waiting.frame for waiting in frames], self._known_unit)
+        if not others:
+            return [*frames]
+        behind = [waiting for waiting in self._waiting if waiting.frame.reader in others]
+        self._waiting = [waiting for waiting in self._waiting if waiting.frame.reader not in others]
+        self._discount(behind)
+        for waiting in (*frames, *behind):
+            if (found := others.get(waiting.frame.reader)) is not None:
+                reason = f"another client has just declared {found[0].metric} of {found[0].device} in {found[0].unit}"
+                self._fail((waiting,), _unstored(WireError(Code.BUSY, reason)))
+        for reader, units in others.items():
+            for declared in units:
+                reader.forget(declared.device, [declared.metric])
+        return [waiting for waiting in frames if waiting.frame.reader not in others]
+
     def _collect_details(self, frames: Sequence[_Waiting]) -> dict[str, DeviceDescription]:
         """Return the descriptions of the devices, also of those that only have refused values."""
         details: dict[str, DeviceDescription] = {}
@@ -435,7 +460,7 @@ class ForeignReadings:
                 if self._writer.is_ready(block) and not self._may_repeat(block):
                     waiting.ready.append(block)
                 else:
-                    rows.setdefault(block.device, []).extend(_rows_of_block(waiting, block))
+                    rows.setdefault(block.device, []).extend(waiting.frame.rows_of_block(block, waiting))
         return {device: group_rows(unknown_rows(device, of_device, self._recent)) for device, of_device in rows.items()}
 
     def _may_repeat(self, block: LineBlock) -> bool:
@@ -467,7 +492,7 @@ class ForeignReadings:
         # A block that was not ready before its metrics were declared is among the rows.
         for block in waiting.ready:
             for part in self._writer.submit_block(block, waiting.frame.received_ns):
-                for rows in group_rows(_rows_of_block(waiting, part)):
+                for rows in group_rows(waiting.frame.rows_of_block(part, waiting)):
                     self._writer.submit(self._writer.source(part.device), rows, self._refuse)
 
     def _submit(
@@ -564,29 +589,9 @@ def is_temporary(error: WireError) -> bool:
     return error.code in STORAGE_CODES
 
 
-def _rows_of_block(waiting: _Waiting, block: LineBlock) -> list[PendingRow[_Waiting]]:
-    has_times = block.times is not None
-    times = block.times if block.times is not None else [waiting.frame.received_ns] * block.rows
-    return [
-        PendingRow(waiting, time_ns, dict(zip(block.columns, values, strict=True)), has_times, False, False)
-        for time_ns, values in zip(times, zip(*block.columns.values(), strict=True), strict=True)
-    ]
-
-
 def _rows_by_device(frames: Iterable[_Waiting]) -> dict[str, list[PendingRow[_Waiting]]]:
     rows: dict[str, list[PendingRow[_Waiting]]] = {}
     for waiting in frames:
-        for device, of_frame in _pending_rows(waiting.frame, waiting).items():
+        for device, of_frame in waiting.frame.pending_rows(waiting).items():
             rows.setdefault(device, []).extend(of_frame)
-    return rows
-
-
-def _pending_rows(frame: InputFrame, message: M) -> dict[str, list[PendingRow[M]]]:
-    """Return the rows of a frame by device. Those without a time have that of the arrival."""
-    rows: dict[str, list[PendingRow[M]]] = {}
-    for row in frame.rows:
-        has_time = row.time_ns is not None
-        time_ns = row.time_ns if row.time_ns is not None else frame.received_ns
-        pending = PendingRow(message, time_ns, row.values, has_time, row.historical, False)
-        rows.setdefault(row.device, []).append(pending)
     return rows

@@ -10,12 +10,13 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from formats.interpretation import Interpreter, KnownType
+from formats.interpretation import Interpreter, KnownType, KnownUnit
 from formats.line_block import LineBlock
 from formats.message import DecodedRow, MessageReader, MessageSource
 from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
 from formats.rules import Rules
-from hub.ingest.row_writer import NO_DESCRIPTION, DeviceDescription
+from formats.values import is_same_unit
+from hub.ingest.row_writer import NO_DESCRIPTION, DeviceDescription, PendingRow
 from hub.model.identity import Identity, Role
 from wire.limits import MAX_BATCH_BYTES, MAX_DESCRIPTION, MAX_TAG_VALUE
 from wire.model import Metric
@@ -32,6 +33,7 @@ COMPRESSED = (b"\x1f\x8b", b"x")
 LABEL = "name"
 """Tag with the name of a device whose id is a repaired one."""
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -69,6 +71,33 @@ class InputFrame(NamedTuple):
         """These devices, and those that it describes or that are charged with its refusals."""
         return self.devices.union(self.details, (self.owner,) if self.owner else ())
 
+    def pending_rows(self, message: M) -> dict[str, list[PendingRow[M]]]:
+        """Return its rows by device. Those without a time have that of the arrival."""
+        rows: dict[str, list[PendingRow[M]]] = {}
+        for row in self.rows:
+            has_time = row.time_ns is not None
+            time_ns = row.time_ns if row.time_ns is not None else self.received_ns
+            pending = PendingRow(message, time_ns, row.values, has_time, row.historical, False)
+            rows.setdefault(row.device, []).append(pending)
+        return rows
+
+    def rows_of_block(self, block: LineBlock, message: M) -> list[PendingRow[M]]:
+        """Return the rows of one of its blocks, or of a part of it."""
+        has_times = block.times is not None
+        times = block.times if block.times is not None else [self.received_ns] * block.rows
+        return [
+            PendingRow(message, time_ns, dict(zip(block.columns, values, strict=True)), has_times, False, False)
+            for time_ns, values in zip(times, zip(*block.columns.values(), strict=True), strict=True)
+        ]
+
+
+class DeclaredUnit(NamedTuple):
+    """The unit that a metric of a device has."""
+
+    device: str
+    metric: str
+    unit: str
+
 
 class InputReader:
     """Reader of everything that one credential sends by one set of rules. It remembers what it has learned.
@@ -86,6 +115,7 @@ class InputReader:
         zone: tzinfo,
         device: str = "",
         known_type: KnownType | None = None,
+        known_unit: KnownUnit | None = None,
         bucket: str = "",
     ) -> None:
         """`device` is that of records which name none. `bucket` is the name of the place that the client writes to: it
@@ -99,6 +129,7 @@ class InputReader:
             rules,
             zone,
             known_type=known_type,
+            known_unit=known_unit,
             device=self._device or bucket,
             names={"bucket": bucket} if bucket else None,
             max_content_bytes=MAX_BATCH_BYTES,
@@ -165,7 +196,11 @@ class InputReader:
 
     def forget(self, device: str, names: Iterable[str]) -> None:
         """Discard what was learned about a metric: a person has changed its type or name."""
+        names = [*names]
         self.interpreter.forget(device, *names)
+        if (known := self._undeclared.get(device)) is not None:
+            metrics = {name: metric for name, metric in known.metrics.items() if name not in names}
+            self._undeclared[device] = known._replace(metrics=metrics)
 
     def forget_unknown(self, device: str, known: Collection[str]) -> None:
         """Discard what was learned about the metrics of a device that are not among the `known` ones."""
@@ -266,6 +301,20 @@ async def in_turns(steps: Generator[None, None, T]) -> T:
             result: T = end.value
             return result
         await asyncio.sleep(0)
+
+
+def other_units(frames: Iterable[InputFrame], known_unit: KnownUnit) -> dict[InputReader, list[DeclaredUnit]]:
+    """Return the readers whose frames declare another unit of a metric than the hub or an earlier one of the frames,
+    with the units that these metrics have."""
+    units: dict[tuple[str, str], str] = {}
+    others: dict[InputReader, list[DeclaredUnit]] = {}
+    for frame in frames:
+        for device, details in frame.details.items():
+            for name, metric in details.metrics.items():
+                unit = units.setdefault((device, name), known_unit(device, name) or metric.unit)
+                if unit and metric.unit and not is_same_unit(unit, metric.unit):
+                    others.setdefault(frame.reader, []).append(DeclaredUnit(device, name, unit))
+    return others
 
 
 def is_short(payload: bytes) -> bool:

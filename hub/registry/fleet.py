@@ -96,6 +96,14 @@ class DeclaredRows(NamedTuple):
     series: list[SeriesRow]
 
 
+class ChangedSeries(NamedTuple):
+    """A known series that changed, and the type and unit that it had before."""
+
+    series: Series
+    earlier_type: MetricType
+    earlier_unit: str
+
+
 class DeviceFacts(NamedTuple):
     """Facts of a device that wait to be stored. `is_back`: the device was retired and is in service again."""
 
@@ -151,8 +159,8 @@ class Fleet:
                 )
         return found
 
-    def apply(self, rows: DeclaredRows) -> list[tuple[Series, MetricType]]:
-        """Apply stored rows. Return the known series that changed, each with the type that it had before."""
+    def apply(self, rows: DeclaredRows) -> list[ChangedSeries]:
+        """Apply stored rows. Return the known series that changed."""
         row, name, first_seen_ns = rows.device
         device = self.devices.get(name)
         if device is None:
@@ -162,9 +170,17 @@ class Fleet:
             series = self.series.get(stored.id)
             if series is None:
                 _add_series(self, device, stored)
-            elif (current := self._change(device, series, stored)) is not None:
-                changed.append((current, series.type))
+                continue
+            type, unit = series.type, series.unit
+            if (current := self._change(device, series, stored)) is not None:
+                changed.append(ChangedSeries(current, type, unit))
         return changed
+
+    def declared_unit(self, device: str, metric: str) -> str:
+        """Return the unit that a metric was declared with, "" if there is none or a person has set it."""
+        known = self.devices.get(device)
+        series = known.names.get(metric) if known is not None else None
+        return "" if series is None or "unit" in self.edits.get(series.id, NO_EDITS).kept else series.unit
 
     def _must_store(self, known: Series | None, metric: Metric) -> bool:
         if known is None or widens(known.type, metric.type):

@@ -28,7 +28,7 @@ from hub.registry.repair import Repair
 from hub.registry.token import AdminToken, Credentials, OpenedSession, PageSession
 from integrity.open_file import OpenFile
 from wire.errors import WireError
-from wire.model import Metric, MetricType
+from wire.model import Metric
 
 POLL_SECONDS = 0.25
 """Interval of the check whether another process changed the file, which takes a few microseconds. A revocation must
@@ -296,22 +296,32 @@ class Registry:
         rows = await self._thread.write(store, self._apply_change)
         return self._fleet.series[rows.series[0].id]
 
+    def declared_unit(self, device: str, metric: str) -> str:
+        """Return the unit that a metric of a device was declared with, "" if there is none or a person has set it."""
+        return self._fleet.declared_unit(device, metric)
+
     def watch_series(self, watcher: Callable[[Series], None]) -> None:
         """Call `watcher` with each known series whose name, type, unit or description changed."""
         self._series_watchers.append(watcher)
 
     def _apply_declared(self, rows: fleet.DeclaredRows) -> None:
-        for series, earlier in self._apply_series(rows):
-            if series.type != earlier:
-                detail = f"{series.metric} was {earlier} and is {series.type} now: the device sends such values"
+        for series, type, unit in self._apply_series(rows):
+            if series.type != type:
+                detail = f"{series.metric} was {type} and is {series.type} now: the device sends such values"
                 self.record_event(series.device, self._clock(), "metric widened", detail)
+            if unit and series.unit != unit:
+                detail = (
+                    f"{series.metric} was declared with {unit} and is declared with {series.unit or 'no unit'} now: "
+                    "earlier values are shown with it, too, and are not converted"
+                )
+                self.record_event(series.device, self._clock(), "unit changed", detail)
 
     def _apply_change(self, rows: fleet.DeclaredRows) -> None:
         self._apply_series(rows)
 
-    def _apply_series(self, rows: fleet.DeclaredRows) -> list[tuple[Series, MetricType]]:
+    def _apply_series(self, rows: fleet.DeclaredRows) -> list[fleet.ChangedSeries]:
         changed = self._fleet.apply(rows)
-        for series, _ in changed:
+        for series, *_ in changed:
             for watcher in self._series_watchers:
                 watcher(series)
         return changed

@@ -22,6 +22,7 @@ from hub.ingest.request_keys import KeyedRequest, KeyReused
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity, Role
 from hub.model.journal import JournalFull
+from hub.model.metric import MetricChange
 from tests.conditions import until
 from tests.hub.ingest.open_hub import Hub, connect_agent, running
 from tests.tasks import running_task
@@ -60,7 +61,12 @@ class Bench(NamedTuple):
 @asynccontextmanager
 async def bench(path: Path) -> AsyncIterator[Bench]:
     async with running(path) as hub:
-        readings = ForeignReadings(hub.devices, hub.directory, known_type=partial(known_type, hub))
+        registry = hub.registry
+        readings = ForeignReadings(
+            hub.devices, hub.directory, known_type=partial(known_type, hub), known_unit=registry.declared_unit
+        )
+        registry.watch_series(hub.devices.replace_series)
+        registry.watch_series(lambda series: readings.metric_changed(series.device, {series.metric, *series.names}))
         async with running_task(readings.run()):
             yield Bench(hub, readings)
 
@@ -298,6 +304,47 @@ async def test_a_description_that_was_not_stored_comes_with_the_next_frame(tmp_p
         await b.store(b'{"heat": "22.5 \xc2\xb0C"}')
         series = b.hub.registry.devices["pump"].series["heat"]
         assert series.unit == "°C"
+
+
+async def test_a_value_with_another_unit_than_the_hub_has_is_refused(tmp_path: Path) -> None:
+    """Two clients of one device cannot change the meaning of each other's values; a person can, by the remedy."""
+    auto, csv = Rules(), Rules(format="csv")
+    async with bench(tmp_path) as b:
+        assert (await b.store(b"temp=20 C", rules=auto)).readings == 1
+        other = await b.store(b"temp=68 F flow=3", GATEWAY, Rules(device="pump"))
+        assert (other.readings, [refused.code for refused in other.refused]) == (1, ["unit"])
+        assert other.refused[0].reason == "the unit is F, and temp has C in the hub: send values in C"
+        ruled = await b.store(b'{"temp": 68}', rules=Rules(format="json", units={"temp": "F"}))
+        table = await b.store(b"temp [F]\n68\n", rules=csv)
+        senml = await b.store(
+            b'[{"bn": "x:", "n": "temp", "u": "K", "v": 293}]', rules=Rules(format="senml", device="pump")
+        )
+        for stored in (ruled, table, senml):
+            assert (stored.readings, stored.refused[0].code, stored.refused[0].metric) == (0, "unit", "temp")
+        assert (await b.store(b"temp=21", GATEWAY, Rules(device="pump"))).readings == 1
+        series = b.hub.registry.devices["pump"].series["temp"]
+        assert (series.unit, b.values) == ("C", [20, 3, 21])
+        assert other.refused[0].setting == "run `hub metric describe pump temp --unit F`"
+        await b.hub.registry.change_metric("pump", "temp", MetricChange(unit="F"))
+        assert (await b.store(b"temp=68 F", GATEWAY, Rules(device="pump"))).readings == 1
+        assert "unit changed" not in dict(await b.hub.events())
+
+
+async def test_two_units_of_one_commit_are_one_unit(tmp_path: Path) -> None:
+    """The later client has to send its readings again, also those that it sent since, and then they are refused."""
+    auto, gateway = Rules(), Rules(device="pump")
+    async with bench(tmp_path) as b:
+        read = [
+            b.reader(DEVICE, auto).source().read(b"temp=20 C", 9),
+            b.reader(GATEWAY, gateway).source().read(b"temp=68 F", 9),
+            b.reader(GATEWAY, gateway).source().read(b"temp=69 F", 9),
+        ]
+        outcomes = await asyncio.gather(*map(b.readings.submit, read), return_exceptions=True)
+        assert outcomes[0] == StoredFrame(1)
+        assert [one.code for one in outcomes[1:] if isinstance(one, WireError)] == [Code.BUSY, Code.BUSY]
+        again = await b.store(b"temp=69 F", GATEWAY, gateway)
+        assert (again.readings, again.refused[0].code, b.values) == (0, "unit", [20])
+        assert await b.store(b"temp=22", GATEWAY, gateway) == StoredFrame(1)
 
 
 async def test_a_credential_writes_as_its_devices_only(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from hub.model.batch import Series
 from hub.model.identity import Identity, Role
+from hub.model.metric import MetricChange
 from hub.registry import registry as registries
 from hub.registry.database import RegistryError, data_version, open_database
 from hub.registry.keyring import USED_RESOLUTION_NS
@@ -300,6 +301,24 @@ async def test_a_type_conflict_is_in_the_answer(registry: Registry) -> None:
     assert isinstance(conflict, WireError)
     assert conflict.code is Code.TYPE_CONFLICT
     assert registry.series[1].type == "float"
+
+
+async def test_another_declared_unit_is_an_event(registry: Registry) -> None:
+    """History is shown with the new unit, so a person must be able to see when it changed, and that nobody else did."""
+    for unit in ("", "°C", "°C", "°F", ""):
+        await registry.declare("a", [Metric("t", unit=unit)])
+    details = [event.detail for event in await registry.events("a") if event.kind == "unit changed"]
+    assert [detail.partition(":")[0] for detail in reversed(details)] == [
+        "t was declared with °C and is declared with °F now",
+        "t was declared with °F and is declared with no unit now",
+    ]
+    await registry.declare("a", [Metric("t", unit="°C")])
+    assert registry.declared_unit("a", "t") == "°C"
+    await registry.change_metric("a", "t", MetricChange(unit="K"))
+    assert (
+        registry.declared_unit("a", "t") == registry.declared_unit("a", "x") == registry.declared_unit("b", "t") == ""
+    )
+    assert len(await registry.events("a")) == len(details)
 
 
 async def test_the_fleet_survives_a_restart(path: Path) -> None:
