@@ -70,8 +70,9 @@ class TextFrame(NamedTuple):
 class RefusedInput(NamedTuple):
     """A frame or one value that is not a reading. `metric` is empty if the whole frame is refused.
 
-    `setting` is the setting that changes the decision, in the form of the settings file, or "run" and a command; it can
-    be empty. `device` is known if `metric` is. `lines` is the number of lines of the frame.
+    `setting` is the setting that changes the decision, in the form of the settings file, or "run" and a command, or an
+    instruction of the door; it can be empty. `device` is known if `metric` is. `lines` is the number of lines of the
+    frame.
     """
 
     line: int
@@ -195,9 +196,15 @@ def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:
 
 
 def setting_text(setting: str) -> str:
-    """Return what changes a decision as a part of a sentence: settings to set, or a command to run."""
+    """Return what changes a decision as a part of a sentence: settings to set, or an instruction as it is."""
     text = "; or ".join(setting.splitlines())
-    return text if text.startswith("run ") else f"set {text}"
+    return text if text.startswith(("run ", "add ", "set ")) else f"set {text}"
+
+
+def refusal_text(metric: str, reason: str, setting: str = "") -> str:
+    """Return a refusal as a part of a sentence: its metric, if it has one, the reason, and what changes it."""
+    text = f"{metric}: {reason}" if metric else reason
+    return f"{text}; {setting_text(setting)}" if setting else text
 
 
 def lines_of(raw: bytes) -> int:

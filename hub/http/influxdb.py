@@ -17,7 +17,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Scope
 
+from formats.record import refusal_text, setting_text
 from hub.http.access import header_values
+from wire.plain import RefusedReading
 from wire.text import plural
 
 Version = Literal[1, 2]
@@ -177,19 +179,12 @@ def ping_answer(*, is_verbose: bool = False) -> Response:
     return _json({"version": f"v{COMPATIBLE_VERSION}"}, HTTPStatus.OK, HEADERS) if is_verbose else no_content()
 
 
-class RefusedLine(NamedTuple):
-    """A line, or one of its values, that is not stored: its number and the reason."""
-
-    line: int
-    reason: str
-
-
-def refused_lines(refused: Sequence[RefusedLine], *, count: int, stored: int, version: Version) -> WriteRefused:
+def refused_lines(refused: Sequence[RefusedReading], *, count: int, stored: int, version: Version) -> WriteRefused:
     """Return the answer for a request of which `count` lines or values are refused, and `stored` readings are durable.
 
     `refused` are the first of them, in the order of their lines. The writer must not send the request again.
     """
-    listed = "; ".join(f"line {line.line}: {line.reason}" for line in refused[:MAX_LISTED])
+    listed = "; ".join(f"line {each.line}: {_reason(each)}" for each in refused[:MAX_LISTED])
     more = f"; and {count - MAX_LISTED} more" if count > MAX_LISTED else ""
     outcome = f"{plural(stored, 'reading')} stored, {plural(count, 'refusal')} in quarantine"
     # Writers look for these words: they do not send a partial write again.
@@ -197,6 +192,12 @@ def refused_lines(refused: Sequence[RefusedLine], *, count: int, stored: int, ve
     words = "partial write: " if stored else ""
     message = f"{words}unable to parse {listed}{more}. {outcome}{dropped}"
     return WriteRefused(HTTPStatus.BAD_REQUEST, message, line=refused[0].line if refused else None)
+
+
+def _reason(refused: RefusedReading) -> str:
+    """Return the reason of a refusal as a part of a sentence, with what changes it in parentheses."""
+    reason = refusal_text(refused.metric, refused.reason)
+    return f"{reason} ({setting_text(refused.setting)})" if refused.setting else reason
 
 
 # Lookups of writers.

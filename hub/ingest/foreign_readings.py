@@ -31,7 +31,7 @@ import structlog
 
 from formats.interpretation import KnownType, KnownUnit
 from formats.line_block import LineBlock
-from formats.record import RefusedInput, setting_text, shown
+from formats.record import RefusedInput, refusal_text, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
@@ -91,9 +91,8 @@ class StoredFrame(NamedTuple):
     def reason(self) -> tuple[str, str]:
         """The code and the sentence of input of which nothing is stored as readings."""
         first = self.refused[0]
-        sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
-        remedy = f"; {setting_text(first.setting)}" if first.setting else ""
-        return first.code, f"{sentence}{remedy}. Nothing is stored as a reading; the content is in quarantine"
+        sentence = refusal_text(first.metric, first.reason, first.setting)
+        return first.code, f"{sentence}. Nothing is stored as a reading; the content is in quarantine"
 
 
 @dataclass(eq=False, slots=True)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from formats.record import MAX_RAW_BYTES, RefusedInput, setting_text
+from formats.record import MAX_RAW_BYTES, RefusedInput, refusal_text
 from formats.rules import DEFAULT_RULES, Rules
 from hub.ingest.row_writer import PendingRow
 from wire.text import plural
@@ -35,9 +35,7 @@ _SHOWN = ("line", "device", "metric", "value", "code", "reason", "setting")
 def reason_of(refusals: Sequence[RefusedInput]) -> tuple[str, str]:
     """Return the code and the sentence of an input with these refusals: those of the first one, with its setting."""
     first = refusals[0]
-    sentence = f"{first.metric}: {first.reason}" if first.metric else first.reason
-    if first.setting:
-        sentence += f"; {setting_text(first.setting)}"
+    sentence = refusal_text(first.metric, first.reason, first.setting)
     if len(refusals) > 1:
         sentence += f"; {plural(len(refusals) - 1, 'more value')} refused"
     return first.code, sentence

@@ -18,12 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from formats.container import inflated
-from formats.record import FrameRefused, setting_text
+from formats.record import FrameRefused
 from hub.http.authenticator import Authenticator
 from hub.http.influxdb import (
     MAX_NAME,
     KnownNames,
-    RefusedLine,
     Version,
     WriteRefused,
     buckets_answer,
@@ -46,7 +45,6 @@ from hub.http.routing import Operation
 from hub.ingest.line_writer import LineProtocolWriter, LineTimes
 from hub.model.identity import Action, Identity
 from wire.errors import Code, WireError
-from wire.plain import RefusedReading
 
 INFLUXDB_INPUT = "influxdb"
 """Name of the input: in the fleet, and in quarantine entries."""
@@ -159,7 +157,7 @@ class InfluxdbRoutes:
         written = await self.lines.write(identity, content, bucket=parameters.bucket, times=times)
         if written.refused_count:
             raise refused_lines(
-                [RefusedLine(each.line, _reason(each)) for each in written.refused],
+                written.refused,
                 count=written.refused_count,
                 stored=written.readings,
                 version=version,
@@ -229,9 +227,3 @@ async def _decompressed(body: bytes) -> bytes:
         is_large = refused.code == "size"
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if is_large else HTTPStatus.BAD_REQUEST
         raise WriteRefused(status, refused.reason) from None
-
-
-def _reason(refused: RefusedReading) -> str:
-    """Return the reason of a refusal as a part of a sentence, with the field and with what changes it."""
-    reason = f"{refused.metric}: {refused.reason}" if refused.metric else refused.reason
-    return f"{reason} ({setting_text(refused.setting)})" if refused.setting else reason
