@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ from formats.message import DecodedRow, MessageReader, MessageSource
 from formats.record import MAX_RAW_BYTES, Origin, RefusedInput, Row
 from formats.rules import Rules
 from formats.values import is_same_unit
+from hub.ingest.remedy import remedy
 from hub.ingest.row_writer import NO_DESCRIPTION, DeviceDescription, PendingRow
 from hub.model.identity import Identity, Role
 from wire.limits import MAX_BATCH_BYTES, MAX_DESCRIPTION, MAX_TAG_VALUE
@@ -121,6 +122,7 @@ class InputReader:
         """`device` is that of records which name none. `bucket` is the name of the place that the client writes to: it
         names the device of records that name none, after `device`, and is a name in templates."""
         self.identity = identity
+        self._known_type = known_type
         self.name = name
         self.rules = rules
         # A device token names its device; a field of the payload may repeat it.
@@ -164,7 +166,7 @@ class InputReader:
         The credential may write as the devices of `blocks`.
         """
         kept: list[DecodedRow] = []
-        refused = [*map(self._advised, refusals)]
+        refused = [*refusals]
         denied = ""
         may: dict[str, str] = {}
         found = list(rows)
@@ -178,6 +180,10 @@ class InputReader:
             else:
                 kept.append(DecodedRow(row.device, row.values, row.time_ns))
         details = self._details(found, may)
+        if refused:
+            stored = {(row.device, name) for row in kept for name in row.values}
+            stored |= {(block.device, name) for block in blocks for name in block.columns}
+            refused = [self._advised(refusal, stored) for refusal in refused]
         return InputFrame(self, payload, kept, refused, details, self._owner(refused), received_ns, denied, blocks)
 
     def plain_frame(self, payload: bytes, row: DecodedRow, received_ns: int) -> InputFrame:
@@ -218,13 +224,22 @@ class InputReader:
         scope = f" is for {identity.pattern!r}" if identity.pattern else ""
         return f"the token (role {identity.role}){scope} and may not write as {device!r}"
 
-    def _advised(self, refusal: RefusedInput) -> RefusedInput:
-        """Return a refusal with the setting that recognises other formats, if a text was read as JSON and is none."""
-        if self.rules.format != "json" or refusal.code != "syntax" or refusal.setting:
+    def _advised(self, refusal: RefusedInput, stored: Container[tuple[str, str]]) -> RefusedInput:
+        """Return a refusal with what the client can do about it. `stored` are the metrics of stored values."""
+        if self.rules.format == "json" and refusal.code == "syntax" and not refusal.setting:
+            first = refusal.raw.lstrip()[:1]
+            if b"!" <= first <= b"~" and first not in b"{[":
+                # The text was read as JSON and is none.
+                refusal = refusal._replace(setting='format = "auto"')
+        if not refusal.setting:
             return refusal
-        first = refusal.raw.lstrip()[:1]
-        is_other_text = b"!" <= first <= b"~" and first not in b"{["
-        return refusal._replace(setting='format = "auto"') if is_other_text else refusal
+        device, metric = refusal.device, refusal.metric
+        known = None if self._known_type is None else self._known_type(device, metric)
+        series = self.interpreter.metrics.get(device, {}).get(metric)
+        # A type that no rule declares is that of an earlier value, which may wait for its commit.
+        if known is None and series is not None and ((device, metric) in stored or not series.is_declared):
+            known = series.type
+        return refusal._replace(setting=remedy(refusal, self.name, known))
 
     def _details(self, rows: Iterable[Row], may: Mapping[str, str]) -> Mapping[str, DeviceDescription]:
         details, self._undeclared = self._undeclared, {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from formats.rules import Rules
+from hub.http.input_query import InputQuery, read_query
 from hub.ingest import foreign_readings as module
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, StoredFrame, is_temporary
 from hub.ingest.input_reader import InputReader
@@ -345,6 +348,45 @@ async def test_two_units_of_one_commit_are_one_unit(tmp_path: Path) -> None:
         again = await b.store(b"temp=69 F", GATEWAY, gateway)
         assert (again.readings, again.refused[0].code, b.values) == (0, "unit", [20])
         assert await b.store(b"temp=22", GATEWAY, gateway) == StoredFrame(1)
+
+
+FOLLOWED = {
+    "a text of a number": ([b'{"t": 1}'], b'{"t": "warm"}'),
+    "a text of a number of the same frame": ([], b'[{"t": 1}, {"t": "a text"}]'),
+    "a text of a boolean": ([b'{"t": true}'], b'{"t": "warm = hot & [\\"x\\"]"}'),
+    "a number of a text": ([b'{"t": "warm"}'], b'{"t": 5}'),
+    "a boolean of a text": ([b'{"t": "warm"}'], b'{"t": true}'),
+    "a boolean of a number": ([b'{"t": 5}'], b'{"t": true}'),
+    "a number of a boolean": ([b'{"t": true}'], b'{"t": 5}'),
+    "a long number of a new metric": ([], b'{"t": 9007199254740993}'),
+    "a long number of a known metric": ([b'{"t": 1}'], b'{"t": 9007199254740993}'),
+    "a name with spaces": ([b'{"flow t+1%": 1}'], b'{"flow t+1%": "warm"}'),
+    "a new name with spaces": ([], b'{"flow = t+1%": 9007199254740993}'),
+    "a comma": ([], b'{"t": "1,234"}'),
+    "no JSON": ([], b"t=5"),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+async def test_every_remedy_leads_to_a_stored_value(tmp_path: Path, name: str) -> None:
+    """A client that does what the refusal says has its value stored at once; no remedy leads to another refusal."""
+    before, payload = FOLLOWED[name]
+    async with bench(tmp_path) as b:
+        for earlier in before:
+            assert (await b.store(earlier)).refused_count == 0
+        [refused] = (await b.store(payload)).refused
+        for remedy in refused.setting.split(", or "):
+            found = re.fullmatch(
+                r"(?:run `hub metric retype (?P<change>.+)`)?(?: and )?(?:add (?P<query>\S+)(?: or .+)? to the URL)?",
+                remedy,
+            )
+            assert found is not None, remedy
+            rules = JSON if not found["query"] else read_query(found["query"].encode(), InputQuery).rules()
+            if found["change"]:
+                device, metric, type = shlex.split(found["change"])
+                await b.hub.registry.change_metric(device, metric, MetricChange(type=type))  # type: ignore[arg-type]
+            again = await b.store(payload.replace(b"}", b', "x": 1}') if b"}" in payload else payload, rules=rules)
+            assert (again.readings > 0, again.refused_count, again.refused) == (True, 0, ())
 
 
 async def test_a_credential_writes_as_its_devices_only(tmp_path: Path) -> None:

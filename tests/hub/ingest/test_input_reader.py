@@ -65,8 +65,8 @@ async def test_frames_of_one_source_that_are_read_at_the_same_time_stay_apart() 
 @pytest.mark.parametrize(
     ("payload", "setting"),
     [
-        (b"temperature=21.5", 'format = "auto"'),
-        (b"t=1", 'format = "auto"'),
+        (b"temperature=21.5", "add format=auto to the URL"),
+        (b"t=1", "add format=auto to the URL"),
         (b'{"t": 1', ""),
         (b"\xff", ""),
         (b"[1", ""),
@@ -106,7 +106,7 @@ def test_a_record_without_a_device_is_refused_with_the_place_for_its_name(
     gateway = Identity("t2", Role.GATEWAY, "*")
     [refusal] = InputReader(gateway, Rules(**rules), "http", zone=UTC).source().read(payload, 9).refusals
     assert f"send a {place} `device`" in refusal.reason
-    assert ("set device" in refusal.reason, refusal.setting) == (False, 'device = "ID"')
+    assert ("set device" in refusal.reason, refusal.setting) == (False, "add device=ID to the URL")
 
 
 async def test_a_frame_has_a_bounded_number_of_lines() -> None:

@@ -189,6 +189,10 @@ async def test_a_refused_line_costs_itself(tmp_path: Path) -> None:
         assert (body["code"], body["line"]) == ("invalid", 2)
         assert body["message"].startswith("partial write: unable to parse line 2: ")
         assert "line 4: cpu.usage: a text is not a number (set no_value = " in body["message"]
+        assert (
+            "in [influx_write] of the hub's settings, or run `hub metric retype pi cpu.usage string` and "
+            in body["message"]
+        )
         assert "3 readings stored, 2 refusals in quarantine" in body["message"]
         assert len(await hub.stored()) == 3
         assert len(await hub.quarantined()) == 1

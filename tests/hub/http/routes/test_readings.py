@@ -84,13 +84,24 @@ async def test_refused_values_are_named_and_their_neighbours_stored(tmp_path: Pa
             "code": "type", "line": 1, "device": "pump", "metric": "n", "value": "x"
         }  # fmt: skip
         assert "is not a number" in refused["reason"]
-        assert 'types.n = "string"' in refused["setting"]
+        assert refused["setting"] == (
+            "add no_value=x to the URL, or run `hub metric retype pump n string` and add types=n%3Dstring to the URL"
+        )
+        follow = {"no_value": "x"}
+        assert of(await client.post(URL, params=follow, json={"n": "x", "m": 2})) == (200, 1)
         nothing = await client.post(URL, json={"n": "x"})
         problem = nothing.json()
         assert (nothing.status_code, problem["code"], len(problem["refused"])) == (422, "wrong_request", 1)
         assert "the content is in quarantine" in problem["detail"]
         device = services.devices.device("pump")
-        assert (device.durable.readings, device.durable.quarantined_readings) == (2, 2)
+        assert (device.durable.readings, device.durable.quarantined_readings) == (3, 2)
+        async with http_client(services) as admin:
+            change = {"metric": "n", "type": "string"}
+            assert (await admin.patch("/api/v1/devices/pump/metrics", json=change)).json()["retried"]["readings"] == 2
+        assert of(await client.post(URL, json={"n": "x"})) == (200, 1)
+        number = (await client.post(URL, json={"n": 5})).json()["refused"][0]
+        assert number["setting"] == "add types=n%3Dstring to the URL"
+        assert of(await client.post(f"{URL}?types=n%3Dstring", json={"n": 5})) == (200, 1)
 
 
 async def test_a_request_that_cannot_be_stored_is_a_problem(tmp_path: Path) -> None:
