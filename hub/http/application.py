@@ -83,18 +83,19 @@ def make_application(
     routes = [route for resource in (*resources, described) for route in routes_of(resource, authenticator)]
 
     async def unknown(request: Request) -> Response:
-        rest = request.path_params["rest"]
-        methods = methods_for(routes, request)
-        if methods:
-            detail = f"/api/{rest} takes {' and '.join(methods)}, not {request.method}"
-            return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": ", ".join(methods)})
-        detail = f"there is no /api/{rest}; /api/v1/openapi.json describes what there is"
-        return problem_response(HTTPStatus.NOT_FOUND, detail)
+        path = request.scope["path"]
+        return _wrong_method(routes, request) or problem_response(
+            HTTPStatus.NOT_FOUND, f"there is no {path}; /api/v1/openapi.json describes what there is"
+        )
+
+    static = GZipMiddleware(StaticPage(base_path=authenticator.access.base_path), minimum_size=SMALL_BYTES)
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await (_wrong_method(routes, Request(scope)) or static)(scope, receive, send)
 
     # After all others, and before the page, whose files would otherwise answer for the API.
     rest = Route("/api/{rest:path}", unknown, methods=METHODS)
-    page = Mount("/", GZipMiddleware(StaticPage(base_path=authenticator.access.base_path), minimum_size=SMALL_BYTES))
-    api = Starlette(routes=[*routes, rest, page], exception_handlers=HANDLERS)
+    api = Starlette(routes=[*routes, rest, Mount("/", page)], exception_handlers=HANDLERS)
     access, refusals = authenticator.access, authenticator.refusals
 
     def check(scope: Scope) -> None:
@@ -103,6 +104,15 @@ def make_application(
             check_client_certificate(scope)
 
     return CrossOrigin(Router(endpoints, api, check=check, refusals=refusals), access, refusals)
+
+
+def _wrong_method(routes: Sequence[Route], request: Request) -> Response | None:
+    """Return the answer for a path that has other methods than that of the request, None for a path without any."""
+    methods = methods_for(routes, request)
+    if not methods:
+        return None
+    detail = f"{request.scope['path']} takes {' and '.join(methods)}, not {request.method}"
+    return problem_response(HTTPStatus.METHOD_NOT_ALLOWED, detail, {"Allow": ", ".join(methods)})
 
 
 class StaticPage:

@@ -50,6 +50,10 @@ class Resource:
     async def write(self) -> None:
         """Take lines as another server does."""
 
+    @Operation("POST", "/lines", described=False)
+    async def write_directly(self) -> None:
+        """Take lines as an older server does."""
+
 
 async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("no WebSocket is opened")
@@ -84,9 +88,12 @@ async def test_a_wrong_method_names_the_right_ones() -> None:
 
 async def test_a_wrong_method_of_a_path_outside_the_description_is_one_too() -> None:
     """Such as those of InfluxDB: a person who opens the path in a browser reads that it exists."""
-    answer = await call("GET", "/api/v2/lines")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert answer.json()["detail"] == "/api/v2/lines takes POST, not GET"
+    for path in ("/api/v2/lines", "/lines"):
+        for method in ("GET", "DELETE"):
+            answer = await call(method, path, **BROWSER)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+            assert answer.json()["detail"] == f"{path} takes POST, not {method}"
+    assert (await call("GET", "/other")).status_code == 404
 
 
 async def test_every_request_is_for_a_host_of_the_hub() -> None:

@@ -285,6 +285,13 @@ async def test_what_writers_ask_before_they_write(tmp_path: Path) -> None:
         assert (await client.get("/ping?verbose=true")).json()["version"].startswith("v2.")
         assert (await client.get("/health")).text == "ok\n"
         assert (await client.head("/health")).status_code == 200
+        for method, path, allowed in (
+            ("GET", "/write", "POST"),
+            ("DELETE", "/query", "GET, POST"),
+            ("PUT", "/ping", "GET, HEAD"),
+        ):
+            wrong = await client.request(method, path)
+            assert (wrong.status_code, wrong.headers["allow"]) == (405, allowed)
         health = (await client.get("/health", headers={"Accept": "application/json"})).json()
         assert (health["name"], health["status"]) == ("influxdb", "pass")
 
