@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import linecache
 import os
+import traceback
+from asyncio.constants import DEBUG_STACK_DEPTH
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,12 @@ hypothesis.settings.load_profile("project")
 
 # Tests start hundreds of processes. Each of them would compile the modules again, which takes up to half a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The debug mode of asyncio records a stack for each future and each callback, which took a third of the processor time
+# of these processes: it asks the disk whether the source of each frame has changed, and a future has all frames of
+# pytest. Sources do not change during a run, and a future needs no more frames than a callback.
+linecache.checkcache = lambda filename=None: None
+traceback.extract_stack.__defaults__ = (None, DEBUG_STACK_DEPTH)
 
 
 def pytest_report_header() -> list[str]:

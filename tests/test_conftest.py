@@ -37,7 +37,9 @@ def test_warns():
     warnings.warn("mind this", DeprecationWarning)
 
 async def test_is_fine():
-    assert asyncio.get_running_loop().get_debug()
+    loop = asyncio.get_running_loop()
+    assert loop.get_debug()
+    assert 0 < len(loop.create_future()._source_traceback) <= 10
 """
 
 
