@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from weakref import WeakSet
 from zoneinfo import ZoneInfo
 
@@ -35,11 +35,11 @@ from formats.record import RefusedInput, refusal_text, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
-from hub.ingest.input_reader import InputFrame, InputReader, other_units
+from hub.ingest.input_reader import InputFrame, InputReader, in_turns, other_units
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
-from hub.ingest.repetitions import held_back, unknown_rows
+from hub.ingest.repetitions import TURN_VALUES, Pace, held_back, unknown_rows
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
@@ -141,6 +141,10 @@ class _Waiting:
         self.refused_count += 1
         if len(self.refused) < MAX_REFUSED:
             self.refused.append(refusal)
+
+
+_Batches: TypeAlias = dict[str, list[list[PendingRow[_Waiting]]]]
+"""Rows by device, in batches."""
 
 
 class ForeignReadings:
@@ -351,27 +355,27 @@ class ForeignReadings:
     async def _store(self, frames: Sequence[_Waiting]) -> None:
         """Store frames in one commit, and set their results. Those that repeat others of it wait for the next one."""
         try:
-            held = held_back([waiting.frame for waiting in frames], self._recent)
+            held = await in_turns(held_back([waiting.frame for waiting in frames], self._recent))
             self._wait_again([waiting for place, waiting in enumerate(frames) if place in held])
             frames = [waiting for place, waiting in enumerate(frames) if place not in held]
             await self._journal.room()
             self._devices.check_open()
             frames = self._of_one_unit(self._free(frames))
             details = self._collect_details(frames)
-            batches = self._batches(frames)
+            batches = await in_turns(self._batches(frames))
             errors: dict[str, WireError] = {}
             for device in dict.fromkeys([*batches, *details]):
                 error = await self._writer.declare(device, batches.get(device, ()), details.get(device, NO_DESCRIPTION))
                 if error is not None:
                     errors[device] = error
             # An agent may have connected meanwhile. No await from here to the end of the submission.
-            free = self._free(frames)
-            if len(free) < len(frames):
-                batches = self._batches(free)
-            self._submit(free, batches, errors)
-            keyed = self._submit_keys(free)
+            while len(free := self._free(frames)) < len(frames):
+                frames = free
+                batches = await in_turns(self._batches(frames))
+            self._submit(frames, batches, errors)
+            keyed = self._submit_keys(frames)
             await durable(self._journal)
-            self._remember(free, batches)
+            self._remember(frames, batches)
         except (WireError, JournalError) as error:
             self._fail(frames, _unstored(error))
             return
@@ -383,10 +387,10 @@ class ForeignReadings:
             log.exception("frames could not be stored")
             self._fail(frames, WireError(Code.STORAGE_FAILED, "the hub failed at this frame; its log says where"))
             return
-        self._forget_names(waiting for waiting in free if waiting.is_refused)
+        self._forget_names(waiting for waiting in frames if waiting.is_refused)
         for stored in keyed:
             self._keys.confirm(stored)
-        for waiting in free:
+        for waiting in frames:
             if not waiting.done.done():
                 waiting.done.set_result(StoredFrame(waiting.stored, waiting.refused_count, tuple(waiting.refused)))
 
@@ -417,8 +421,7 @@ class ForeignReadings:
     def _of_one_unit(self, frames: Sequence[_Waiting]) -> list[_Waiting]:
         """Return the frames without those that declare another unit of a metric than the hub or an earlier one has.
 
-        Only frames that were read before the hub had a unit do: later ones have such values refused. They are sent
-        again, and so are the frames that the same reader has read since.
+        They were read before the hub had a unit. They have to be sent again, as what their readers have read since.
         """
         others = other_units([waiting.frame for waiting in frames], self._known_unit)
         if not others:
@@ -450,17 +453,28 @@ class ForeignReadings:
                 details.setdefault(frame.owner, NO_DESCRIPTION)
         return details
 
-    def _batches(self, frames: Sequence[_Waiting]) -> dict[str, list[list[PendingRow[_Waiting]]]]:
-        """Return the rows of the frames, grouped, with those of the blocks whose metrics have to be declared."""
-        rows = _rows_by_device(frames)
+    def _batches(self, frames: Sequence[_Waiting]) -> Generator[None, None, _Batches]:
+        """Return the rows of the frames, grouped, with those of blocks whose metrics have to be declared. Yield like
+        `unknown_rows`."""
+        pace = Pace()
+        rows: dict[str, list[PendingRow[_Waiting]]] = {}
+        for waiting in frames:
+            for device, of_frame in waiting.frame.pending_rows(waiting).items():
+                rows.setdefault(device, []).extend(of_frame)
         for waiting in frames:
             waiting.ready = []
             for block in waiting.frame.blocks:
                 if self._writer.is_ready(block) and not self._may_repeat(block):
                     waiting.ready.append(block)
-                else:
-                    rows.setdefault(block.device, []).extend(waiting.frame.rows_of_block(block, waiting))
-        return {device: group_rows(unknown_rows(device, of_device, self._recent)) for device, of_device in rows.items()}
+                    continue
+                for part in block.parts(max(1, TURN_VALUES // len(block.columns))):
+                    rows.setdefault(block.device, []).extend(waiting.frame.rows_of_block(part, waiting))
+                    if pace.is_due(part.readings):
+                        yield
+        batches = {}
+        for device, of_device in rows.items():
+            batches[device] = group_rows((yield from unknown_rows(device, of_device, self._recent, pace)))
+        return batches
 
     def _may_repeat(self, block: LineBlock) -> bool:
         """Return whether readings of a block may be stored already. Those of most are newer than everything."""
@@ -472,9 +486,7 @@ class ForeignReadings:
         newest_ns = max((found.last_time_ns for found in series if isinstance(found, Series)), default=-1)
         return min(times) <= newest_ns and self._recent.may_have(block.device, times)
 
-    def _remember(
-        self, frames: Sequence[_Waiting], batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]]
-    ) -> None:
+    def _remember(self, frames: Sequence[_Waiting], batches: _Batches) -> None:
         """Remember the rows with a time of their own, unless a part of their frame was not accepted."""
         for waiting in frames:
             for block in waiting.ready if not waiting.lost else ():
@@ -497,7 +509,7 @@ class ForeignReadings:
     def _submit(
         self,
         frames: Sequence[_Waiting],
-        batches: Mapping[str, Sequence[Sequence[PendingRow[_Waiting]]]],
+        batches: _Batches,
         errors: Mapping[str, WireError],
     ) -> None:
         for waiting in frames:
@@ -586,11 +598,3 @@ def _listed(refusal: RefusedInput) -> RefusedReading:
 def is_temporary(error: WireError) -> bool:
     """Return whether the same frame can be accepted later."""
     return error.code in STORAGE_CODES
-
-
-def _rows_by_device(frames: Iterable[_Waiting]) -> dict[str, list[PendingRow[_Waiting]]]:
-    rows: dict[str, list[PendingRow[_Waiting]]] = {}
-    for waiting in frames:
-        for device, of_frame in waiting.frame.pending_rows(waiting).items():
-            rows.setdefault(device, []).extend(of_frame)
-    return rows

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC
 
 from formats.line_block import LineBlock
+from formats.message import without_pauses
 from formats.rules import Rules
+from hub.ingest import repetitions
 from hub.ingest.input_reader import InputFrame, InputReader
 from hub.ingest.recent_readings import RecentReadings
-from hub.ingest.repetitions import held_back
 from hub.model.identity import Identity, Role
 
 READER = InputReader(Identity("t", Role.GATEWAY, "p*"), Rules(format="json"), "plain", zone=UTC)
@@ -26,6 +27,10 @@ def reading(second: int, value: float, device: str = "pump", metric: str = "n") 
 def block(*seconds: int, device: str = "pump") -> LineBlock:
     times = [(TIME + second) * 10**9 for second in seconds]
     return LineBlock(device, {"n": [float(second) for second in seconds]}, times, range(len(times)))
+
+
+def held_back(frames: list[InputFrame], recent: RecentReadings) -> set[int]:
+    return without_pauses(repetitions.held_back(frames, recent))
 
 
 def test_a_repetition_and_what_follows_for_its_device_wait() -> None:
@@ -58,3 +63,16 @@ def test_blocks_are_compared_with_blocks_and_rows() -> None:
     assert held_back(frames, RecentReadings()) == {2}
     assert held_back([reading(7, 7, "p2"), frame(empty, block(7, device="p2"))], RecentReadings()) == {1}
     assert held_back([frame(empty, block(7)), reading(7, 7)], RecentReadings()) == {1}
+
+
+def test_the_work_of_one_turn_is_bounded() -> None:
+    """However many readings are repeated: the other devices get their turns between two parts."""
+    many = frame("[]", block(*range(20_000)))
+    steps = repetitions.held_back([many, many], RecentReadings(has_blocks=True))
+    recent = RecentReadings(has_blocks=True)
+    recent.add_block("pump", many.blocks[0].times, many.blocks[0].columns)
+    known = repetitions.held_back([many, many], recent)
+    rows = many.rows_of_block(many.blocks[0], None)
+    compared = repetitions.unknown_rows("pump", rows, recent, repetitions.Pace())
+    assert without_pauses(steps) == {1}
+    assert len([*known]) == len([*compared]) == 20_000 // repetitions.TURN_VALUES
