@@ -15,7 +15,7 @@
 #include "WiFi.h"
 
 const int FASTER = 20;  // than the clock of a wall, for the waits before a connection
-const int LOOPS_AT_THE_END = 2000;
+const int LOOPS_AT_THE_END = 100;
 
 Console Serial;
 Network WiFi;
