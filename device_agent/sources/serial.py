@@ -228,8 +228,10 @@ class SerialSource:
 
     async def _read(self, port: Port) -> bytes | None:
         """Return the next bytes; None when the lines that wait for others have waited long enough."""
+        if not self._lines.is_waiting:
+            return await port.read()
         try:
-            async with asyncio.timeout(self._head_seconds if self._lines.is_waiting else None):
+            async with asyncio.timeout(self._head_seconds):
                 return await port.read()
         except TimeoutError:
             return None
