@@ -94,8 +94,9 @@ def _value(cell: str, *, is_text: bool) -> object:
 
 
 def _plain(text: str) -> str:
-    """Return a text without the apostrophe before a formula."""
-    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA and len(text) > 1 else text
+    """Return a text without the apostrophe that the export puts before a formula, and before its own apostrophes."""
+    begin = text.lstrip("'")[:1] if text[:1] == "'" else ""
+    return text[1:] if begin and begin in FORMULA else text
 
 
 def _is_open(raw: bytes) -> bool:

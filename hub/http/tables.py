@@ -105,9 +105,10 @@ CSV_HEADER = ["time", "time_ns", "device", "metric", "unit", "value"]
 CSV_END = "\r\n"
 """The end of a row (RFC 4180)."""
 
-FORMULA = "^[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]"
+FORMULA = "^'*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]"
 """Begin of a text that spreadsheets take for a formula, and may run: also in full width, which some of them accept
-(OWASP, CSV injection). An apostrophe before it makes it a text."""
+(OWASP, CSV injection). An apostrophe before it makes it a text. A text with apostrophes of its own there gets one more,
+so that an import takes away the right one."""
 
 MEASUREMENT = "telemetry"
 """The measurement of every line in line protocol; the device is a tag and the metric a field."""
@@ -301,7 +302,7 @@ def _offset(offset: timedelta) -> str:
 
 
 def _neutralised(texts: Any) -> Any:
-    """Return the texts with an apostrophe before each that begins like a formula."""
+    """Return the texts with an apostrophe before each that begins like a formula, also behind apostrophes."""
     return pc.if_else(pc.match_substring_regex(texts, FORMULA), _element_wise("'", texts), texts)
 
 

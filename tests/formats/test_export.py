@@ -34,7 +34,9 @@ def test_the_time_has_nanoseconds_and_the_value_its_kind() -> None:
 
 
 def test_an_apostrophe_before_a_formula_is_no_part_of_a_text() -> None:
-    """Another one is."""
+    """Another one is, also before the formula."""
+    own = read(HEADER + line("\"''=1\"") + line("\"'a'\""))
+    assert own.values == [{"m": "'=1"}, {"m": "'a'"}]
     content = read(HEADER + line('"\'=1+1"') + line("\"'quoted'\"") + line("1", metric="'-x"))
     assert content.values == [{"m": "=1+1"}, {"m": "'quoted'"}, {"-x": 1.0}]
 
@@ -88,9 +90,11 @@ class Draws:
         # Line protocol cannot distinguish a backslash of a name before a space, a comma or an equals sign from its own.
         return "m" + re.sub(r"[\n\t\\]", "", text).rstrip(" ") if is_name else text
 
-    def value(self, type: MetricType) -> Any:
+    def value(self, type: MetricType, *, raw: bool) -> Any:
         if type == "string":
-            # The apostrophe before a formula is that of the export, so a text of its own cannot begin like this.
+            # In a raw export the apostrophe before a formula is one of the text, and an import cannot know that.
+            if not raw:
+                return self.text()
             return re.sub(r"^'+(?=[=+@\t\r\n-])", "", self.text())
         if type == "boolean":
             return bool(self.number(2))
@@ -108,7 +112,7 @@ def test_an_export_is_read_back_the_same(data: bytes, raw: bool) -> None:
     type = TYPES[draws.number(4)]
     series = Series(0, "d-1", draws.text(is_name=True), type, "°C" if draws.number(2) else "")
     times = sorted({int.from_bytes(draws.take(7), "big") for _ in range(draws.number(4))})
-    values = [draws.value(type) for _ in times]
+    values = [draws.value(type, raw=raw) for _ in times]
     column: Any = values if type == "string" else np.array(values, DTYPES[type])
     part = SeriesHistory(series, np.array(times, np.int64), column, "raw")
     layout = Layout([series], zone="Europe/Berlin", raw=raw)
