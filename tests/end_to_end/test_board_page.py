@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,25 +10,11 @@ from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.conditions import result_of
 from tests.end_to_end.board_page import delivered, delivered_lines, open_board_page, shown_count
-from tests.end_to_end.browser import PHONE, check_layout, open_browser, open_page, sign_in_with
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.browser import PHONE, check_layout, open_page, sign_in_with
+from tests.end_to_end.hub import Hub
 
 LINES = 10_000
 TIMEOUT_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-async def browser(chromium: Path) -> AsyncIterator[Browser]:
-    """Run one Chromium for all tests; each has a context of its own."""
-    async with open_browser(chromium) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
-    """Run one hub for all tests. One of them kills it, and starts it again."""
-    async with running_hub(tmp_path_factory.mktemp("boards") / "data") as hub:
-        yield hub
 
 
 async def start(page: Page, device: str) -> None:
@@ -112,7 +96,6 @@ async def test_two_kills_of_the_hub_and_a_reload_lose_and_repeat_nothing(hub: Hu
     (row,) = [row for row in (await hub.settled())["devices"] if row["device"] == "uno-1"]
     assert (row["accepted"], row["quarantined"]) == (2 * len(history["n"]), 0)
     assert (row["difference"], row["lost_batches"]) == (0, 0)
-    await page.context.close()
 
 
 TABLE = [
@@ -185,7 +168,6 @@ async def test_a_person_connects_a_board_and_releases_it(hub: Hub, browser: Brow
     await expect(page.get_by_test_id("known-board")).to_have_count(0)
     tokens = (await hub.get("/api/v1/tokens"))["tokens"]
     assert "kiln" not in {token["pattern"] for token in tokens}
-    await page.context.close()
 
 
 @pytest.mark.deadline(120)
@@ -216,4 +198,3 @@ async def test_a_page_without_ports_or_rights_says_what_to_do(hub: Hub, browser:
     await page.get_by_test_id("start").click()
     await expect(page.get_by_test_id("uplink")).to_contain_text("not_authenticated", timeout=TIMEOUT_MS)
     await check_layout(page)
-    await page.context.close()

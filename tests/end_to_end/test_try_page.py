@@ -52,16 +52,18 @@ async def test_content_is_read_and_not_stored(tmp_path: Path, chromium: Path) ->
         await page.get_by_label("File").set_input_files(packed)
         await expect(result.get_by_role("heading", name="JSON in gzip")).to_be_visible(timeout=TIMEOUT_MS)
 
-        phone = await open_page(browser, hub, "/mqtt", viewport=PHONE, color_scheme="dark")
-        link = phone.get_by_role("banner").get_by_role("link", name="Try it")
-        await check_layout(phone)
-        await link.click()
-        await phone.get_by_label("Lines").fill(f"temp\n1\n{'broken ' * 40}\n")
-        raw = phone.get_by_test_id("refusal").locator("pre").last
+        await page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        await page.set_viewport_size({"width": PHONE["width"], "height": PHONE["height"]})
+        await page.get_by_role("navigation").get_by_role("link", name="Flow").click()
+        await page.get_by_test_id("flow-verdict").wait_for()
+        await check_layout(page)
+        await page.get_by_role("banner").get_by_role("link", name="Try it").click()
+        await page.get_by_label("Lines").fill(f"temp\n1\n{'broken ' * 40}\n")
+        raw = page.get_by_test_id("refusal").locator("pre").last
         await raw.wait_for(timeout=TIMEOUT_MS)
         inside = "line => line.getBoundingClientRect().right <= line.closest('.box').getBoundingClientRect().right"
         assert await raw.evaluate(inside)
-        await phone.get_by_role("button", name="JSON", exact=True).click()
-        await expect(phone.get_by_test_id("reading").first).to_be_visible(timeout=TIMEOUT_MS)
-        await check_layout(phone)
+        await page.get_by_role("button", name="JSON", exact=True).click()
+        await expect(page.get_by_test_id("reading").first).to_be_visible(timeout=TIMEOUT_MS)
+        await check_layout(page)
         assert (await hub.get("/api/v1/devices"))["devices"] == []
