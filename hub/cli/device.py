@@ -120,6 +120,6 @@ def _table(devices: Sequence[dict[str, Any]]) -> Table:
         state = "online" if device["connected"] else "offline" if device["agent"] else "no agent"
         seen = time_text(device["seen"]) if device["seen"] else "never"
         times = [metric["latest"]["time_ns"] for metric in device["metrics"] if metric["latest"]]
-        reading = time_text(max(times)) if times else "never"
+        reading = time_text(max(times)) if times else "unknown" if device["metrics"] else "never"
         table.add_row(*cells(device["device"], state, seen, reading, len(device["metrics"]), device["agent"]))
     return table

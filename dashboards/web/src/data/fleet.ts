@@ -15,7 +15,7 @@ export interface DeviceRecord {
   lastReading_ms: number;
   /** Time of its newest reading while it is not connected, in milliseconds: it may be imported; 0: unknown. */
   newest_ms: number;
-  /** What the hub had received, as `lastReading_ms`, when it knew no metric: it was not a reading; 0: it knows one. */
+  /** What the hub had received, as `lastReading_ms`, when it knew no reading: it was refused, or is old; 0: it knows one. */
   withoutReading_ms: number;
   /** When this page began to receive its readings, needed to detect silence; 0: it does not receive them. */
   watchedSince: number;
@@ -147,7 +147,7 @@ export class FleetStore {
     const newest = metrics.reduce((latest, { latest: at }) => Math.max(latest, (at?.time_ns ?? 0) / 1e6), 0);
     record.lastReading_ms = Math.max(record.lastReading_ms, Math.min(newest, hubNow()));
     if (!record.state.peek().connected) record.newest_ms = Math.min(newest, hubNow());
-    record.withoutReading_ms = metrics.length === 0 ? (state.seen ?? 0) / 1e6 : 0;
+    record.withoutReading_ms = newest === 0 ? (state.seen ?? 0) / 1e6 : 0;
     record.reported_ms = hubNow();
   }
 
@@ -182,7 +182,7 @@ export function offlineSince({ connected, since }: DeviceState): number | null {
 }
 
 /**
- * Return the time of a device's last reading in milliseconds; 0: never. Of a device that is not connected it is the
+ * Return the time of a device's last reading in milliseconds; 0: never, or unknown. Of a device that is not connected it is the
  * reading's own time: readings of the past that were imported are no recent ones.
  */
 export function lastReading({ newest_ms, lastReading_ms, withoutReading_ms }: DeviceRecord): number {

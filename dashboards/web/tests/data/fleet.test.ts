@@ -73,6 +73,20 @@ test("the last reading of a device that is not connected has its own time, not t
   vi.unstubAllGlobals();
 });
 
+test("a device of which the hub knows no reading has no last reading", async () => {
+  const imported = { device: "boiler-1", connected: false, seen: 7_000_000 };
+  const metrics = [{ metric: "temp", type: "float", unit: "", description: "", latest: null }];
+  vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...imported, metrics })));
+  vi.stubGlobal("window", { location: { pathname: "/" } });
+  const fleet = new FleetStore();
+  fleet.receiveFleet([imported]);
+  const record = fleet.get("boiler-1");
+  if (record === undefined) throw new Error("the device is missing");
+  await fleet.fetch("boiler-1");
+  expect(lastReading(record)).toBe(0);
+  vi.unstubAllGlobals();
+});
+
 test("a device without metrics has no last reading until the hub receives more", async () => {
   const refused = { device: "boiler-1", connected: true, seen: 7_000_000 };
   vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...refused, metrics: [] })));

@@ -50,7 +50,11 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         </Fact>
         <Fact name="Last reading">
           <span data-testid="last-reading">
-            {lastReading(record) === 0 ? "never" : ago(now.value - lastReading(record))}
+            {lastReading(record) === 0
+              ? record.metrics.value?.length
+                ? "unknown"
+                : "never"
+              : ago(now.value - lastReading(record))}
           </span>
           {seen_ms !== null && <small> last seen {ago(now.value - seen_ms)}</small>}
         </Fact>
