@@ -39,7 +39,7 @@ from hub.ingest.input_reader import InputFrame, InputReader, in_turns, other_uni
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
-from hub.ingest.repetitions import TURN_VALUES, Pace, held_back, unknown_rows
+from hub.ingest.repetitions import TURN_VALUES, ComparedValues, held_back, unknown_rows
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
     NO_DESCRIPTION,
@@ -456,7 +456,7 @@ class ForeignReadings:
     def _batches(self, frames: Sequence[_Waiting]) -> Generator[None, None, _Batches]:
         """Return the rows of the frames, grouped, with those of blocks whose metrics have to be declared. Yield like
         `unknown_rows`."""
-        pace = Pace()
+        compared = ComparedValues()
         rows: dict[str, list[PendingRow[_Waiting]]] = {}
         for waiting in frames:
             for device, of_frame in waiting.frame.pending_rows(waiting).items():
@@ -469,11 +469,11 @@ class ForeignReadings:
                     continue
                 for part in block.parts(max(1, TURN_VALUES // len(block.columns))):
                     rows.setdefault(block.device, []).extend(waiting.frame.rows_of_block(part, waiting))
-                    if pace.is_due(part.readings):
+                    if compared.is_due(part.readings):
                         yield
         batches = {}
         for device, of_device in rows.items():
-            batches[device] = group_rows((yield from unknown_rows(device, of_device, self._recent, pace)))
+            batches[device] = group_rows((yield from unknown_rows(device, of_device, self._recent, compared)))
         return batches
 
     def _may_repeat(self, block: LineBlock) -> bool:

@@ -16,7 +16,7 @@ TURN_VALUES = 2_000
 M = TypeVar("M")
 
 
-class Pace:
+class ComparedValues:
     """Counter of the values that were compared in this turn of the event loop."""
 
     def __init__(self) -> None:
@@ -40,18 +40,18 @@ def held_back(frames: Sequence[InputFrame], recent: RecentReadings) -> Generator
     held: set[int] = set()
     if len(frames) < 2:
         return held
-    pace = Pace()
+    compared = ComparedValues()
     devices: set[str] = set()
     seen = RecentReadings()
     for place, frame in enumerate(frames):
-        if (devices and not devices.isdisjoint(frame.devices)) or (yield from _repeats(frame, seen, recent, pace)):
+        if (devices and not devices.isdisjoint(frame.devices)) or (yield from _repeats(frame, seen, recent, compared)):
             devices |= frame.devices
             held.add(place)
             continue
         for row in frame.rows:
             if row.time_ns is not None:
                 seen.add(row.device, row.time_ns, row.values)
-                if pace.is_due(len(row.values)):
+                if compared.is_due(len(row.values)):
                     yield
         for block in frame.blocks:
             if block.times is not None:
@@ -60,7 +60,7 @@ def held_back(frames: Sequence[InputFrame], recent: RecentReadings) -> Generator
 
 
 def unknown_rows(
-    device: str, rows: Sequence[PendingRow[M]], recent: RecentReadings, pace: Pace
+    device: str, rows: Sequence[PendingRow[M]], recent: RecentReadings, compared: ComparedValues
 ) -> Generator[None, None, list[PendingRow[M]]]:
     """Return the rows without what is stored already: a client repeats a frame whose answer was lost.
 
@@ -75,13 +75,13 @@ def unknown_rows(
                 row = row._replace(values={name: row.values[name] for name in values})
         if row.values:
             unknown.append(row)
-        if pace.is_due(given):
+        if compared.is_due(given):
             yield
     return unknown
 
 
 def _repeats(
-    frame: InputFrame, seen: RecentReadings, recent: RecentReadings, pace: Pace
+    frame: InputFrame, seen: RecentReadings, recent: RecentReadings, compared: ComparedValues
 ) -> Generator[None, None, bool]:
     """Return whether a frame has a reading that is among the `seen` ones, and not durable."""
     for device, time_ns, given in _timed_rows(frame, seen):
@@ -90,7 +90,7 @@ def _repeats(
             again = {name: value for name, value in given.items() if name not in new}
             if recent.new_values(device, time_ns, again):
                 return True
-        if pace.is_due(len(given)):
+        if compared.is_due(len(given)):
             yield
     return False
 

@@ -73,6 +73,6 @@ def test_the_work_of_one_turn_is_bounded() -> None:
     recent.add_block("pump", many.blocks[0].times, many.blocks[0].columns)
     known = repetitions.held_back([many, many], recent)
     rows = many.rows_of_block(many.blocks[0], None)
-    compared = repetitions.unknown_rows("pump", rows, recent, repetitions.Pace())
+    compared = repetitions.unknown_rows("pump", rows, recent, repetitions.ComparedValues())
     assert without_pauses(steps) == {1}
     assert len([*known]) == len([*compared]) == 20_000 // repetitions.TURN_VALUES
