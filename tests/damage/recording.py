@@ -18,10 +18,11 @@ import duckdb
 import msgspec
 
 from device_agent import Agent, Metric
-from tests.damage.hub_child import HubChild
 from tests.damage.outcome import Truth
 from tests.damage.reading import HubReader
+from tests.damage.unchecked import switch_off_checksums
 from tests.end_to_end.hub import Hub
+from tests.end_to_end.hub_child import HubChild
 from tests.end_to_end.rejected_batches import send_batches
 
 ROWS = 5
@@ -179,7 +180,9 @@ class _Recorder:
         """Yield a forked hub, and the client that creates its tokens and reads its accounting."""
         streams = self._root / name
         streams.mkdir()
-        child = HubChild(self._work / HUB, streams, options=options, unchecked=self._unchecked)
+        child = HubChild(
+            self._work / HUB, streams, options=options, prepare=switch_off_checksums if self._unchecked else None
+        )
         try:
             client = Hub(self._work / HUB)
             client.url = await child.address() or ""

@@ -14,9 +14,9 @@ import pytest
 
 from device_agent import Agent
 from tests.damage.cut_disk import CutDisk, can_cut_power
-from tests.damage.hub_child import HubChild
 from tests.damage.reading import HubReader
 from tests.end_to_end.hub import COMMAND, Hub
+from tests.end_to_end.hub_child import HubChild
 from tests.skips import NO_DISK_TO_CUT
 
 CUTS = 10

@@ -19,11 +19,12 @@ from device_agent.errors import AgentError, SpoolError
 from device_agent.spool import StoredBatch
 from device_agent.spool.status import read_status
 from hub.cli.token import app as token_command
-from tests.damage.hub_child import HubChild
 from tests.damage.kinds import Damage, damaged
 from tests.damage.outcome import Observation
 from tests.damage.reading import HubReader
 from tests.damage.recording import HUB, KEPT, SPOOL, Recording, open_agent, send_batch
+from tests.damage.unchecked import switch_off_checksums
+from tests.end_to_end.hub_child import HubChild
 
 START_S = 90.0
 """A hub that neither listens nor has ended by then hangs. It needs half a second, and 20 on a machine with ten times as
@@ -95,7 +96,7 @@ async def run_trial(
         file.unlink()
     else:
         file.write_bytes(content)
-    hub = HubChild(work / HUB, work, unchecked=unchecked)
+    hub = HubChild(work / HUB, work, prepare=switch_off_checksums if unchecked else None)
     trial = _Trial(recording, hub, work)
     try:
         await trial.run()
