@@ -1,6 +1,6 @@
 """A real hub in a process of its own, for tests that kill it, restart it and send requests to it.
 
-Tests with many starts fork the process, which skips the imports: they pass FORK as the launcher.
+The process is forked, which skips the imports. Tests of the command itself pass COMMAND as the launcher.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Hub:
         data: Path,
         *,
         options: Sequence[str] = (),
-        launcher: Sequence[str] = COMMAND,
+        launcher: Sequence[str] = FORK,
         command: Sequence[str] = COMMAND,
         log: Path | None = None,
     ) -> None:
@@ -266,7 +266,7 @@ def _token_command() -> Callable[..., int | None]:
 
 @contextlib.asynccontextmanager
 async def running_hub(
-    data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = COMMAND, log: Path | None = None
+    data: Path, *, options: Sequence[str] = (), launcher: Sequence[str] = FORK, log: Path | None = None
 ) -> AsyncIterator[Hub]:
     """Run a hub and stop it in order at the end, which must succeed."""
     hub = Hub(data, options=options, launcher=launcher, log=log)

@@ -13,7 +13,7 @@ import pytest
 
 from device_agent import Agent, Metric
 from hub.model.journal import LostRange
-from tests.end_to_end.hub import FORK, Hub, running_hub
+from tests.end_to_end.hub import Hub, running_hub
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
 DEVICE = "boiler"
@@ -76,15 +76,15 @@ async def test_a_lost_journal_is_repaired_by_its_agents(tmp_path: Path, damage: 
     """The store had everything: history is complete and contains nothing twice, the accounting balances, and the loss
     is reported. Batches from before are counted as repaired."""
     data, copy, spool = tmp_path / "data", tmp_path / "copy", tmp_path / "a.spool"
-    async with running_hub(data, launcher=FORK) as hub:
+    async with running_hub(data) as hub:
         await send(hub, spool, 1, BATCHES)
         await hub.settled()
     shutil.copytree(data, copy)
-    async with running_hub(data, launcher=FORK) as hub:
+    async with running_hub(data) as hub:
         await send(hub, spool, BATCHES + 1, BATCHES)
         await hub.settled()
     damage(data, copy)
-    async with running_hub(data, launcher=FORK) as hub:
+    async with running_hub(data) as hub:
         await send(hub, spool, 2 * BATCHES + 1, 10)
         totals = await balanced(hub)
         assert await stored(hub) == [float(number) for number in range(1, 2 * BATCHES + 11)]
@@ -104,9 +104,9 @@ async def test_a_lost_journal_is_repaired_by_its_agents(tmp_path: Path, damage: 
 async def test_a_damaged_block_is_declared_and_its_neighbours_are_stored(tmp_path: Path) -> None:
     """The store had not got it yet: its readings are counted as damaged, once, and everything else is stored."""
     data, spool = tmp_path / "data", tmp_path / "a.spool"
-    async with running_hub(data, launcher=FORK):
+    async with running_hub(data):
         pass
-    hub = Hub(data, launcher=FORK)
+    hub = Hub(data)
     with locked_by_another_process(data / "history.duckdb"):
         await hub.start()
         await send(hub, spool, 1, BATCHES)
@@ -118,7 +118,7 @@ async def test_a_damaged_block_is_declared_and_its_neighbours_are_stored(tmp_pat
     connection.execute("UPDATE block SET entries = CAST(entries || 'x' AS BLOB) WHERE first_offset = ?", (first,))
     connection.close()
     for _ in range(2):
-        async with running_hub(data, launcher=FORK) as hub:
+        async with running_hub(data) as hub:
             totals = await balanced(hub)
             lost = range(first, first + count)
             assert await stored(hub) == [float(number) for number in range(1, BATCHES + 1) if number not in lost]
@@ -136,7 +136,7 @@ async def test_a_damaged_block_is_declared_and_its_neighbours_are_stored(tmp_pat
 async def test_a_lost_write_ahead_log_is_repaired_by_its_agents(tmp_path: Path, log: str) -> None:
     """Acknowledged commits were in the log of a killed hub: the agents send them again, and nothing is stored twice."""
     data, spool = tmp_path / "data", tmp_path / "a.spool"
-    hub = Hub(data, launcher=FORK)
+    hub = Hub(data)
     await hub.start()
     try:
         await send(hub, spool, 1, BATCHES)
@@ -145,7 +145,7 @@ async def test_a_lost_write_ahead_log_is_repaired_by_its_agents(tmp_path: Path, 
         await hub.kill()
     path = data / "journal.db-wal"
     path.write_bytes(b"") if log == "emptied" else path.unlink()
-    async with running_hub(data, launcher=FORK) as hub:
+    async with running_hub(data) as hub:
         await send(hub, spool, BATCHES + 1, 10)
         totals = await balanced(hub)
         assert await stored(hub) == [float(number) for number in range(1, BATCHES + 11)]

@@ -12,7 +12,7 @@ import pytest
 
 from device_agent import Agent, Metric
 from tests.end_to_end.accounting_watch import watching_accounting
-from tests.end_to_end.hub import FORK, Hub
+from tests.end_to_end.hub import Hub
 from tests.end_to_end.raw_agent import connect_agent, data, hello
 from tests.hub.storage.duckdb.locked_file import locked_by_another_process
 
@@ -76,7 +76,7 @@ async def test_the_accounting_balances_over_kills_a_locked_store_and_a_full_quar
     device or in total. At the end every reading sent is accepted, and stored or expired."""
     settings = tmp_path / "hub.toml"
     settings.write_text(f"[store]\nkeep_raw = {KEPT_DAYS}\n")
-    hub = Hub(tmp_path / "data", options=["--config", str(settings)], launcher=FORK)
+    hub = Hub(tmp_path / "data", options=["--config", str(settings)])
     await hub.start()
     moments = random.Random(5)
     stop = asyncio.Event()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from device_agent import Agent, Metric
-from tests.end_to_end.hub import Hub
+from tests.end_to_end.hub import COMMAND, Hub
 
 AGENTS = 20
 KILLS = 20
@@ -59,7 +59,7 @@ class Acknowledged(dict[str, int]):
 async def test_acknowledged_batches_are_stored_exactly_once_over_kills_of_the_hub(tmp_path: Path) -> None:
     """The hub is killed 20 times at random moments under load from 20 agents. Every acknowledged batch is stored once,
     none is lost, and each restart acknowledges a new agent in time."""
-    hub = Hub(tmp_path / "data")
+    hub = Hub(tmp_path / "data", launcher=COMMAND)
     await hub.start()
     token = await hub.token("gateway", "--devices", "agent-*")
     moments = random.Random(3)

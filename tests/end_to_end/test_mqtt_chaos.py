@@ -16,7 +16,7 @@ import pytest
 
 from bench.mqtt_frames import Published
 from device_agent import Agent, Metric
-from tests.end_to_end.hub import FORK, Hub
+from tests.end_to_end.hub import Hub
 from tests.end_to_end.mqtt_peers import Forwarder, Publisher, Subscriber, forwarder_to
 from tests.services.mosquitto import Mosquitto
 
@@ -79,7 +79,7 @@ class ReceivedNumbers:
 async def bridged_hub(folder: Path, port: int) -> AsyncIterator[Hub]:
     config = folder / "hub.toml"
     config.write_text(CONFIG.format(port=port))
-    hub = Hub(folder / "data", options=("--config", str(config)), launcher=FORK)
+    hub = Hub(folder / "data", options=("--config", str(config)))
     await hub.start()
     try:
         yield hub

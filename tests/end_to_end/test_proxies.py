@@ -27,7 +27,7 @@ from device_agent import Agent, Metric, Surroundings
 from hub.http.attempts import CLOSE_FROM
 from tests.certificates import Authority
 from tests.end_to_end.browser import open_browser
-from tests.end_to_end.hub import COMMAND, Hub
+from tests.end_to_end.hub import FORK, Hub
 from tests.end_to_end.viewer import Viewer
 from tests.services.proxy import HOST, TIMEOUT, Caddy, Certificates, Haproxy, Nginx, Proxy
 from tests.services.server import free_port
@@ -121,7 +121,7 @@ async def running_site(
     *,
     base_path: str = SUBPATH,
     timeout: str = TIMEOUT,
-    launcher: Sequence[str] = COMMAND,
+    launcher: Sequence[str] = FORK,
     access: str = "behind_proxy = true",
 ) -> AsyncIterator[Site]:
     """Run a proxy and a hub behind it."""

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from device_agent import Agent, Metric, SqliteSpool
 from hub.cli.application import app
-from tests.end_to_end.hub import FORK, Hub
+from tests.end_to_end.hub import Hub
 
 BEFORE = 60
 """Batches of each device before the backup; as many follow it."""
@@ -77,7 +77,7 @@ async def stored(hub: Hub, device: str) -> list[int]:
 async def test_a_restored_backup_and_the_agents_give_everything_back_or_declare_it(tmp_path: Path) -> None:
     """The backup is made under load. After the loss of the disk and a restore, an agent that keeps acknowledged batches
     sends again what the backup lacks, and the other one declares what it does not have. Nothing is stored twice."""
-    hub, folder = Hub(tmp_path / "data", launcher=FORK), tmp_path / "backup"
+    hub, folder = Hub(tmp_path / "data"), tmp_path / "backup"
     await hub.start()
     try:
         # The backup has the tokens of its time.

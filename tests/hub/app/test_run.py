@@ -30,13 +30,13 @@ async def run(*options: str, command: Sequence[str] = COMMAND) -> tuple[int, str
 @pytest.mark.deadline(120)
 async def test_a_new_hub_prints_its_address_and_a_url_that_signs_in(tmp_path: Path) -> None:
     """A later start prints the address alone: an admin token exists. The data belong to the owner only."""
-    hub = Hub(tmp_path / "data")
+    hub = Hub(tmp_path / "data", launcher=COMMAND)
     await hub.start()
     assert (await hub.line("open ")).startswith(f"open {hub.url}/open/")
     await hub.line("press Ctrl-C to stop")
     assert await hub.stop() == 0
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
-    async with running_hub(tmp_path / "data") as again:
+    async with running_hub(tmp_path / "data", launcher=COMMAND) as again:
         assert (await again.get("/api/v1/hub"))["problems"] == {}
         assert len(again.output) == 1
         events = [event["event"] for event in map(json.loads, again.log().splitlines())]
@@ -118,7 +118,7 @@ async def test_a_thread_that_ends_stops_the_hub(tmp_path: Path) -> None:
 
 async def test_ctrl_c_stops_the_hub_in_order(tmp_path: Path) -> None:
     """With exit code 0, like the SIGTERM of a service manager."""
-    hub = Hub(tmp_path / "data")
+    hub = Hub(tmp_path / "data", launcher=COMMAND)
     await hub.start()
     os.kill(hub.pid, signal.SIGINT)
     assert await hub.stop() == 0
