@@ -158,7 +158,9 @@ class QuarantineActions:
 
         What cannot be tried now stays for a later retry: the change itself is done.
         """
-        selection = QuarantineSelection(device, codes=METRIC_CODES)
+        # What is still refused of an entry gets one of its own, with a higher offset: each is tried once.
+        newest = max(self._journal.quarantine.index, default=0)
+        selection = QuarantineSelection(device, codes=METRIC_CODES, up_to=newest)
         outcomes: list[RetryOutcome] = []
         while True:
             try:

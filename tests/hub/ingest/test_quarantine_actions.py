@@ -169,6 +169,18 @@ async def test_a_changed_metric_retries_what_it_may_have_made_acceptable(
         assert (len(report.outcomes), report.next is not None) == (2, True)
 
 
+async def test_a_changed_metric_retries_each_entry_once(tmp_path: Path) -> None:
+    """What is still refused of an entry is a newer entry, and waits for the next retry."""
+    async with open_desk(tmp_path) as desk:
+        await desk.refuse("level", code="type")
+        desk.declare("level")
+        batch = messages.Data(1, [7], {"level": [1.5]}, historical=True)
+        desk.decoded = DecodedMessage([("d", batch)], ("type", "no number"), b"the rest")
+        report = await desk.work.retry_matching("d", OPERATOR)
+        assert ([outcome.offset for outcome in report.outcomes], report.next) == ([1], None)
+        assert [entry.code for entry in desk.journal.quarantine.index.values()] == ["type"]
+
+
 async def test_a_metric_is_changed_also_while_no_data_are_accepted(tmp_path: Path) -> None:
     """The batches stay for a later retry, and the report says that there are some."""
     async with open_desk(tmp_path) as desk:
