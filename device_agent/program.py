@@ -89,13 +89,6 @@ async def run_sources(
     The status of the agent is in a file beside its spool meanwhile. `on_open` is called when the agent is open. Returns
     how many readings were rejected. Raises AgentError, and what a finite source raises that is the only one.
     """
-    before = read_agent_status(spool)
-    if before is not None and before.input is not None:
-        # A run that ends in order removes its status.
-        _log.warning(
-            "the last run was killed: what its source refused in the %.0f s before is not reported", REPORT_SECONDS
-        )
-
     async def work() -> int:
         rejected = await run_together(_deliver(running, alone=len(sources) == 1) for running in sources)
         await agent.drain()
@@ -103,6 +96,12 @@ async def run_sources(
 
     deliveries = [running.delivery for running in sources]
     async with agent, control_channel(spool, [delivery.source for delivery in deliveries]):
+        before = read_agent_status(spool)
+        if before is not None and before.input is not None:
+            # A run that ends in order removes its status, and no other run has the spool.
+            _log.warning(
+                "the last run was killed: what its source refused in the %.0f s before is not reported", REPORT_SECONDS
+            )
         on_open()
         status = asyncio.create_task(StatusFile(spool, agent, deliveries).keep())
         working = asyncio.create_task(work())

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from device_agent import Agent
+from device_agent.errors import AgentError
 from device_agent.program import RunningSource, run_source, run_sources
 from device_agent.reporting import ReportRule
 from device_agent.source_delivery import SourceDelivery
@@ -56,5 +57,24 @@ async def test_a_run_after_a_kill_says_what_is_not_counted(tmp_path: Path, caplo
             agent = Agent(peer.url, device="boiler", spool=spool)
             source = Script([SensorReading({"n": 1.0})])
             await run_source(agent, source, agent.send, spool=spool, is_finite=True, log=logging.NullHandler())
-            assert bool([r for r in agent_records(caplog) if "was killed" in r.getMessage()]) == killed
+            assert was_killed(caplog) == killed
             assert not status_path(spool).exists()
+
+
+async def test_a_second_run_beside_the_first_says_only_that_the_spool_is_in_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The status of the first run is there because it runs."""
+    spool = tmp_path / "spool"
+    source = Script([])
+    async with Peer() as peer, Agent(peer.url, device="boiler", spool=spool):
+        status = AgentStatus(1, 1, peer.url, "online", 1, "", 0, 0, [], InputCounts("json", "it is JSON"))
+        status_path(spool).write_bytes(msgspec.json.encode(status))
+        second = Agent(peer.url, device="boiler", spool=spool)
+        with pytest.raises(AgentError, match="is in use by another agent"):
+            await run_source(second, source, second.send, spool=spool, is_finite=True, log=logging.NullHandler())
+    assert not was_killed(caplog)
+
+
+def was_killed(caplog: pytest.LogCaptureFixture) -> bool:
+    return any("was killed" in record.getMessage() for record in agent_records(caplog))
