@@ -23,8 +23,14 @@ from formats.record import (
 MEASUREMENT = "measurement"
 """Name of the measurement in a record; tags keep their names."""
 
-IDENTITY = ("device", "device_id", "host", "hostname")
-"""Tags that identify the device by default, as this hub and the agents of InfluxDB write them."""
+HOST = "host"
+"""Tag with the computer that collects, which Telegraf adds to every line: `device` is then a disk, say."""
+
+IDENTITY = ("device", "device_id", HOST, "hostname")
+"""Tags and fields that identify the device by default, as this hub and the agents of InfluxDB write them."""
+
+HOST_IDENTITY = (HOST, *(name for name in IDENTITY if name != HOST))
+"""The same for lines with the tag HOST."""
 
 _NAME = r"(?:[^, \t\n\r=\\]|\\.)+"
 _FIELD = rf"{_NAME}=(?:\"(?:[^\"\\]|\\.)*\"|[^\s,\"]+)"
@@ -77,6 +83,7 @@ class LineProtocolReader:
         self._measurements = frozenset(measurements)
         self._per_count = per_count
         self._schema = Schema(typed=True, integers=True, identity=IDENTITY, time_format=precision or "ns")
+        self._host_schema = self._schema._replace(identity=HOST_IDENTITY)
         self._joiner = RecordJoiner(
             # A quote in a name opens no text.
             lambda raw: _is_open(raw) and not _is_record(raw, parse),
@@ -136,7 +143,8 @@ class LineProtocolReader:
         time = point["time"]
         if self._per_count != 1 and time is not None:
             time *= self._per_count
-        return InputRecord(frame.line, frame.raw, values, self._schema, time, names, key, refused)
+        schema = self._host_schema if names.get(HOST) else self._schema
+        return InputRecord(frame.line, frame.raw, values, schema, time, names, key, refused)
 
     def _point_by_fields(
         self, text: str, error: FrameRefused | None

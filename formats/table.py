@@ -32,7 +32,7 @@ from formats.columns import (
     unique_names,
 )
 from formats.framing import RecordJoiner, decode_text
-from formats.line_protocol import MEASUREMENT
+from formats.line_protocol import HOST, MEASUREMENT
 from formats.names import Template
 from formats.pairs import DECORATION
 from formats.record import MAX_VALUE_SHOWN, Entry, FrameRefused, InputRecord, Note, Schema, TextFrame, refusal_of
@@ -464,7 +464,7 @@ class TableReader:
         hidden = frozenset(place for place, (_, datatype) in enumerate(columns) if datatype == "ignored")
         types = {name: _ANNOTATED_TYPES[datatype] for name, datatype in columns if datatype in _ANNOTATED_TYPES}
         known = {*(name for name, _ in tags), *self._constants}
-        schema = Schema(types=types, identity=tuple(named(known, DEVICE_NAMES)))
+        schema = Schema(types=types, identity=tuple(named(known, (HOST, *DEVICE_NAMES))))
         return ColumnLayout(names, tuple(times)[:1], hidden, schema=schema, tags=tags, constants=dict(self._constants))
 
     def _add_constant(self, cells: list[str]) -> None:

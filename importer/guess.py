@@ -12,7 +12,7 @@ import msgspec
 
 from formats.detection import detect
 from formats.framing import LineFraming, Transcoder
-from formats.line_protocol import IDENTITY, MEASUREMENT, LineProtocolReader
+from formats.line_protocol import HOST_IDENTITY, MEASUREMENT, LineProtocolReader
 from formats.names import Template
 from formats.record import InputRecord, TextFrame
 from formats.rules import Rules
@@ -56,8 +56,12 @@ def _naming(rules: Rules, points: Sequence[InputRecord]) -> dict[str, object]:
     """Return the template of the metrics, and the measurements if it leaves them out."""
     measurements = sorted({point.names[MEASUREMENT] for point in points})
     shared = set.intersection(*(set(point.names) for point in points)) - {MEASUREMENT} if points else set()
-    usual = {next((name for name in IDENTITY if name in shared), "")}
+    usual = {next((name for name in HOST_IDENTITY if name in shared), "")}
     identity = set(Template(rules.device).fields) if rules.device else usual
+    others = {name for point in points for name in point.names} - shared - identity - {MEASUREMENT}
+    if _distinguishing_tags(points, others, identity):
+        # A template contains tags that all lines have. The usual names have those of each line.
+        return {}
     parts = [*_distinguishing_tags(points, shared - identity, identity), "field"]
     if any(set(part) & set("{}|") for part in parts):
         return {}
@@ -76,5 +80,5 @@ def _distinguishing_tags(points: Iterable[InputRecord], tags: set[str], identity
     for point in points:
         device = "\0".join(point.names.get(name, "") for name in sorted(identity))
         for name in tags:
-            values.setdefault((device, point.names[MEASUREMENT], name), set()).add(point.names[name])
+            values.setdefault((device, point.names[MEASUREMENT], name), set()).add(point.names.get(name, ""))
     return sorted({name for (_, _, name), found in values.items() if len(found) > 1})

@@ -16,8 +16,8 @@ class InfluxWriteSettings(Section):
 
     device: str = Field(
         default="",
-        description="Template of the device: `{host}`, `{site}-{host}`, `{bucket}`. Empty: a tag device, device_id, "
-        "host or hostname, else the device of the token, else the bucket or database.",
+        description="Template of the device: `{host}`, `{site}-{host}`, `{bucket}`. Empty: the tag host, device, "
+        "device_id or hostname, else the device of the token, else the bucket or database.",
     )
     metric: str = Field(
         default="",

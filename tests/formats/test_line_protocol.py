@@ -41,6 +41,34 @@ def test_tags_distinguish_series() -> None:
     assert [row.values for row in named.rows] == [{"used": 1.0}]
 
 
+@pytest.mark.parametrize(
+    ("tags", "device", "metric"),
+    [
+        ("device=sda1,fstype=ext4,host=web01,mode=rw,path=/", "web01", "m.sda1.ext4.rw./.v"),  # inputs.disk
+        ("host=web01,name=sda1", "web01", "m.sda1.v"),  # inputs.diskio
+        ("host=web01,interface=eth0", "web01", "m.eth0.v"),  # inputs.net
+        ("capacity=500,device=sda,host=web01,model=X,serial_no=S1", "web01", "m.500.sda.X.S1.v"),  # inputs.smart
+        ("container_name=kafka,device=8:0,engine_host=docker,host=web01", "web01", "m.kafka.8:0.docker.v"),  # docker
+        ("device_id=b1,host=web01", "web01", "m.b1.v"),
+        ("host=web01,hostname=web01.example", "web01", "m.web01.example.v"),
+        ("device=b1,hostname=web01", "b1", "m.web01.v"),
+        ("device_id=b1,device=b2", "b2", "m.b1.v"),
+        ("device_id=b1,hostname=web01", "b1", "m.web01.v"),
+        ("hostname=web01", "web01", "m.v"),
+    ],
+)
+def test_each_host_of_telegraf_is_one_device(tags: str, device: str, metric: str) -> None:
+    """It adds the tag `host` to every line, and many inputs have a tag `device`: a disk of the host."""
+    content = read(f"m,{tags} v=1\n", format="line")
+    assert [(row.device, list(row.values)) for row in content.rows] == [(device, [metric])]
+
+
+def test_a_field_does_not_take_a_line_from_its_device() -> None:
+    """The tag `host` comes first, a field of this name does not."""
+    content = read('m,device=b1 host="web01",v=1\n', format="line")
+    assert [(row.device, row.values) for row in content.rows] == [("b1", {"m.host": "web01", "m.v": 1.0})]
+
+
 def test_a_text_in_quotes_spans_lines_and_stays_text() -> None:
     """A quote that is not closed costs its line."""
     content = read('m s="21.5\nx",n=1\nm s="open,n=2\nm n=3\n', format="line")

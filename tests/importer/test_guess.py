@@ -34,6 +34,13 @@ def test_several_measurements_are_part_of_the_name() -> None:
     assert rules_of("level,device=a value=1 1\n").metric == "{measurement}.{field}"
 
 
+def test_a_host_with_several_disks_is_one_device() -> None:
+    """Its disks are different metrics, also where other lines of the file have no disk."""
+    disks = "disk,device=sda1,host=a,path=/ used=1 1\ndisk,device=sda2,host=a,path=/ used=2 1\n"
+    assert rules_of(disks).metric == "{device}.{field}"
+    assert rules_of(f"{disks}mem,host=a used=1 1\n").metric == ""
+
+
 def test_a_tag_whose_name_is_no_place_leaves_the_usual_names() -> None:
     """A template cannot contain it."""
     assert rules_of("m,device=a,x|y=1 v=1 1\nm,device=a,x|y=2 v=1 1\n").metric == ""

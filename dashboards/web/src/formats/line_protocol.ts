@@ -22,6 +22,11 @@ import {
 /** Name of the measurement in a record; tags keep their names. */
 export const MEASUREMENT = "measurement";
 
+/** Tag with the computer that collects, which Telegraf adds to every line: `device` is then a disk, say. */
+const HOST = "host";
+const IDENTITY = ["device", "device_id", HOST, "hostname"];
+const HOST_IDENTITY = [HOST, ...IDENTITY.filter((name) => name !== HOST)];
+
 const NAME = String.raw`(?:[^, \t\n\r=\\]|\\.)+`;
 const FIELD = String.raw`${NAME}=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+)`;
 const LINE = new RegExp(`^${NAME}(?:,${NAME}=${NAME})* +${FIELD}(?:,${FIELD})*(?: +-?[0-9]{1,19})?$`, "u");
@@ -47,13 +52,14 @@ export function looksLikeLine(text: string): boolean {
 /** Reader of lines; lines that belong to one quoted text are joined. */
 export class LineProtocolReader {
   private readonly schema: Schema;
+  private readonly hostSchema: Schema;
   private readonly measurements: ReadonlySet<string>;
   private readonly joiner = new RecordJoiner((raw) => isOpen(raw) && !isRecord(raw), isRecord);
 
   /** `precision` is s, ms, us or ns. Lines of other `measurements` than the given ones are refused. */
   constructor(precision: string, measurements: readonly string[]) {
-    const identity = ["device", "device_id", "host", "hostname"];
-    this.schema = schemaOf({ typed: true, integers: true, identity, timeFormat: precision });
+    this.schema = schemaOf({ typed: true, integers: true, identity: IDENTITY, timeFormat: precision });
+    this.hostSchema = { ...this.schema, identity: HOST_IDENTITY };
     this.measurements = new Set(measurements);
   }
 
@@ -71,7 +77,7 @@ export class LineProtocolReader {
       const text = textOf(frame.raw);
       if (text === null) throw new FrameRefused("encoding", "the line is not UTF-8");
       if (text === "" || text.startsWith("#")) return [];
-      const record = pointOf(frame, text, this.schema);
+      const record = pointOf(frame, text, this.schema, this.hostSchema);
       const measurement = record.names.get(MEASUREMENT) ?? "";
       if (this.measurements.size === 0 || this.measurements.has(measurement)) return [record];
       const wanted = [...this.measurements].sort().join(", ");
@@ -90,7 +96,8 @@ function textOf(raw: Uint8Array): string | null {
   }
 }
 
-function pointOf(frame: TextFrame, text: string, schema: Schema): InputRecord {
+/** Return the point of a line; `hostSchema` is that of lines with the tag HOST. Throws FrameRefused. */
+function pointOf(frame: TextFrame, text: string, schema: Schema, hostSchema: Schema): InputRecord {
   const parts = POINT.exec(text);
   const head = parts === null ? null : HEAD.exec(parts[1]);
   if (parts === null || head === null) throw new FrameRefused("syntax", "the line is not line protocol");
@@ -114,7 +121,7 @@ function pointOf(frame: TextFrame, text: string, schema: Schema): InputRecord {
     }
   }
   const time = parts[3] === undefined ? null : wholeNumber(BigInt(parts[3]));
-  return recordOf(frame, values, schema, { time, names, refused });
+  return recordOf(frame, values, names.get(HOST) ? hostSchema : schema, { time, names, refused });
 }
 
 /** Return the value of a field. NaN is no value. Throws FrameRefused. */
