@@ -22,6 +22,7 @@ from formats.record import (
     repeated,
     shown,
 )
+from formats.record_time import count_values
 from formats.values import LargeNumber
 
 MAX_DEPTH = 16
@@ -216,12 +217,20 @@ def json_records(frame: TextFrame, content: object, schema: Schema = JSON_SCHEMA
     else:
         items = [{VALUE: content}]
     count = 0
-    for item in items:
+    for place, item in enumerate(items):
         values, refused = flat_values(item)
         count += len(values) + len(refused)
         if count > MAX_VALUES:
-            raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values")
+            reason = f"a frame has at most {MAX_VALUES:,} values"
+            raise FrameRefused("limit", reason, values=sum(_count(other, schema) for other in items[place:]))
         yield InputRecord(frame.line, frame.raw, values, schema, refused=refused)
+
+
+def _count(item: Mapping[Any, object], schema: Schema) -> int:
+    try:
+        return count_values(flat_values(item)[0], schema)
+    except FrameRefused:
+        return 1
 
 
 def flat_values(content: Mapping[Any, object]) -> tuple[dict[str, object], list[RefusedField]]:
@@ -324,7 +333,7 @@ def senml_records(frame: TextFrame, pack: list[Any]) -> Iterator[InputRecord]:
     the other the metric. A single name is split at its last "/", or is a device with one value.
     """
     if len(pack) > MAX_VALUES:
-        raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values")
+        raise FrameRefused("limit", f"a frame has at most {MAX_VALUES:,} values", values=len(pack))
     base: dict[str, Any] = {}
     for item in pack:
         if not isinstance(item, dict):

@@ -21,6 +21,7 @@ from formats.interpretation import Interpreter, KnownType, KnownUnit
 from formats.json_text import MAX_VALUES
 from formats.reading import JSON_FORMATS, FrameReader, Reader, reader_of
 from formats.record import (
+    MAX_RAW_BYTES,
     Entry,
     FrameRefused,
     InputRecord,
@@ -31,6 +32,7 @@ from formats.record import (
     TextFrame,
     refusal_of,
 )
+from formats.record_time import count_values
 from formats.rules import Rules
 from formats.series import InputSeries, SeriesValues
 from formats.values import EXACT, PLAIN
@@ -185,10 +187,12 @@ class MessageSource:
         framing = LineFraming(self._max_content_bytes)
         lines = [] if self.detection is not None and self.detection.format in WHOLE else framing.feed(frame.raw)
         lines += framing.finish()
+        excess: list[RefusedInput] = []
+        if self._max_lines is not None and len(lines) > self._max_lines:
+            excess.append(_excess(lines[self._max_lines], self._max_lines, "lines", len(lines) - self._max_lines))
+            del lines[self._max_lines :]
         refused: list[Entry] = [line for line in lines if isinstance(line, RefusedInput)]
         frames = [line for line in lines if isinstance(line, TextFrame)]
-        if self._max_lines is not None and len(lines) > self._max_lines:
-            raise FrameRefused("limit", f"a message has at most {self._max_lines:,} lines: send several")
         if self.detection is None:
             self.detection = detect(frames) if frames else None
             if self.detection is None:
@@ -203,17 +207,27 @@ class MessageSource:
         if self._reader is None or self.detection.format == "csv":
             self._reader = reader_of(self.detection, self._rules, frames, self._function)
         last = iter(()) if isinstance(self._reader, FrameReader) else self._reader.finish()
-        entries, records, values = refused, 0, 0
+        entries, values, rest = refused, 0, 0
+        first: Entry | None = None
         for count, entry in enumerate(chain(self._reader.feed(frames), last), 1):
-            entries.append(entry)
             if isinstance(entry, InputRecord):
-                records += 1
+                is_beyond = first is not None or (values > 0 and values + len(entry.values) > MAX_VALUES)
                 values += len(entry.values)
-                if records > 1 and values > MAX_VALUES:
-                    raise FrameRefused("limit", f"a message has at most {MAX_VALUES:,} values")
+                more = count_values(entry.values, entry.schema) + len(entry.refused)
+            else:
+                # A list that is too long has this refusal behind the records that are read.
+                is_beyond = first is not None or (values > 0 and entry.code == "limit" and entry.values > 0)
+                more = entry.total
+            if is_beyond:
+                first = first or entry
+                rest += more
+            else:
+                entries.append(entry)
             if count % STEP_RECORDS == 0:
                 yield
-        return entries
+        if first is not None:
+            entries.append(_excess(first, MAX_VALUES, "values", rest))
+        return [*entries, *excess]
 
     def _plan(self, record: InputRecord, row: Row) -> None:
         """Remember how a message was read, if all of its values are numbers of float metrics."""
@@ -297,6 +311,12 @@ def without_pauses(steps: Generator[None, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def _excess(first: Entry | TextFrame, limit: int, unit: str, rest: int) -> RefusedInput:
+    """Return the refusal of what is behind the limit of a message: so many values or lines, from the `first` one."""
+    reason = f"a message has at most {limit:,} {unit}: the last {rest:,} are not stored; send them in other messages"
+    return RefusedInput(first.line, first.raw[:MAX_RAW_BYTES], "limit", reason, values=rest)
 
 
 def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:

@@ -45,11 +45,13 @@ RefusalCode = Literal[
 class FrameRefused(Exception):
     """A frame that its format cannot read; the message is a sentence for the sender."""
 
-    def __init__(self, code: RefusalCode, reason: str, setting: str = "") -> None:
+    def __init__(self, code: RefusalCode, reason: str, setting: str = "", *, values: int = 0) -> None:
+        """`values` is the number of values that it costs, 0 if it is not known."""
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.setting = setting
+        self.values = values
 
 
 class RecordRefused(FrameRefused):
@@ -72,7 +74,7 @@ class RefusedInput(NamedTuple):
 
     `setting` is the setting that changes the decision, in the form of the settings file, or "run" and a command, or an
     instruction of the door; it can be empty. `device` is known if `metric` is. `lines` is the number of lines of the
-    frame.
+    frame. `values` is the number of values of a refused frame, 0 if it is not known.
     """
 
     line: int
@@ -84,6 +86,17 @@ class RefusedInput(NamedTuple):
     setting: str = ""
     device: str = ""
     lines: int = 1
+    values: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of its values, 1 if it is not known."""
+        return self.values or 1
+
+    @property
+    def readings(self) -> int:
+        """The number of its values as far as it is known."""
+        return 1 if self.metric else self.values
 
 
 class Note(NamedTuple):
@@ -192,6 +205,7 @@ def refusal_of(frame: TextFrame, error: FrameRefused) -> RefusedInput:
         error.reason,
         setting=error.setting,
         lines=lines_of(frame.raw),
+        values=error.values,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from formats.record import InputRecord, RecordRefused, shown
+from formats.record import InputRecord, RecordRefused, Schema, shown
 from formats.rules import Rules
 from formats.series import SeriesValues
 from formats.times import TimeReader, TimeRefused
@@ -17,6 +17,13 @@ UPTIME_FIELD = "uptime_ms"
 
 TIME_NAMES = frozenset(TIME_FIELDS)
 _NONE: frozenset[str] = frozenset()
+
+
+def count_values(values: Mapping[str, object], schema: Schema) -> int:
+    """Return the number of values of a record that is not read: without nulls, the default time and the identity."""
+    found = values.keys() - schema.identity
+    time = next((name for name in TIME_FIELDS if name in found and name != UPTIME_FIELD), "")
+    return sum(name != time and values[name] is not None for name in found)
 
 
 class RecordTimes:

@@ -247,7 +247,8 @@ class ForeignReadings:
             done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
         else:
             refused = [*map(_listed, frame.refusals[:MAX_REFUSED])]
-            self._waiting.append(_Waiting(frame, presence, done, refused, len(frame.refusals), request))
+            count = sum(refusal.total for refusal in frame.refusals)
+            self._waiting.append(_Waiting(frame, presence, done, refused, count, request))
             self._waiting_bytes += len(frame.payload)
             if self._waiting_bytes >= MAX_WAITING_BYTES:
                 self._has_room.clear()
@@ -552,7 +553,7 @@ class ForeignReadings:
             source = self._writer.source(waiting.frame.reader.name)
         source.epoch = EPOCH
         content = rejected_content(frame.reader.origin, frame.payload, refusals, is_partial=is_partial)
-        readings = sum(bool(refusal.metric) for refusal in refusals)
+        readings = sum(refusal.readings for refusal in refusals)
         source.quarantine(content, reason_of(refusals), readings)
 
     def _connect(self, presence: Presence, source: LocalSource) -> None:

@@ -413,13 +413,13 @@ class Inbound:
 
     def _quarantine(self, source: LocalSource, rejected: RejectedMessage) -> None:
         if rejected.is_partial:
-            self.counts.refused += len(rejected.refusals)
+            self.counts.refused += sum(refusal.total for refusal in rejected.refusals)
         else:
             self.counts.undecodable += 1
         if source.is_taken:
             source = self._writer.source(self._own_device)
         source.epoch = self._epochs.own
-        readings = sum(bool(refusal.metric) for refusal in rejected.refusals)
+        readings = sum(refusal.readings for refusal in rejected.refusals)
         source.quarantine(rejected.content(), (rejected.code, rejected.sentence), readings)
 
 

@@ -198,7 +198,6 @@ def test_a_message_may_contain_several_records(
         ("auto", b"\xff\xfe\x80", "format"),
         ("json", gzip.compress(b'{"a": 1}', mtime=0)[:-9], "container"),
         ("json", b"{", "syntax"),
-        ("line", b"\n".join(b"m a%d=1" % number for number in range(10_001)), "limit"),
     ],
 )
 def test_a_message_that_cannot_be_read_is_refused(format: str, payload: bytes, code: str) -> None:
@@ -228,9 +227,33 @@ def test_steps_give_what_one_call_gives(format: str, lines: list[bytes]) -> None
             count += 1
 
 
-def test_a_message_of_too_many_lines_is_refused_as_a_whole() -> None:
-    """The bound is that of the input; without one there is none."""
+def test_of_a_message_of_too_many_lines_the_first_ones_are_read() -> None:
+    """The bound is that of the input; without one there is none. The other lines are one refusal with their number."""
     source = MessageReader(rules_of({"format": "pairs"}), UTC, max_lines=3).source(ORIGIN)
     assert len(source.read(b"t=1\nt=2\nt=3", NOW_NS)[0]) == 3
-    rows, [refusal] = source.read(b"t=1\nt=2\nt=3\nt=4", NOW_NS)
-    assert (rows, refusal.code) == ([], "limit")
+    rows, [refusal] = source.read(b"t=1\nt=2\nt=3\nt=4\nt=5", NOW_NS)
+    assert (len(rows), refusal.code, refusal.values, refusal.raw) == (3, "limit", 2, b"t=4")
+    assert "the last 2 are not stored" in refusal.reason
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_of_too_many_values_the_first_ones_are_read(is_list: bool) -> None:
+    """A list and objects in lines follow the same rule: what is stored and what is refused is what was sent."""
+    items = [json.dumps({"time": 1_769_860_800 + n, "m": n, "k": n, "s": None}) for n in range(4_000)]
+    payload = f"[{','.join(items)}]" if is_list else "\n".join(items)
+    rows, [refusal] = source_of(format="json").read(payload.encode(), NOW_NS)
+    assert (len(rows), refusal.code, refusal.values) == (2_500, "limit", 3_000)
+    assert "the last 3,000 are not stored" in refusal.reason
+
+
+def test_of_too_many_lines_with_values_the_first_ones_are_read() -> None:
+    """The bound on values is that of every format."""
+    rows, [refusal] = source_of(format="line").read(b"m t=1\n" * 10_002, NOW_NS)
+    assert (len(rows), refusal.code, refusal.values) == (10_000, "limit", 2)
+
+
+def test_an_object_of_too_many_values_is_refused_with_their_number() -> None:
+    """It has one time, so that it cannot be stored in part."""
+    payload = json.dumps({f"m{n}": n for n in range(10_001)}).encode()
+    rows, [refusal] = source_of(format="json").read(payload, NOW_NS)
+    assert (rows, refusal.code, refusal.values) == ([], "limit", 10_001)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Send JSON objects from standard input, one a line, to a Telemetry Hub with curl. Lines that come quickly go together.
 set -u
-LC_ALL=C # lengths are in bytes; the hub takes 256 KiB
+LC_ALL=C # lengths are in bytes; the hub takes 256 KiB and 10,000 values at once
 line=""
 next() { read -r line || [[ $line ]]; } # the last line may have no newline
 while [[ $line ]] || next; do           # a line that did not fit into the last batch begins this one
-    batch=() size=0 now=$(date +%s.%N)
-    while ((size += ${#line} + 40, size < 250000 && ${#batch[@]} < 1000)); do
+    batch=() size=0 values=0 now=$(date +%s.%N)
+    while commas=${line//[^,]/} && ((size += ${#line} + 40, values += ${#commas} + 2, size < 250000)) &&
+        ((${#batch[@]} == 0 || (values <= 10000 && ${#batch[@]} < 1000))); do
         if [[ $line == \{* ]]; then
             batch+=("{\"time\":$now,${line#\{}")
         elif [[ $line ]]; then

@@ -389,6 +389,17 @@ async def test_every_remedy_leads_to_a_stored_value(tmp_path: Path, name: str) -
             assert (again.readings > 0, again.refused_count, again.refused) == (True, 0, ())
 
 
+async def test_values_beyond_the_limit_of_a_frame_are_refused_and_counted(tmp_path: Path) -> None:
+    """The first ones are stored: together they are what was sent, in the answer and in the accounting."""
+    async with bench(tmp_path) as b:
+        lines = b"\n".join(b'{"time": %d, "m": %d}' % (1_769_860_800 + n, n) for n in range(6_000))
+        assert len(lines) <= 256 * 1024
+        stored = await b.store(lines)
+        assert (stored.readings, stored.refused_count, [r.code for r in stored.refused]) == (5_000, 1_000, ["limit"])
+        device = b.hub.devices.device("pump")
+        assert (device.durable.readings, device.durable.quarantined_readings) == (5_000, 1_000)
+
+
 async def test_a_credential_writes_as_its_devices_only(tmp_path: Path) -> None:
     """The device is that of the token, or of a field. Rows of other devices are refused one by one."""
     async with bench(tmp_path) as b:
