@@ -57,7 +57,9 @@ class ExportSelection:
     start: Annotated[str | None, Option("--from", metavar="TIME", help="First time. Default: the first reading.")] = (
         None
     )
-    end: Annotated[str | None, Option("--to", metavar="TIME", help="End, not included. Default: now.")] = None
+    end: Annotated[
+        str | None, Option("--to", metavar="TIME", help="End, not included. Default: the newest reading.")
+    ] = None
 
 
 @with_option_groups

@@ -64,9 +64,10 @@ class ReadingsQuery(Struct, frozen=True, kw_only=True):
     device: Annotated[list[str], Meta(description=DEVICE_SELECTORS)]
     metric: Annotated[list[str] | None, Meta(description=METRIC_SELECTORS)] = None
     start: Annotated[str | None, Meta(description=f"First time: {TIME}.")] = field(name="from", default=None)
-    end: Annotated[str | None, Meta(description=f"End, not included: {TIME}. Now without it.")] = field(
-        name="to", default=None
-    )
+    end: Annotated[
+        str | None,
+        Meta(description=f"End, not included: {TIME}. Without it now, and for an export the newest reading."),
+    ] = field(name="to", default=None)
     tz: Annotated[str, Meta(max_length=MAX_ZONE, description="IANA time zone of the times in CSV and Arrow.")] = UTC
     raw: Annotated[
         bool,
@@ -76,18 +77,19 @@ class ReadingsQuery(Struct, frozen=True, kw_only=True):
     def select(self, series: Iterable[Series], now_ns: int, *, default_span_ns: int | None) -> SelectedReadings:
         """Return the selected ones of these series, and the range of time.
 
-        Without `from`, the range begins `default_span_ns` before its end, or with the first reading (None). Raises
-        Refusal for wrong times.
+        Without `from`, the range begins `default_span_ns` before its end. With None, it is everything: it begins with
+        the first reading, and ends behind the newest one, which can be in the future. Raises Refusal for wrong times.
         """
+        chosen = [*filter(matches(selection(self.device, self.metric or ["*"])), series)]
+        newest_ns = max((now_ns, *(known.last_time_ns for known in chosen if default_span_ns is None)))
         # A reading of this very nanosecond is included.
-        end_ns = min(now_ns + 1, MAX_TIME_NS) if self.end is None else _time("to", self.end, now_ns)
+        end_ns = min(newest_ns + 1, MAX_TIME_NS) if self.end is None else _time("to", self.end, now_ns)
         if self.start is not None:
             start_ns = _time("from", self.start, now_ns)
         else:
             start_ns = 0 if default_span_ns is None else max(0, end_ns - default_span_ns)
         if start_ns >= end_ns:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "from has to be before to")
-        chosen = filter(matches(selection(self.device, self.metric or ["*"])), series)
         return SelectedReadings(sorted(chosen, key=lambda known: (known.device, known.metric)), start_ns, end_ns)
 
     def zone(self) -> str:

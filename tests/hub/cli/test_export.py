@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from hub.cli.application import app
 from tests.hub.cli.hub_command import CommandedHub, batch, commanded_hub
+from wire import device as messages
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,15 @@ async def test_stdout_gets_csv(hub: CommandedHub) -> None:
     assert some.stderr == "1 reading\n"
     zoned = await hub.run("export", "boiler", "-o", "-", "--tz", "Asia/Tokyo")
     assert "09:00:01" in zoned.stdout
+
+
+async def test_readings_of_the_future_belong_to_everything(tmp_path: Path) -> None:
+    """A clock was ahead. With a relative start, too, which counts from now; an end excludes them."""
+    async with commanded_hub(tmp_path) as running:
+        await running.send("clock", batch(1, 1.5), messages.Data(2, [4_000_000_000 * 10**9], {"flow": [2.5]}))
+        for options, rows in (([], 2), (["--from", "now"], 1), (["--to", "now"], 1)):
+            done = await running.run("export", "clock", "-o", "-", *options)
+            assert len(done.stdout.splitlines()) == rows + 1, done.output
 
 
 async def test_nothing_selected_is_reported(hub: CommandedHub, tmp_path: Path) -> None:
