@@ -6,8 +6,9 @@ line=""
 next() { read -r line || [[ $line ]]; } # the last line may have no newline
 while [[ $line ]] || next; do           # a line that did not fit into the last batch begins this one
     batch=() size=0 values=0 now=$(date +%s.%N)
-    while commas=${line//[^,]/} && ((size += ${#line} + 40, values += ${#commas} + 2, size < 250000)) &&
-        ((${#batch[@]} == 0 || (values <= 10000 && ${#batch[@]} < 1000))); do
+    while commas=${line:0:9000} commas=${commas//[^,]/} # a longer line may have as many values as a request
+        ((size += ${#line} + 40, values += ${#line} > 9000 ? 10000 : ${#commas} + 2, size < 250000)) &&
+            ((${#batch[@]} == 0 || (values <= 10000 && ${#batch[@]} < 1000))); do
         if [[ $line == \{* ]]; then
             batch+=("{\"time\":$now,${line#\{}")
         elif [[ $line ]]; then
