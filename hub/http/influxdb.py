@@ -203,17 +203,17 @@ def _reason(refused: RefusedReading) -> str:
 # Lookups of writers.
 
 
-def health_answer(version: str) -> Response:
-    """Return the state of the hub as InfluxDB's clients read it."""
-    body = {
+def health_answer(version: str, problem: str = "") -> Response:
+    """Return the state of the hub as InfluxDB's clients read it: 503 with the `problem` if it accepts no writes."""
+    body: dict[str, object] = {
         "name": "influxdb",
-        "message": "ready for writes of line protocol; this is Telemetry Hub",
-        "status": "pass",
+        "message": problem or "ready for writes of line protocol; this is Telemetry Hub",
+        "status": "fail" if problem else "pass",
         "checks": [],
         "version": f"v{COMPATIBLE_VERSION}",
         "commit": version,
     }
-    return _json(body, HTTPStatus.OK, HEADERS)
+    return _json(body, HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK, HEADERS)
 
 
 class KnownNames:

@@ -91,7 +91,7 @@ class OperationsRoutes(Collector):
         """Confirm that the process runs and answers. Clients of InfluxDB, which accept JSON, get InfluxDB's form."""
         agent, accepted = (request.headers.get(name, "") for name in ("user-agent", "accept"))
         if "application/json" in accepted or agent.startswith("influxdb-client"):
-            return health_answer(self.status.identity.version)
+            return health_answer(self.status.identity.version, self.status.problems().get("journal", ""))
         return Response("ok\n", media_type="text/plain")
 
     @Operation("HEAD", "/health", described=False)

@@ -23,6 +23,7 @@ from hub.model.identity import Role
 from tests.conditions import until
 from tests.hub.http.opened_hub import connected, listening, new_token, opened_hub
 from tests.tasks import running_task
+from wire.errors import Code, WireError
 
 TIME_NS = 1_700_000_000_000_000_000
 LINE = f"cpu,host=pi usage=1.5,count=3i {TIME_NS}"
@@ -294,6 +295,11 @@ async def test_what_writers_ask_before_they_write(tmp_path: Path) -> None:
             assert (wrong.status_code, wrong.headers["allow"]) == (405, allowed)
         health = (await client.get("/health", headers={"Accept": "application/json"})).json()
         assert (health["name"], health["status"]) == ("influxdb", "pass")
+        hub.services.devices.refusal = WireError(Code.STORAGE_FULL, "the disk is full")
+        full = await client.get("/health", headers={"Accept": "application/json"})
+        assert (full.status_code, full.json()["status"], full.json()["message"]) == (503, "fail", "the disk is full")
+        assert (await client.get("/health")).text == "ok\n"
+        hub.services.devices.refusal = None
 
         async def query(text: str, method: str = "GET") -> Any:
             how = {"params": {"q": text}} if method == "GET" else {"data": {"q": text}}
