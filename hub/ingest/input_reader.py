@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, TypeVar
@@ -33,6 +34,9 @@ COMPRESSED = (b"\x1f\x8b", b"x")
 
 LABEL = "name"
 """Tag with the name of a device whose id is a repaired one."""
+
+_TOKEN = re.compile(rb"hub_[a-z]{1,16}_[0-9a-z]{4,64}_[0-9a-z]{16,128}")
+"""Token of the hub. Each part is bounded: other content costs one attempt for each `hub_`."""
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -273,6 +277,7 @@ class FrameSource:
     def read(self, payload: bytes, now_ns: int) -> InputFrame:
         """Return the content of a frame that arrives now."""
         reader = self.reader
+        payload = without_tokens(payload)
         row = self._source.read_plain(payload, now_ns)
         if row is not None:
             return reader.plain_frame(payload, row, now_ns)
@@ -289,6 +294,7 @@ class FrameSource:
         reader = self.reader
         if is_short(payload):
             return self.read(payload, now_ns)
+        payload = without_tokens(payload)
         row = self._source.read_plain(payload, now_ns)
         if row is not None:
             return reader.plain_frame(payload, row, now_ns)
@@ -330,6 +336,14 @@ def other_units(frames: Iterable[InputFrame], known_unit: KnownUnit) -> dict[Inp
                 if unit and metric.unit and not is_same_unit(unit, metric.unit):
                     others.setdefault(frame.reader, []).append(DeclaredUnit(device, name, unit))
     return others
+
+
+def without_tokens(payload: bytes) -> bytes:
+    """Return content without the tokens of the hub in it: all who read would see them in the history.
+
+    What is left is an empty text, which is no value.
+    """
+    return _TOKEN.sub(b"", payload) if b"hub_" in payload else payload
 
 
 def is_short(payload: bytes) -> bool:

@@ -22,7 +22,7 @@ from formats.message import without_pauses
 from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
 from hub.ingest.foreign_readings import MAX_REFUSED, ForeignReadings, Presence, StoredFrame
-from hub.ingest.input_reader import InputFrame, InputReader, in_turns, unreadable
+from hub.ingest.input_reader import InputFrame, InputReader, in_turns, unreadable, without_tokens
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
 from wire.timestamp import NS_PER_UNIT
@@ -143,6 +143,7 @@ class LineSource:
         """Read a frame, and yield as `read_lines` does."""
         try:
             one_by_one = self.one_by_one()
+            payload = without_tokens(payload)
             content = yield from self.read_lines(one_by_one, payload.split(b"\n"), now_ns)
             rows, refusals = self.reader.interpreter.interpret([*one_by_one.finish()], now_ns)
             content.rows.extend(rows)
@@ -231,7 +232,7 @@ class LineProtocolWriter:
         source = self.source(identity, bucket=bucket, times=times)
         one_by_one = source.one_by_one()
         start = 0
-        for piece in _pieces(content):
+        for piece in _pieces(without_tokens(content)):
             received_ns = self._clock()
             read = await in_turns(source.read_lines(one_by_one, piece, received_ns, start))
             yield source.frame(read, received_ns)

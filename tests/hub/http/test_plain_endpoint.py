@@ -103,6 +103,25 @@ async def test_a_token_has_four_places(tmp_path: Path) -> None:
                 assert services.devices.device("pump").state().connected
 
 
+async def test_a_token_is_never_stored(tmp_path: Path) -> None:
+    """A client may send it in each frame. It is no reading, and the quarantine does not have it, either."""
+    async with running(tmp_path) as (services, url, token), connected(url, token=token) as client:
+        assert await ask(client, '{"n": 1}') == {"ok": 1}
+        assert await ask(client, json.dumps({"token": token, "n": 2})) == {"ok": 1}
+        assert await ask(client, json.dumps([{"token": token, "n": 3}] * 100)) == {"ok": 100}
+        assert (await ask(client, json.dumps({"token": token, "n": "warm"})))["error"] == "type"
+        assert set(services.devices.device("pump").metrics) == {"n"}
+        for device in ("format=csv", "format=pairs"):
+            async with connected(f"{url}?{device}", token=token) as other:
+                frame = f"token,n\n{token},4" if "csv" in device else f"token={token} n=4"
+                assert await ask(other, frame) == {"ok": 1}
+        async with connected(url.replace("plain", "line"), token=token) as other:
+            assert await ask(other, f'm token="{token}",n=5') == {"ok": 1}
+        assert set(services.devices.device("pump").metrics) == {"n", "m.n"}
+    secret = token.encode()
+    assert all(secret not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
 async def test_the_device_of_a_gateway_has_three_places(tmp_path: Path) -> None:
     """A parameter, the first frame, or a field of each frame; the device is connected until the connection ends."""
     async with running(tmp_path) as (services, url, _):
