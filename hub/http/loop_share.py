@@ -36,6 +36,14 @@ The event loop can wait meanwhile, and the journal's writer gets the interpreter
 woken at the end of each turn, finds that the next one has begun, and waits anew: a flood of fragments delayed commits
 by up to 550 ms, and now by 6 ms."""
 
+ROUND = 64
+"""Waiting turns of a kind that are taken in the order of their arrival: a client with a valid token, whose address is
+that of an abusive one, then waits for one round of turns at most. An upgrade costs 6 ms in its turns: 4 s for 64.
+
+Beyond, every second turn is that of the newest. The clients of the oldest have waited for seconds, and most of them are
+gone; and one that holds a thousand connections would otherwise delay a new one by ten seconds. The newest ones alone
+would let a client that connects again and again starve all others."""
+
 MAX_ADDRESSES = 4_096
 """About 1 MB. At the bound the address that was silent for longest is removed, and starts again without a debt."""
 
@@ -81,20 +89,45 @@ Turn = Callable[[], None]
 
 
 @dataclass(slots=True)
-class _Queue:
-    """The waiting turns of one address by their owners: those of open connections, and new connections."""
+class _Turns:
+    """The waiting turns of one kind by their owners, in the order of their arrival."""
 
-    open: OrderedDict[object, Turn] = field(default_factory=OrderedDict)
-    new: OrderedDict[object, Turn] = field(default_factory=OrderedDict)
-    prefers_new: bool = False
+    by_owner: OrderedDict[object, Turn] = field(default_factory=OrderedDict)
+    takes_newest: bool = False
+
+    def pop(self) -> tuple[object, Turn]:
+        """Remove and return the oldest, or in alternation the newest if more than a round of them wait."""
+        self.takes_newest = len(self.by_owner) > ROUND and not self.takes_newest
+        return self.by_owner.popitem(last=self.takes_newest)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The waiting turns of one address: of new connections, first turns of open ones, and their later turns."""
+
+    new: _Turns = field(default_factory=_Turns)
+    first: _Turns = field(default_factory=_Turns)
+    later: _Turns = field(default_factory=_Turns)
+    next_kind: int = 0
     timer: asyncio.Handle | None = None
+    due_s: float = 0.0
+
+    @property
+    def kinds(self) -> tuple[_Turns, _Turns, _Turns]:
+        """All kinds, in the order in which they take turns."""
+        return self.new, self.first, self.later
 
     def pop(self) -> tuple[object, Turn] | None:
-        """Remove and return the next owner with its turn: in alternation one of each kind, so that neither starves."""
-        first, second = (self.new, self.open) if self.prefers_new else (self.open, self.new)
-        chosen = first or second
-        self.prefers_new = chosen is self.open
-        return chosen.popitem(last=False) if chosen else None
+        """Remove and return the next owner with its turn: one of each kind after the other, so that none starves."""
+        for number in range(self.next_kind, self.next_kind + 3):
+            turns = self.kinds[number % 3]
+            if turns.by_owner:
+                self.next_kind = (number + 1) % 3
+                return turns.pop()
+        return None
+
+    def __bool__(self) -> bool:
+        return any(turns.by_owner for turns in self.kinds)
 
 
 class TurnQueues:
@@ -119,21 +152,20 @@ class TurnQueues:
     def count_new(self, address: str) -> int:
         """Return the number of new connections of this address that wait."""
         queue = self._queues.get(client_of(address))
-        return 0 if queue is None else len(queue.new)
+        return 0 if queue is None else len(queue.new.by_owner)
 
     def wait(self, address: str, owner: object, turn: Turn, *, is_new: bool = False, is_first: bool = False) -> None:
-        """Call `turn` after those that wait already, as soon as the address has a share.
+        """Call `turn` after those of its kind that wait already, as soon as the address has a share.
 
-        A new connection (`is_new`) and the first turn of an open one (`is_first`) precede those that wait: a client
-        with a valid token, whose address is that of an abusive one, then needs two turns.
+        Kinds are new connections (`is_new`), first turns of open ones (`is_first`), and their later turns. They
+        alternate: the requests of many open connections do not delay a new one.
         """
         client = client_of(address)
         queue = self._queues.get(client)
         if queue is None:
             queue = self._queues[client] = _Queue()
-        turns = queue.new if is_new else queue.open
-        turns[owner] = turn
-        turns.move_to_end(owner, last=not (is_new or is_first))
+        turns = queue.new if is_new else queue.first if is_first else queue.later
+        turns.by_owner[owner] = turn
         self._clients[owner] = client
         if queue.timer is None:
             self._schedule(client, queue)
@@ -141,19 +173,20 @@ class TurnQueues:
     def oldest_new(self, address: str) -> object | None:
         """Return the new connection of this address that has waited for longest."""
         queue = self._queues.get(client_of(address))
-        return next(reversed(queue.new), None) if queue is not None else None
+        return next(iter(queue.new.by_owner), None) if queue is not None else None
 
     def leave(self, owner: object) -> None:
         """Discard the waiting turn of this owner, if there is one."""
         client = self._clients.pop(owner, None)
         if client is not None:
-            queue = self._queues[client]
-            queue.open.pop(owner, None)
-            queue.new.pop(owner, None)
+            for turns in self._queues[client].kinds:
+                turns.by_owner.pop(owner, None)
 
     def _schedule(self, client: str, queue: _Queue) -> None:
         loop = asyncio.get_running_loop()
-        delay_s = self.shares.delay_s(client, loop.time())
+        now_s = loop.time()
+        delay_s = self.shares.delay_s(client, now_s)
+        queue.due_s = now_s + delay_s
         if delay_s > 0:
             queue.timer = loop.call_later(delay_s, self._release, client)
         else:
@@ -162,7 +195,11 @@ class TurnQueues:
 
     def _wake(self, client: str) -> None:
         queue = self._queues.get(client)
-        if queue is not None and queue.timer is not None:
+        if queue is None or queue.timer is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        # Never later than before: a client with a valid token could otherwise postpone the next turn again and again.
+        if now_s + self.shares.delay_s(client, now_s) < queue.due_s:
             queue.timer.cancel()
             self._schedule(client, queue)
 
@@ -175,7 +212,7 @@ class TurnQueues:
             owner, turn = found
             del self._clients[owner]
             turn()
-        if not (queue.open or queue.new):
+        if not queue:
             del self._queues[client]
         elif queue.timer is None:
             self._schedule(client, queue)

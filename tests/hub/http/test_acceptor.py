@@ -77,7 +77,7 @@ async def test_a_newer_connection_resets_the_oldest_beyond_the_bound(monkeypatch
     with accepting(shares, refusals) as (acceptor, port), contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((ADDRESS, port))) for _ in range(3)]
         connection, _ = await acceptor.accept()
-        assert connection.getpeername() == clients[2].getsockname()
+        assert connection.getpeername() == clients[1].getsockname()
         connection.close()
         with pytest.raises(ConnectionResetError):
             clients[0].recv(1)
