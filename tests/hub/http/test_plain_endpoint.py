@@ -103,6 +103,17 @@ async def test_a_token_has_four_places(tmp_path: Path) -> None:
                 assert services.devices.device("pump").state().connected
 
 
+async def test_the_first_frame_is_read_like_the_others(tmp_path: Path) -> None:
+    """Beside the token, too, a name that occurs again and a number that is too large cost themselves."""
+    async with running(tmp_path) as (services, url, token):
+        for fields, code in (('"d": 1, "d": 2', "ambiguous"), ('"d": 1, "y": 1e999', "number")):
+            async with connected(url) as client:
+                first = await ask(client, f'{{"token": "{token}", {fields}}}')
+                assert (first["ok"], [each["code"] for each in first["refused"]]) == (1, [code])
+                assert first == await ask(client, f"{{{fields}}}")
+        assert services.devices.device("pump").durable.readings == 4
+
+
 async def test_a_token_is_never_stored(tmp_path: Path) -> None:
     """A client may send it in each frame. It is no reading, and the quarantine does not have it, either."""
     async with running(tmp_path) as (services, url, token), connected(url, token=token) as client:
