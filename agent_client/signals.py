@@ -35,18 +35,18 @@ def reloaded_by_signals(reload: Callable[[], object]) -> Iterator[None]:
 @contextmanager
 def _handled(numbers: tuple[signal.Signals, ...], call: Callable[[], object]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    if sys.platform == "win32":
-        # Its event loops have no signal handlers; they only wake up for a signal.
-        before = [signal.signal(number, lambda *_: loop.call_soon_threadsafe(call)) for number in numbers]
-    else:
-        for number in numbers:
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        if sys.platform == "win32":
+            # Its event loops have no signal handlers; they only wake up for a signal.
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(call))
+        else:
             loop.add_signal_handler(number, call)
     try:
         yield
     finally:
-        if sys.platform == "win32":
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-        else:
-            for number in numbers:
+        for number, handler in zip(numbers, before, strict=True):
+            if sys.platform != "win32":
+                # This sets the default, but a program that nohup has started ignores SIGHUP.
                 loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from agent_client.signals import reloaded_by_signals, stopped_by_signals
 from tests.conditions import until
 
 
-async def test_signals_call_within_the_block_only() -> None:
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_signals_call_within_the_block_only(hangup: signal.Handlers) -> None:
     """Both signals stop, and another one reloads; afterwards their handlers are those of before."""
+    first = signal.signal(signal.SIGHUP, hangup)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     heard: list[str] = []
     with stopped_by_signals(lambda: heard.append("stop")), reloaded_by_signals(lambda: heard.append("reload")):
@@ -18,4 +22,5 @@ async def test_signals_call_within_the_block_only() -> None:
             os.kill(os.getpid(), number)
             await until(lambda count=count: len(heard) == count)  # type: ignore[misc]
     assert heard == ["stop", "stop", "reload"]
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before[1:]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    signal.signal(signal.SIGHUP, first)
