@@ -38,7 +38,7 @@ from hub.ingest.device import Devices
 from hub.ingest.input_reader import InputFrame, InputReader, in_turns, other_units
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings
-from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content
+from hub.ingest.rejected_input import read_quarantined, reason_of, rejected_content, stored_times
 from hub.ingest.repetitions import TURN_VALUES, ComparedValues, held_back, unknown_rows
 from hub.ingest.request_keys import KeyedRequest, RequestKeys, StoredRequest
 from hub.ingest.row_writer import (
@@ -297,7 +297,7 @@ class ForeignReadings:
             known_unit=self._known_unit, bucket=kept.bucket,
         )  # fmt: skip
         frame = reader.source().read(payload, entry.received_ns)
-        rows = kept.unstored_rows(frame.pending_rows(None))
+        rows = kept.unstored_rows(frame.pending_rows(None), frame.refusals)
         if rows is None:
             return DecodedMessage(reason=entry.reason)
         batches = {device: group_rows(of_device) for device, of_device in rows.items()}
@@ -310,7 +310,8 @@ class ForeignReadings:
         if not refusals:
             return DecodedMessage(accepted)
         code, sentence = reason_of(refusals)
-        rest = rejected_content(reader.origin, payload, refusals, is_partial=bool(accepted) or kept.partial)
+        stored, is_partial = kept.stored_after(refusals, frame.rows), bool(accepted) or kept.partial
+        rest = rejected_content(reader.origin, payload, refusals, is_partial=is_partial, stored=stored)
         return DecodedMessage(accepted, (code, sentence[:MAX_MESSAGE]), rest)
 
     async def run(self) -> None:
@@ -552,9 +553,9 @@ class ForeignReadings:
         if source.is_taken:
             source = self._writer.source(waiting.frame.reader.name)
         source.epoch = EPOCH
-        content = rejected_content(frame.reader.origin, frame.payload, refusals, is_partial=is_partial)
-        readings = sum(refusal.readings for refusal in refusals)
-        source.quarantine(content, reason_of(refusals), readings)
+        stored = stored_times(refusals, frame.rows)
+        content = rejected_content(frame.reader.origin, frame.payload, refusals, is_partial=is_partial, stored=stored)
+        source.quarantine(content, reason_of(refusals), sum(refusal.readings for refusal in refusals))
 
     def _connect(self, presence: Presence, source: LocalSource) -> None:
         device = source.device

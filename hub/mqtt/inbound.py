@@ -21,7 +21,7 @@ from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
 from hub.ingest.local_source import LocalSource, epoch_of
 from hub.ingest.recent_readings import RecentReadings, Values
-from hub.ingest.rejected_input import QuarantinedInput, read_quarantined
+from hub.ingest.rejected_input import QuarantinedInput, read_quarantined, stored_times
 from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
@@ -119,11 +119,11 @@ class PendingMessages:
     ) -> None:
         """Add the content of a message, whose topic names the device. Refused values go to quarantine together."""
         refusals: list[RefusedInput] = []
-        has_rows = False
+        rows: list[DecodedRow] = []
         for item in decoded:
             if isinstance(item, DecodedRow):
                 self._add_row(message, item.device, item.time_ns, item.values, item.historical)
-                has_rows = True
+                rows.append(item)
             elif isinstance(item, RefusedInput):
                 refusals.append(item)
             elif isinstance(item, DeviceDeclaration):
@@ -137,8 +137,10 @@ class PendingMessages:
             else:
                 self.rejected.append(item)
         if refusals:
-            self.rejected.append(RejectedMessage.of(message, refusals, is_partial=has_rows, device=device))
-        self.decoded += has_rows or not refusals
+            stored = stored_times(refusals, rows)
+            rejected = RejectedMessage.of(message, refusals, is_partial=bool(rows), device=device, stored=stored)
+            self.rejected.append(rejected)
+        self.decoded += bool(rows) or not refusals
 
     def _add_row(
         self,
@@ -258,7 +260,15 @@ class Inbound:
         pending = PendingMessages()
         self._decode(pending, message)
         pending.presence.clear()
-        rows = kept.unstored_rows(pending.rows)
+        for whole in pending.rejected:
+            if not whole.refusals:
+                return DecodedMessage([], (whole.code, whole.sentence[:MAX_MESSAGE]), whole.content())
+        decoded = [
+            DecodedRow(device, row.values, row.time_ns if row.has_time else None)
+            for device, of_device in pending.rows.items()
+            for row in of_device
+        ]
+        rows = kept.unstored_rows(pending.rows, [refusal for part in pending.rejected for refusal in part.refusals])
         if rows is None:
             return DecodedMessage(reason=entry.reason)
         pending.rows = rows
@@ -266,7 +276,7 @@ class Inbound:
         for error in (await self._declare(pending, batches)).values():
             return DecodedMessage(reason=(error.code.value, error.message))
         accepted = [(device, batch_of(rows)) for device, grouped in batches.items() for rows in grouped]
-        rest = _rest_of(kept, message, pending.rejected, is_partial=bool(accepted))
+        rest = _rest_of(kept, message, pending.rejected, decoded, is_partial=bool(accepted))
         if rest is None:
             return DecodedMessage(accepted)
         return DecodedMessage(accepted, (rest.code, rest.sentence[:MAX_MESSAGE]), rest.content())
@@ -424,13 +434,14 @@ class Inbound:
 
 
 def _rest_of(
-    kept: QuarantinedInput, message: Message, rejected: Sequence[RejectedMessage], *, is_partial: bool
-) -> RejectedMessage | None:
-    """Return the part of a message that is still refused, None if there is none."""
-    for whole in rejected:
-        if not whole.refusals:
-            return whole
+    kept: QuarantinedInput, message: Message, rejected: Sequence[RejectedMessage],
+    rows: Iterable[DecodedRow], *, is_partial: bool,
+) -> RejectedMessage | None:  # fmt: skip
+    """Return the part of a message that is still refused, None if there is none. The `rows` are stored."""
     refusals = [
         refusal for part in rejected for refusal in part.refusals if kept.was_refused(refusal.device, refusal.metric)
     ]
-    return RejectedMessage.of(message, refusals, is_partial=is_partial or kept.partial) if refusals else None
+    if not refusals:
+        return None
+    stored = kept.stored_after(refusals, rows)
+    return RejectedMessage.of(message, refusals, is_partial=is_partial or kept.partial, stored=stored)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from formats.message import DecodedRow
 from formats.record import Note, RefusedInput
-from hub.ingest.rejected_input import reason_of, rejected_content
+from hub.ingest.rejected_input import StoredTimes, reason_of, rejected_content
 from wire.model import Metric, MetricType
 
 
@@ -57,7 +57,7 @@ class RejectedMessage(NamedTuple):
     """Message that goes to quarantine. `Undecodable` rejects the current message, this value also an earlier one.
 
     `refusals` are its refused values. `is_partial`: its other values are stored. `device` is the one that its topic
-    names, "" for none.
+    names, "" for none. `stored` are the times of stored values of the same metrics.
     """
 
     message: Message
@@ -66,18 +66,22 @@ class RejectedMessage(NamedTuple):
     refusals: Sequence[RefusedInput] = ()
     is_partial: bool = False
     device: str = ""
+    stored: StoredTimes | None = None
 
     @classmethod
     def of(
-        cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool, device: str = ""
-    ) -> RejectedMessage:
+        cls, message: Message, refusals: Sequence[RefusedInput], *, is_partial: bool, device: str = "",
+        stored: StoredTimes | None = None,
+    ) -> RejectedMessage:  # fmt: skip
         """Return a message with refused values. Its reason is that of the first one, with its setting."""
-        return cls(message, *reason_of(refusals), refusals, is_partial, device)
+        return cls(message, *reason_of(refusals), refusals, is_partial, device, stored)
 
     def content(self) -> bytes:
         """Return the content of its quarantine entry: the topic, the payload, each value with its reason."""
         origin = {"topic": self.message.topic}
-        return rejected_content(origin, self.message.payload, self.refusals, is_partial=self.is_partial)
+        return rejected_content(
+            origin, self.message.payload, self.refusals, is_partial=self.is_partial, stored=self.stored
+        )
 
 
 Decoded = DecodedRow | RefusedInput | DevicePresence | DeviceDeclaration | Publish | RejectedMessage

@@ -605,6 +605,26 @@ async def test_a_frame_in_quarantine_is_decoded_again_by_its_own_rules(tmp_path:
         assert again.reason[0] == "type"
 
 
+async def test_a_retry_stores_no_value_of_another_record_again(tmp_path: Path) -> None:
+    """A value of the same metric, which is stored, can be read under every type of the metric."""
+    async with bench(tmp_path) as b:
+        await b.store(b'{"t": 1.5}')
+        await b.store(b'[{"time": 1700000002, "t": "abc"}, {"time": 1700000003, "t": 2.5}]')
+        await b.store(b'[{"t": "abc"}, {"t": 2.5}]')
+        timed, untimed = b.quarantined
+        for entry in (timed, untimed):
+            assert [*(await b.readings.decode_again(entry)).batches] == []
+        b.hub.devices.replace_series(Series(9, "pump", "t", "string"))
+        again = await b.readings.decode_again(timed)
+        assert ([data.values for _, data in again.batches], again.reason) == (
+            [{"t": ["abc"]}],
+            ("type", again.reason and again.reason[1]),
+        )
+        # Without a time, it cannot be distinguished from the stored one.
+        again = await b.readings.decode_again(untimed)
+        assert ([*again.batches], again.reason) == ([], untimed.reason)
+
+
 async def test_a_retry_gives_a_credential_no_device_of_others(tmp_path: Path) -> None:
     """A row that was denied stays in quarantine."""
     async with bench(tmp_path) as b:

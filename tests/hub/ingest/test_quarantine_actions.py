@@ -170,7 +170,7 @@ async def test_a_changed_metric_retries_what_it_may_have_made_acceptable(
 
 
 async def test_a_changed_metric_retries_each_entry_once(tmp_path: Path) -> None:
-    """What is still refused of an entry is a newer entry, and waits for the next retry."""
+    """The part of an entry that is still refused is a newer entry, and waits for the next retry."""
     async with open_desk(tmp_path) as desk:
         await desk.refuse("level", code="type")
         desk.declare("level")
