@@ -89,6 +89,7 @@ async def run_sources(
     The status of the agent is in a file beside its spool meanwhile. `on_open` is called when the agent is open. Returns
     how many readings were rejected. Raises AgentError, and what a finite source raises that is the only one.
     """
+
     async def work() -> int:
         rejected = await run_together(_deliver(running, alone=len(sources) == 1) for running in sources)
         await agent.drain()
