@@ -29,9 +29,10 @@ from hub.http.input_query import InputQuery, read_query
 from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
-from hub.ingest.foreign_readings import ForeignReadings, Presence, StoredFrame, is_temporary
+from hub.ingest.foreign_readings import ForeignReadings, Presence, is_temporary
 from hub.ingest.input_reader import FrameSource, InputFrame, is_short, without_tokens
 from hub.ingest.line_writer import LineSource
+from hub.ingest.stored_frame import FrameDenied, StoredFrame
 from hub.model.identity import Action, Identity, Role
 from wire import limits
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
@@ -340,7 +341,7 @@ class PlainConnection:
             self.endpoint.readings.attach(self.source.reader, legal_device(device), self.presence)
 
     def _store(self, frame: InputFrame) -> None:
-        done = self.endpoint.readings.submit(frame, self.presence)
+        done = self.endpoint.readings.submit(frame, self.presence, keeps_denied=True)
         self.unanswered.append(done)
         done.add_done_callback(self._answered)
 
@@ -389,7 +390,8 @@ class PlainConnection:
         if not self.input.has_answers and is_temporary(error):
             # The client does not read. The end of the connection is the only sign that it can get.
             self.end(error)
-        return encode(NotStored(error.code.value, error.message))
+        refused = error.refused if isinstance(error, FrameDenied) else ()
+        return encode(NotStored(error.code.value, error.message, refused))
 
     async def _send(self, answers: list[bytes]) -> None:
         """Send answers as fast as the client reads, and then the end, if it was requested."""

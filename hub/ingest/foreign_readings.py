@@ -31,7 +31,7 @@ import structlog
 
 from formats.interpretation import KnownType, KnownUnit
 from formats.line_block import LineBlock
-from formats.record import RefusedInput, refusal_text, shown
+from formats.record import RefusedInput, shown
 from formats.rules import Rules
 from hub.ingest.agent_session import MetricDirectory
 from hub.ingest.device import Devices
@@ -50,6 +50,7 @@ from hub.ingest.row_writer import (
     batch_of,
     group_rows,
 )
+from hub.ingest.stored_frame import MAX_REFUSED, FrameDenied, StoredFrame, listed
 from hub.model.batch import Entry, Series
 from hub.model.bridge import DecodedMessage
 from hub.model.identity import Identity, Role
@@ -71,28 +72,7 @@ MAX_READERS = 4_096
 """Readers that are kept with what they have learned, by credential and rules: about 5 kB each for a device of ten
 metrics. At the bound the one that was not used for longest is dropped, and the next frame teaches a new one."""
 
-MAX_REFUSED = 100
-"""Refused values that a result lists. The quarantine has the whole payload."""
-
 log = structlog.get_logger(__name__)
-
-
-class StoredFrame(NamedTuple):
-    """Result for input that is durable: `readings` are accepted, `refused_count` values or lines are in quarantine.
-
-    `refused` are the first MAX_REFUSED of them.
-    """
-
-    readings: int
-    refused_count: int = 0
-    refused: Sequence[RefusedReading] = ()
-
-    @property
-    def reason(self) -> tuple[str, str]:
-        """The code and the sentence of input of which nothing is stored as readings."""
-        first = self.refused[0]
-        sentence = refusal_text(first.metric, first.reason, first.setting)
-        return first.code, f"{sentence}. Nothing is stored as a reading; the content is in quarantine"
 
 
 @dataclass(eq=False, slots=True)
@@ -121,6 +101,8 @@ class _Waiting:
     refused: list[RefusedReading]
     refused_count: int
     request: KeyedRequest | None = None
+    is_denied: bool = False
+    """All of its rows are of devices that the token may not write."""
     lost: int = 0
     """Readings of its rows that were not accepted."""
     ready: list[LineBlock] = field(default_factory=list)
@@ -218,7 +200,7 @@ class ForeignReadings:
         await self.room()
         known, first = self._keys.find(request), self._under_way.get(request.key)
         if known is None and first is None:
-            done = self.submit(frame, request=request)
+            done = self.submit(frame, request=request, keeps_denied=True)
             first = self._under_way[request.key] = _KeyedFrame(request.content, done)
             done.add_done_callback(lambda _: self._under_way.pop(request.key, None))
         else:
@@ -231,24 +213,35 @@ class ForeignReadings:
         # A client that gives up does not take the result from another one.
         return await asyncio.shield(first.done)
 
-    async def store(self, frame: InputFrame, presence: Presence | None = None) -> StoredFrame:
-        """Store a frame; return when it is durable. Raises WireError, and then nothing of the frame is stored."""
+    async def store(
+        self, frame: InputFrame, presence: Presence | None = None, *, keeps_denied: bool = False
+    ) -> StoredFrame:
+        """Store a frame; return when it is durable. Raises WireError as `submit` sets it."""
         await self.room()
-        return await self.submit(frame, presence)
+        return await self.submit(frame, presence, keeps_denied=keeps_denied)
 
     def submit(
-        self, frame: InputFrame, presence: Presence | None = None, *, request: KeyedRequest | None = None
+        self,
+        frame: InputFrame,
+        presence: Presence | None = None,
+        *,
+        request: KeyedRequest | None = None,
+        keeps_denied: bool = False,
     ) -> asyncio.Future[StoredFrame]:
-        """Queue a frame. The future has its result when it is durable, or a WireError: nothing of it is stored."""
+        """Queue a frame. The future has its result when it is durable, or a WireError: nothing of it is stored.
+
+        A frame that the credential may not write ends with NOT_ALLOWED. With `keeps_denied` this is a FrameDenied, and
+        the frame is in quarantine: the client does not send it again.
+        """
         done: asyncio.Future[StoredFrame] = asyncio.get_running_loop().create_future()
         if self._closed is not None:
             done.set_exception(self._closed)
-        elif frame.denied and not (frame.rows or frame.blocks):
+        elif (is_denied := bool(frame.denied) and not (frame.rows or frame.blocks)) and not keeps_denied:
             done.set_exception(WireError(Code.NOT_ALLOWED, frame.denied[:MAX_MESSAGE]))
         else:
-            refused = [*map(_listed, frame.refusals[:MAX_REFUSED])]
+            refused = [*map(listed, frame.refusals[:MAX_REFUSED])]
             count = sum(refusal.total for refusal in frame.refusals)
-            self._waiting.append(_Waiting(frame, presence, done, refused, count, request))
+            self._waiting.append(_Waiting(frame, presence, done, refused, count, request, is_denied))
             self._waiting_bytes += len(frame.payload)
             if self._waiting_bytes >= MAX_WAITING_BYTES:
                 self._has_room.clear()
@@ -393,14 +386,21 @@ class ForeignReadings:
         for stored in keyed:
             self._keys.confirm(stored)
         for waiting in frames:
-            if not waiting.done.done():
+            if waiting.done.done():
+                continue
+            if waiting.is_denied:
+                reason = f"{waiting.frame.denied}: nothing is stored as a reading; the content is in quarantine"
+                waiting.done.set_exception(FrameDenied(reason[:MAX_MESSAGE], tuple(waiting.refused)))
+            else:
                 waiting.done.set_result(StoredFrame(waiting.stored, waiting.refused_count, tuple(waiting.refused)))
 
     def _submit_keys(self, frames: Iterable[_Waiting]) -> list[StoredRequest]:
         """Submit the keys of frames with their results, for the same commit."""
         keyed = []
         for waiting in frames:
-            if waiting.request is not None and (waiting.stored or waiting.refused_count):
+            if waiting.request is None or waiting.is_denied:
+                continue
+            if waiting.stored or waiting.refused_count:
                 stored, text = self._keys.add(waiting.request, waiting.stored, waiting.refused_count, waiting.refused)
                 self._journal.submit_fact(stored.place, text)
                 keyed.append(stored)
@@ -589,12 +589,6 @@ def _unstored(error: WireError | JournalError) -> WireError:
     else:
         code, message = Code.STORAGE_FULL if isinstance(error, JournalFull) else Code.STORAGE_FAILED, str(error)
     return WireError(code, f"{message[: MAX_MESSAGE - 80]}: these readings are not stored; send them again later")
-
-
-def _listed(refusal: RefusedInput) -> RefusedReading:
-    """Return a refusal without its raw bytes."""
-    code, reason, metric = refusal.code, refusal.reason, refusal.metric
-    return RefusedReading(code, reason, refusal.line, refusal.device, metric, refusal.value, refusal.setting)
 
 
 def is_temporary(error: WireError) -> bool:

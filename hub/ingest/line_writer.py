@@ -21,8 +21,9 @@ from formats.line_protocol import LineProtocolReader
 from formats.message import without_pauses
 from formats.record import MAX_RAW_BYTES, Entry, RefusedInput, Row, TextFrame
 from formats.rules import Rules
-from hub.ingest.foreign_readings import MAX_REFUSED, ForeignReadings, Presence, StoredFrame
+from hub.ingest.foreign_readings import ForeignReadings, Presence
 from hub.ingest.input_reader import InputFrame, InputReader, in_turns, unreadable, without_tokens
+from hub.ingest.stored_frame import MAX_REFUSED, StoredFrame
 from hub.model.identity import Identity
 from wire.errors import Code, WireError
 from wire.timestamp import NS_PER_UNIT

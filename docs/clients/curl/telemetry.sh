@@ -28,7 +28,7 @@ while [[ $line ]] || next; do           # a line that did not fit into the last 
             --header "Authorization: Bearer $HUB_TOKEN" --write-out '\n%{http_code}' "$HUB_URL")
         echo "${answer%$'\n'*}"
         status=${answer##*$'\n'}
-        [[ $status == 200 || $status == 422 ]] # stored, or put into quarantine
+        [[ $status == 200 || $status == 422 || $answer == *'"refused":['* ]] # stored, or put into quarantine
     do
         sleep "$(((SECONDS - begun < 30 ? SECONDS - begun : 30) * RANDOM / 32768)).5"
     done

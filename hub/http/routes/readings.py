@@ -17,6 +17,7 @@ from hub.http.routing import Operation
 from hub.ingest.foreign_readings import ForeignReadings, is_temporary
 from hub.ingest.input_reader import COMPRESSED
 from hub.ingest.request_keys import MAX_KEY, KeyedRequest, KeyReused
+from hub.ingest.stored_frame import FrameDenied
 from hub.model.identity import Action, Identity
 from wire.errors import WireError
 from wire.limits import MAX_BATCH_BYTES
@@ -74,9 +75,11 @@ class ReadingRoutes:
                 keyed = KeyedRequest.of(caller, key, msgspec.json.encode(rules), body)
                 stored = await self.readings.store_once(keyed, frame)
             else:
-                stored = await self.readings.store(frame)
+                stored = await self.readings.store(frame, keeps_denied=True)
         except KeyReused as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except FrameDenied as error:
+            raise Refusal(HTTPStatus.FORBIDDEN, error.message, refused=error.refused) from None
         except WireError as error:
             if not is_temporary(error):
                 raise

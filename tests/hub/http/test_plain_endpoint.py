@@ -169,10 +169,12 @@ async def test_a_device_in_the_first_frame_with_values_is_a_field(tmp_path: Path
 
 
 async def test_a_device_that_the_token_may_not_write_is_refused_by_frame(tmp_path: Path) -> None:
-    """The connection stays open, and nothing is stored."""
+    """The connection stays open. The answer is final and has what is in quarantine, as that for a list with others."""
     async with running(tmp_path) as (services, url, token), connected(url, token=token) as client:
         answer = await ask(client, '{"device": "other", "n": 1}')
         assert (answer["error"], "may not write as 'other'" in answer["message"]) == ("not_allowed", True)
+        assert [refused["code"] for refused in answer["refused"]] == ["device"]
+        assert [entry.device for entry in services.journal.quarantine.index.values()] == ["pump"]
         assert await ask(client, '{"n": 1}') == {"ok": 1}
         assert services.devices.get("other") is None
 

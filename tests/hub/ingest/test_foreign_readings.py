@@ -18,10 +18,11 @@ import pytest
 from formats.rules import Rules
 from hub.http.input_query import InputQuery, read_query
 from hub.ingest import foreign_readings as module
-from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, StoredFrame, is_temporary
+from hub.ingest.foreign_readings import EPOCH, ForeignReadings, Presence, is_temporary
 from hub.ingest.input_reader import InputReader
 from hub.ingest.recent_readings import RecentReadings
 from hub.ingest.request_keys import KeyedRequest, KeyReused
+from hub.ingest.stored_frame import StoredFrame
 from hub.model.batch import Entry, EntryKind, Series
 from hub.model.identity import Identity, Role
 from hub.model.journal import JournalFull

@@ -14,9 +14,10 @@ import pytest
 
 from formats.rules import rules_of
 from hub.ingest import line_writer as module
-from hub.ingest.foreign_readings import ForeignReadings, StoredFrame
+from hub.ingest.foreign_readings import ForeignReadings
 from hub.ingest.line_writer import LineProtocolWriter, LineTimes
 from hub.ingest.recent_readings import RecentReadings
+from hub.ingest.stored_frame import StoredFrame
 from hub.model.batch import EntryKind
 from hub.model.identity import Identity, Role
 from tests.hub.ingest.open_hub import Hub, connect_agent, running

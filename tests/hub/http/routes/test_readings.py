@@ -105,19 +105,24 @@ async def test_refused_values_are_named_and_their_neighbours_stored(tmp_path: Pa
 
 
 async def test_a_request_that_cannot_be_stored_is_a_problem(tmp_path: Path) -> None:
-    """For the query, the role, or the device; nothing is in quarantine."""
+    """For the query, the role, or the device; only the content for another device is in quarantine."""
     async with opened_hub(tmp_path) as services, client_of(services) as client:
         unknown = of(await client.post(URL, params={"fromat": "csv"}, json={}))
         assert unknown[0] == 422
         assert "was format meant?" in unknown[1]
         assert of(await client.post(URL, params={"format": "modbus"}, json={}))[0] == 422
-        denied = of(await client.post(URL, params={"device": "other"}, json={"n": 1}))
+        assert services.journal.last_offset == 0
+        answer = await client.post(URL, params={"device": "other"}, json={"n": 1})
+        denied = of(answer)
         assert denied[0] == 403
         assert "may not write as 'other'" in denied[1]
+        assert [refused["code"] for refused in answer.json()["refused"]] == ["device"]
+        offset = services.journal.last_offset
+        assert offset > 0
         async with http_client(services, Role.ADMIN) as admin:
             assert (await admin.post(URL, json={"n": 1})).status_code == 403
         assert (await client.post(URL, content=b" " * (module.MAX_BODY_BYTES + 1))).status_code == 413
-        assert services.journal.last_offset == 0
+        assert services.journal.last_offset == offset
 
 
 async def test_a_gateway_writes_for_many_devices(tmp_path: Path) -> None:
