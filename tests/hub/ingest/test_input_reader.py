@@ -110,7 +110,7 @@ def test_a_record_without_a_device_is_refused_with_the_place_for_its_name(
 
 
 async def test_a_frame_has_a_bounded_number_of_lines() -> None:
-    """Of one with more the others are refused before they are read."""
+    """Further ones are refused before they are read."""
     frame = await reader(format="line").source().read_in_turns(b"m t=1\n" * 5_001, 9)
     assert (len(frame.rows), [(r.code, r.values) for r in frame.refusals]) == (5_000, [("limit", 1)])
 
