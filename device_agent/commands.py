@@ -261,26 +261,32 @@ def try_input(
     earlier = earlier_metrics(spool or default_spool(device))
     types = {metric.name: metric.type for metric in (*earlier, *corrected(earlier, foreign.rules.types))}
     foreign.known_type = lambda _, metric: types.get(metric)
-    try:
-        if is_port:
-            from device_agent.program import run_until_stopped
-            from device_agent.trial import quiet_log, try_port
-
-            typer.echo(f"reading {target} for {seconds:g} s …", err=True)
-            with quiet_log():
-                trial = run_until_stopped(try_port(foreign, line.settings(target), seconds=seconds))
-            assert trial is not None
-        else:
-            trial = try_file(
-                target, foreign.rules, foreign.zone, function=foreign.function, known_type=foreign.known_type
-            )
-    except InputUnreadable as error:
-        command = "" if is_port or Path(target).exists() else _trial_on_network(target)
-        fail(f"{error}; for a device on the network: {command}" if command else str(error))
+    trial = _read_target(target, foreign, line, seconds)
     words = ["serial", target, *option_words(line)] if is_port else _command_of(target, trial)
     command = f"device-agent {shlex.join(words)} {options_text(trial.settings, options)}"
     _print_trial(trial, target, foreign, command, as_json=as_json)
     raise typer.Exit(FAILED if trial.refused else 0)
+
+
+def _read_target(target: str, foreign: ForeignInput, line: PortOptions, seconds: float) -> Trial:
+    """Return what a port that is read for `seconds`, a file or standard input contains; fail if it cannot be read."""
+    is_port = is_port_name(target)
+    try:
+        if not is_port:
+            return try_file(
+                target, foreign.rules, foreign.zone, function=foreign.function, known_type=foreign.known_type
+            )
+        from device_agent.program import run_until_stopped
+        from device_agent.trial import quiet_log, try_port
+
+        typer.echo(f"reading {target} for {seconds:g} s …", err=True)
+        with quiet_log():
+            trial = run_until_stopped(try_port(foreign, line.settings(target), seconds=seconds))
+        assert trial is not None
+        return trial
+    except InputUnreadable as error:
+        command = "" if is_port or Path(target).exists() else _trial_on_network(target)
+        fail(f"{error}; for a device on the network: {command}" if command else str(error))
 
 
 def _trial_on_network(target: str) -> str:
