@@ -278,6 +278,8 @@ class FrameSource:
         """Return the content of a frame that arrives now."""
         reader = self.reader
         payload = without_tokens(payload)
+        if is_table_without_lines(payload, reader.rules):
+            return reader.frame(payload, [], [table_without_lines(payload)], now_ns)
         row = self._source.read_plain(payload, now_ns)
         if row is not None:
             return reader.plain_frame(payload, row, now_ns)
@@ -292,7 +294,7 @@ class FrameSource:
     async def read_in_turns(self, payload: bytes, now_ns: int) -> InputFrame:
         """Return the content of a frame that arrives now, in turns with the other work of the event loop."""
         reader = self.reader
-        if is_short(payload):
+        if is_short(payload) or is_table_without_lines(payload, reader.rules):
             return self.read(payload, now_ns)
         payload = without_tokens(payload)
         row = self._source.read_plain(payload, now_ns)
@@ -355,6 +357,24 @@ def unreadable(payload: bytes) -> RefusedInput:
     """Return the refusal of a frame because of a defect of the hub."""
     reason = "the hub could not read the frame; its log contains the reason"
     return RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason)
+
+
+def is_table_without_lines(payload: bytes, rules: Rules) -> bool:
+    """Return whether a frame is CSV with names, but has no line end: its cells would be values of numbered metrics."""
+    is_table = rules.format == "csv" and rules.header is None
+    return is_table and bool(payload) and not payload.startswith(COMPRESSED) and not _LINE_END.search(payload)
+
+
+_LINE_END = re.compile(rb"[\r\n]")
+
+
+def table_without_lines(payload: bytes) -> RefusedInput:
+    """Return the refusal of a CSV frame without a line end, such as a file that `curl -d` sends."""
+    reason = (
+        "the CSV has no line end: send a header line and lines of values (with curl by --data-binary, because -d "
+        "removes line ends); if it is one line of values without names"
+    )
+    return RefusedInput(1, payload[:MAX_RAW_BYTES], "syntax", reason, setting="header = false")
 
 
 def new_metrics(interpreter: Interpreter, rows: Iterable[Row]) -> dict[str, dict[str, Metric]]:

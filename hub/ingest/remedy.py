@@ -90,7 +90,8 @@ def _parameter(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "&".join(f"{name}={_quoted(f'{key}={text}')}" for key, text in value.items())
     values = value if isinstance(value, list) else [value]
-    return "&".join(f"{name}={_quoted(str(text))}" for text in values)
+    texts = [str(each).lower() if isinstance(each, bool) else str(each) for each in values]
+    return "&".join(f"{name}={_quoted(text)}" for text in texts)
 
 
 def _quoted(text: str) -> str:

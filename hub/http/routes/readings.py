@@ -15,7 +15,6 @@ from hub.http.input_query import CONTENT_FORMATS, InputQuery
 from hub.http.problem import RETRY_AFTER, Refusal
 from hub.http.routing import Operation
 from hub.ingest.foreign_readings import ForeignReadings, is_temporary
-from hub.ingest.input_reader import COMPRESSED
 from hub.ingest.request_keys import MAX_KEY, KeyedRequest, KeyReused
 from hub.ingest.stored_frame import FrameDenied
 from hub.model.identity import Action, Identity
@@ -29,12 +28,6 @@ HTTP_INPUT = "http"
 
 MAX_BODY_BYTES = MAX_BATCH_BYTES
 """Body of one request, as large as one frame of a WebSocket."""
-
-ONE_LINE = (
-    "the CSV has no line end, and nothing of it is stored: send a header line and lines of values, with curl by "
-    "--data-binary, because -d removes line ends; for one line of values without names add ?header=false"
-)
-"""Refusal of a CSV file without its line ends: its names and values would become values of numbered metrics."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +56,6 @@ class ReadingRoutes:
         if len(body) > MAX_BODY_BYTES:
             detail = f"a body with readings has at most {MAX_BODY_BYTES:,} bytes; send them in several requests"
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-        if content_type == "text/csv" and query.format is None and query.header is None and _is_one_line(body):
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, ONE_LINE)
         source = self.readings.reader(caller, rules, HTTP_INPUT).source()
         key = request.headers.get("idempotency-key", "").strip()
         if len(key) > MAX_KEY:
@@ -87,8 +78,3 @@ class ReadingRoutes:
         if stored.refused_count and not stored.readings:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, stored.reason[1], refused=stored.refused)
         return answers.StoredReadings(stored.readings, stored.refused_count, stored.refused)
-
-
-def _is_one_line(body: bytes) -> bool:
-    """Return whether a text has no line end; compressed content is none."""
-    return bool(body) and not body.startswith(COMPRESSED) and b"\n" not in body and b"\r" not in body

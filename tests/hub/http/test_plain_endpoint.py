@@ -86,6 +86,17 @@ async def test_the_answers_wait_for_the_disk(tmp_path: Path) -> None:
         assert services.journal.last_offset < before + 60
 
 
+async def test_a_csv_frame_without_a_line_end_is_refused(tmp_path: Path) -> None:
+    """Frames do not continue each other: a header alone has no value, and a line alone has no names."""
+    async with running(tmp_path) as (_, url, token), connected(f"{url}?format=csv", token=token) as client:
+        for frame in ("a,b", "1,2"):
+            answer = await ask(client, frame)
+            assert (answer["error"], "send a header line and lines of values" in answer["message"]) == ("syntax", True)
+        assert await ask(client, "a,b\n1,2") == {"ok": 2}
+    async with running(tmp_path) as (_, url, token), connected(f"{url}?format=csv&header=false", token=token) as client:
+        assert await ask(client, "1,2") == {"ok": 2}
+
+
 async def test_a_token_has_four_places(tmp_path: Path) -> None:
     """In the Authorization header, as a subprotocol in either form of the header, or in the first frame."""
     async with running(tmp_path) as (services, url, token):
