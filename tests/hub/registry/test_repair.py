@@ -141,7 +141,10 @@ def test_one_flipped_bit_is_never_read_as_another_value(intact: Path, tmp_path: 
     expected = contents_of(intact)
     results = [open_damaged(path, expected) for path in damaged_copies(intact, tmp_path, flips)]
     repairs = [repair for repair in results if repair is not None]
-    assert sum(repair.corrected for repair in repairs) > 10
+    corrected = sum(repair.corrected for repair in repairs)
+    lost = sum(sum(repair.lost.values()) for repair in repairs)
+    # The others hit free space and indexes. How many is a matter of the identifiers, which are random.
+    assert corrected > max(lost, FLIPS // 8)
     assert sum(not repair.lost_anything for repair in repairs) > len(repairs) / 2
 
 
