@@ -25,8 +25,8 @@ from formats.record import (
     shown,
 )
 from formats.record_time import TIME_FIELDS, TIME_NAMES, UPTIME_FIELD, RecordTimes
-from formats.rules import Rules, toml_value
-from formats.series import TYPE_WORDS, InputSeries, SeriesValues, other_unit
+from formats.rules import Rules
+from formats.series import TYPE_WORDS, InputSeries, SeriesValues, mark_notes, other_unit
 from formats.times import TimeReader
 from formats.values import (
     EXACT,
@@ -257,7 +257,7 @@ class Interpreter:
             notes.append(Note("time_odd", sentence))
         marks = self.number_marks()
         if marks is not None and not (self._rules.decimal or self._rules.thousands):
-            notes += _mark_notes(*marks)
+            notes += mark_notes(*marks)
         return [*notes, *self.notes.values()]
 
     def number_marks(self) -> tuple[str, str] | None:
@@ -302,7 +302,7 @@ class Interpreter:
         return rows, refusals
 
     def _row(self, record: InputRecord, now_ns: int, refusals: list[RefusedInput]) -> Row:
-        if self._is_decoded and _REPLACED in record.raw and _has_replaced(record):
+        if self._is_decoded and _REPLACED in record.raw and record.has_replaced:
             raise RecordRefused("encoding", f"the record is not in {self._rules.encoding}", "encoding")
         place = self._places.get(record.key) if record.key and self._origin is self._outside else None
         if place is None or not (self._device is not None or record.values.keys().isdisjoint(record.schema.identity)):
@@ -590,21 +590,6 @@ class Interpreter:
             for series in forgotten:
                 self.series.news.pop(series, None)
             self.series.revision += 1
-
-
-def _has_replaced(record: InputRecord) -> bool:
-    """Return whether a part of a record had bytes that its encoding does not have."""
-    parts = (*record.values, *record.values.values(), *record.names.values(), record.time)
-    return any("\ufffd" in part for part in parts if isinstance(part, str))
-
-
-def _mark_notes(decimal: str, thousands: str) -> list[Note]:
-    """Return the note about the marks in numbers that other numbers of the input have shown."""
-    found = {"decimal": decimal, "thousands": thousands}
-    words = {"decimal": f"{decimal!r} is the decimal mark", "thousands": f"{thousands!r} separates thousands"}
-    names = [name for name, mark in found.items() if mark]
-    sentence = f"in numbers, {' and '.join(words[name] for name in names)}: numbers with one meaning decide"
-    return [Note("numbers", sentence, "\n".join(f"{name} = {toml_value(found[name])}" for name in names))]
 
 
 def _is_name(text: str) -> bool:

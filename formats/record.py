@@ -160,6 +160,12 @@ class InputRecord(NamedTuple):
     key: str = ""
     refused: Sequence[RefusedField] = ()
 
+    @property
+    def has_replaced(self) -> bool:
+        """Return whether a part had bytes that its encoding does not have."""
+        parts = (*self.values, *self.values.values(), *self.names.values(), self.time)
+        return any("\ufffd" in part for part in parts if isinstance(part, str))
+
 
 class Row(NamedTuple):
     """The readings of one device at one time, from one record. `time_ns` None is the time of arrival.

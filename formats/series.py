@@ -197,6 +197,15 @@ class SeriesValues:
         return value
 
 
+def mark_notes(decimal: str, thousands: str) -> list[Note]:
+    """Return the note about the marks in numbers that other numbers of the input have shown."""
+    found = {"decimal": decimal, "thousands": thousands}
+    words = {"decimal": f"{decimal!r} is the decimal mark", "thousands": f"{thousands!r} separates thousands"}
+    names = [name for name, mark in found.items() if mark]
+    sentence = f"in numbers, {' and '.join(words[name] for name in names)}: numbers with one meaning decide"
+    return [Note("numbers", sentence, "\n".join(f"{name} = {toml_value(found[name])}" for name in names))]
+
+
 def other_unit(device: str, metric: str, unit: str, known: str) -> ValueRefused:
     """Return the refusal of a value with another unit than that of the hub, where a person can change it."""
     names = " ".join(shlex.quote(name) for name in (device or "DEVICE", metric))
