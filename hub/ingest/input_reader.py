@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import types
 from collections.abc import Collection, Container, Generator, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import NamedTuple, TypeVar
@@ -315,15 +316,10 @@ class FrameSource:
         return reader.frame(payload, rows, refusals, now_ns)
 
 
-async def in_turns(steps: Generator[None, None, T]) -> T:
-    """Return the result of work in steps, each in a turn of the event loop of its own."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)
+@types.coroutine
+def in_turns(steps: Generator[None, None, T]) -> Generator[None, None, T]:
+    """Return the result of work in steps, each in a turn of the event loop of its own, as after asyncio.sleep(0)."""
+    return (yield from steps)
 
 
 def other_units(frames: Iterable[InputFrame], known_unit: KnownUnit) -> dict[InputReader, list[DeclaredUnit]]:
