@@ -15,17 +15,25 @@ from wire.device import (
     PROTOCOL_JSON_1_1,
     PROTOCOL_JSON_1_2,
     PROTOCOL_JSON_1_3,
+    PROTOCOL_JSON_1_4,
     PROTOCOL_MSGPACK,
     PROTOCOL_MSGPACK_1_1,
     PROTOCOL_MSGPACK_1_2,
     PROTOCOL_MSGPACK_1_3,
+    PROTOCOL_MSGPACK_1_4,
 )
 
 DEVICE_PATH = "/v1/device"
 
 SUBPROTOCOLS: dict[Format, tuple[str, ...]] = {
-    "json": (PROTOCOL_JSON_1_3, PROTOCOL_JSON_1_2, PROTOCOL_JSON_1_1, PROTOCOL_JSON),
-    "msgpack": (PROTOCOL_MSGPACK_1_3, PROTOCOL_MSGPACK_1_2, PROTOCOL_MSGPACK_1_1, PROTOCOL_MSGPACK),
+    "json": (PROTOCOL_JSON_1_4, PROTOCOL_JSON_1_3, PROTOCOL_JSON_1_2, PROTOCOL_JSON_1_1, PROTOCOL_JSON),
+    "msgpack": (
+        PROTOCOL_MSGPACK_1_4,
+        PROTOCOL_MSGPACK_1_3,
+        PROTOCOL_MSGPACK_1_2,
+        PROTOCOL_MSGPACK_1_1,
+        PROTOCOL_MSGPACK,
+    ),
 }
 """Offered subprotocols, the newest first. An older hub chooses the one that it knows."""
 

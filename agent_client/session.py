@@ -22,6 +22,7 @@ from agent_client.reconnect import Ending
 from wire import device, limits
 from wire.codec import (
     AGENT_MESSAGES,
+    COMMAND_SUBPROTOCOLS,
     EVENT_SUBPROTOCOLS,
     HUB_MESSAGES,
     PARTIAL_SUBPROTOCOLS,
@@ -123,6 +124,7 @@ class ClientSession:
             next_seq=self._hello.next_seq,
             has_refused=connection.subprotocol in PARTIAL_SUBPROTOCOLS,
             has_events=connection.subprotocol in EVENT_SUBPROTOCOLS,
+            has_commands=connection.subprotocol in COMMAND_SUBPROTOCOLS,
         )
         self._declared: dict[str, Metric] = {}
         self._revision = -1

@@ -144,6 +144,8 @@ VIEWER_MESSAGES: Codec[live.ViewerMessage] = Codec(live.ViewerMessage, "json")
 LIVE_MESSAGES: Codec[live.LiveMessage] = Codec(live.LiveMessage, "json")
 
 FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
+    device.PROTOCOL_JSON_1_4: "json",
+    device.PROTOCOL_MSGPACK_1_4: "msgpack",
     device.PROTOCOL_JSON_1_3: "json",
     device.PROTOCOL_MSGPACK_1_3: "msgpack",
     device.PROTOCOL_JSON_1_2: "json",
@@ -154,7 +156,10 @@ FORMAT_OF_SUBPROTOCOL: dict[str, Format] = {
     device.PROTOCOL_MSGPACK: "msgpack",
 }
 
-EVENT_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_3, device.PROTOCOL_MSGPACK_1_3})
+COMMAND_SUBPROTOCOLS = frozenset({device.PROTOCOL_JSON_1_4, device.PROTOCOL_MSGPACK_1_4})
+"""Subprotocols with `commands` in `hello` and `declare`, and the messages of commands."""
+
+EVENT_SUBPROTOCOLS = COMMAND_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_3, device.PROTOCOL_MSGPACK_1_3}
 """Subprotocols with the message `event`."""
 
 PARTIAL_SUBPROTOCOLS = EVENT_SUBPROTOCOLS | {device.PROTOCOL_JSON_1_2, device.PROTOCOL_MSGPACK_1_2}

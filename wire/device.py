@@ -6,11 +6,12 @@ frames) and msgpack (binary frames).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
 from wire import limits
+from wire.command import CommandDeclaration, CommandId, CommandName, ParameterValue, json_size
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
 from wire.text import has_control, plural
@@ -23,9 +24,11 @@ PROTOCOL_JSON_1_2 = "telemetry.v1.2.json"
 PROTOCOL_MSGPACK_1_2 = "telemetry.v1.2.msgpack"
 PROTOCOL_JSON_1_3 = "telemetry.v1.3.json"
 PROTOCOL_MSGPACK_1_3 = "telemetry.v1.3.msgpack"
-"""Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`, version 1.3 `event`. An older
-end rejects what it does not know, so the subprotocol announces them: a client that offers several versions gets the
-newest that the hub knows."""
+PROTOCOL_JSON_1_4 = "telemetry.v1.4.json"
+PROTOCOL_MSGPACK_1_4 = "telemetry.v1.4.msgpack"
+"""Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`, version 1.3 `event`, version
+1.4 commands. An older end rejects what it does not know, so the subprotocol announces them: a client that offers
+several versions gets the newest that the hub knows."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -39,6 +42,7 @@ Tags = Annotated[
     Meta(max_length=limits.MAX_TAGS),
 ]
 Metrics = Annotated[list[Metric], Meta(max_length=limits.MAX_METRICS)]
+Commands = Annotated[list[CommandDeclaration], Meta(max_length=limits.MAX_COMMANDS)]
 Sentence = Annotated[str, Meta(max_length=limits.MAX_MESSAGE)]
 
 
@@ -48,7 +52,7 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     `next_seq` is the number of the next new batch of the spool; `durable`: the spool outlives its process. `time` is
     the device's clock. `token` is for clients that cannot set an Authorization header. A `guest` is another program
     that sends history of the device: it is rejected while the device itself is connected, and it does not change the
-    device's tags and agent.
+    device's tags and agent. `commands`, from version 1.4 on, are all that the device executes.
     """
 
     device: DeviceId
@@ -61,12 +65,17 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     agent: Annotated[str, Meta(max_length=limits.MAX_TAG_VALUE)] = ""
     token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)] | None = None
     guest: bool = False
+    commands: Commands = []
 
 
-class Declare(Struct, frozen=True, forbid_unknown_fields=True, tag="declare"):
-    """Agent → hub: metrics that are new since the hello, sent before the first batch that uses them."""
+class Declare(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="declare"):
+    """Agent → hub: metrics that are new since the hello, sent before the first batch that uses them.
+
+    `commands`, from version 1.4 on, are new or changed ones; the others stay.
+    """
 
     metrics: Metrics
+    commands: Commands = []
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="data"):
@@ -199,7 +208,27 @@ class DeviceEvent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
-AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused | DeviceEvent
+class CommandState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="command_state"):
+    """Agent → hub, from version 1.4 on: what became of a command. It has no number, so no backlog delays it.
+
+    `received`: the command is on the agent's disk. The others are final. `rejected`: the device did not execute it.
+    Repeated after each welcome until the hub answers with `command_recorded`.
+    """
+
+    id: CommandId
+    state: Literal["received", "succeeded", "failed", "rejected"]
+    time: TimeNs
+    code: Annotated[str, Meta(pattern=rf"^[a-z_]{{0,{limits.MAX_COMMAND_CODE}}}\Z")] = ""
+    message: Sentence = ""
+    result: Any = None
+    """Any JSON value of at most MAX_COMMAND_BYTES."""
+
+    def __post_init__(self) -> None:
+        if json_size(self.result) > limits.MAX_COMMAND_BYTES:
+            raise ValueError(f"the result of a command has more than {limits.MAX_COMMAND_BYTES} bytes")
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused | DeviceEvent | CommandState
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
@@ -272,4 +301,25 @@ class TimeProbe(Struct, frozen=True, forbid_unknown_fields=True, tag="time_probe
     hub_time: TimeNs
 
 
-HubMessage = Welcome | Ack | Reject | Error | TimeProbe
+class Command(Struct, frozen=True, forbid_unknown_fields=True, tag="command"):
+    """Hub → agent, from version 1.4 on: execute this command once.
+
+    Repeated after each welcome until the agent has answered it. `created` is by the hub's clock; `timeout_ms` is the
+    time in which the hub expects the result.
+    """
+
+    id: CommandId
+    name: CommandName
+    parameters: Annotated[dict[CommandName, ParameterValue], Meta(max_length=limits.MAX_PARAMETERS)]
+    created: TimeNs
+    timeout_ms: Annotated[int, Meta(ge=1, le=limits.MAX_COMMAND_TIMEOUT_MS)]
+
+
+class CommandRecorded(Struct, frozen=True, forbid_unknown_fields=True, tag="command_recorded"):
+    """Hub → agent, from version 1.4 on: this state of a command is on the hub's disk; do not repeat it."""
+
+    id: CommandId
+    state: Literal["received", "succeeded", "failed", "rejected"]
+
+
+HubMessage = Welcome | Ack | Reject | Error | TimeProbe | Command | CommandRecorded

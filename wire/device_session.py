@@ -12,6 +12,9 @@ pair is a protocol error. The two classes below check the numbers (order, window
     OPEN      ◄──────────── ack/reject   OPEN
     OPEN      ◄──────────── time_probe   OPEN
     OPEN      ── time_reply/status ───►  OPEN
+    OPEN      ◄───────────────── command OPEN
+    OPEN      ── command_state ───────►  OPEN
+    OPEN      ◄──────── command_recorded OPEN
     any       ◄───────────────── error   CLOSED
 """
 
@@ -35,7 +38,7 @@ class DeviceSessionState(Enum):
 
 _WHILE_OPEN: tuple[type[object], ...] = (
     device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Status, device.Ack,
-    device.Reject, device.Refused, device.DeviceEvent,
+    device.Reject, device.Refused, device.DeviceEvent, device.Command, device.CommandState, device.CommandRecorded,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {
@@ -146,9 +149,9 @@ class AgentDeviceSession:
     """The agent's end: which batch is next, and which are acknowledged.
 
     `acked` is the highest acknowledged seq, `sent` the highest that was sent on this connection or need not be sent. An
-    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused` and
-    `has_events` say whether the protocol of the connection has the messages refused and event. `clock` is measured with
-    the welcome.
+    acknowledgement can move `sent`: the next seq is always `sent + 1`, read again each time. `has_refused`,
+    `has_events` and `has_commands` say whether the protocol of the connection has the messages refused and event, and
+    commands. `clock` is measured with the welcome.
     """
 
     next_seq: int
@@ -160,6 +163,7 @@ class AgentDeviceSession:
     retry_ms: int = 0
     has_refused: bool = False
     has_events: bool = False
+    has_commands: bool = False
     clock: ClockOffset | None = None
 
     def receive(self, message: device.HubMessage) -> None:

@@ -46,6 +46,27 @@ MAX_REFUSED_RAW = 512
 MAX_REFUSED_VALUE = 128
 MAX_SETTING = 256
 
+MAX_COMMANDS = 128
+"""Commands of one device. A person chooses one of them from a list."""
+
+MAX_COMMAND_NAME = 64
+MAX_COMMAND_CODE = 32
+
+MAX_PARAMETERS = 32
+"""Parameters of one command: they are one form on the page."""
+
+MAX_CHOICES = 64
+MAX_PARAMETER_TEXT = 1024
+
+MAX_COMMAND_BYTES = 4096
+"""Bytes of the parameters of a command, and of its result, each as JSON. The hub keeps them with its history."""
+
+MAX_COMMANDS_SENT = 16
+"""Commands that an agent has not yet received, of one connection. Further ones wait in the hub, in their order."""
+
+MAX_COMMAND_TIMEOUT_MS = 3_600_000
+"""An hour: a command that takes longer is better modelled as one that starts and a metric that shows progress."""
+
 MAX_STRING_VALUE_BYTES = 64 * 1024
 """Longest value of a string metric, in UTF-8 bytes; InfluxDB's own limit for a string field is 64 KiB."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from wire import device, limits, live
+from wire import command, device, limits, live
 from wire.columns import pack_floats, pack_times
 from wire.frames import Kind, NumberColumn, TextColumn, Update
 from wire.model import DeviceId, Epoch, MetricName
@@ -30,6 +30,33 @@ source_states = st.builds(
     since=times,
     error=st.text(_printed, max_size=MAX_TEXT),
 )
+
+_names = st.text("abcXYZ019_.-", min_size=1, max_size=limits.MAX_COMMAND_NAME)
+_ids = st.text("0123456789abcdef", min_size=16, max_size=32)
+
+
+@st.composite
+def command_parameters(draw: st.DrawFn) -> command.CommandParameter:
+    """A parameter of a command whose bounds, choices and default agree."""
+    kind = draw(st.sampled_from(["float", "integer", "boolean", "string"]))
+    bounds = {"float": doubles, "integer": st.integers(-(2**63), 2**63 - 1)}.get(kind, st.none())
+    low, high = draw(st.none() | bounds), draw(st.none() | bounds)
+    if low is not None and high is not None and low > high:
+        low, high = high, low
+    default: Any = draw(st.none() | {"boolean": st.booleans(), "string": sentences}.get(kind, st.just(low)))
+    choices = [] if default is None else draw(st.lists(st.just(default), max_size=2))
+    return command.CommandParameter(
+        name=draw(_names),
+        type=kind,  # type: ignore[arg-type]
+        unit=draw(st.text(_printed, max_size=limits.MAX_UNIT)),
+        min=low,
+        max=high,
+        choices=choices,
+        required=draw(st.booleans()),
+        default=default,
+        description=draw(st.text(_printed, max_size=MAX_TEXT)),
+    )
+
 
 # Types whose constraints hypothesis cannot read, or whose fields depend on each other.
 SPECIAL: dict[object, st.SearchStrategy[Any]] = {
@@ -60,6 +87,33 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
         code=st.text("abcxyz_", min_size=1, max_size=32),
         count=st.integers(1, limits.MAX_SEQ),
         **dict.fromkeys(("message", "raw", "metric", "value", "setting"), sentences),
+    ),
+    command.CommandDeclaration: st.builds(
+        command.CommandDeclaration,
+        name=_names,
+        description=st.text(_printed, max_size=MAX_TEXT),
+        confirm=st.booleans(),
+        parameters=st.lists(command_parameters(), max_size=3, unique_by=lambda parameter: parameter.name),
+    ),
+    device.CommandState: st.builds(
+        device.CommandState,
+        id=_ids,
+        state=st.sampled_from(["received", "succeeded", "failed", "rejected"]),
+        time=times,
+        code=st.text("abcxyz_", max_size=32),
+        message=sentences,
+        result=st.none() | doubles | st.booleans() | sentences | st.lists(sentences, max_size=3),
+    ),
+    device.Command: st.builds(
+        device.Command,
+        id=_ids,
+        name=_names,
+        parameters=st.dictionaries(_names, doubles | st.booleans() | sentences, max_size=3),
+        created=times,
+        timeout_ms=st.integers(1, limits.MAX_COMMAND_TIMEOUT_MS),
+    ),
+    device.CommandRecorded: st.builds(
+        device.CommandRecorded, id=_ids, state=st.sampled_from(["received", "succeeded", "failed", "rejected"])
     ),
     device.Sources: st.lists(source_states, max_size=3, unique_by=lambda source: source.name),
     device.Gap: st.tuples(st.integers(1, limits.MAX_SEQ), st.integers(1, limits.MAX_SEQ), sentences).map(

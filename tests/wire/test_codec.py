@@ -23,6 +23,7 @@ from tests.wire.strategies import (
 from wire import device, limits
 from wire.codec import (
     AGENT_MESSAGES,
+    COMMAND_SUBPROTOCOLS,
     EVENT_SUBPROTOCOLS,
     FORMAT_OF_SUBPROTOCOL,
     HUB_MESSAGES,
@@ -230,6 +231,8 @@ def test_an_unencodable_message_raises_one_error() -> None:
 def test_each_subprotocol_names_its_format() -> None:
     """The format of a connection is what its subprotocol says."""
     assert FORMAT_OF_SUBPROTOCOL == {
+        "telemetry.v1.4.json": "json",
+        "telemetry.v1.4.msgpack": "msgpack",
         "telemetry.v1.3.json": "json",
         "telemetry.v1.3.msgpack": "msgpack",
         "telemetry.v1.2.json": "json",
@@ -239,7 +242,8 @@ def test_each_subprotocol_names_its_format() -> None:
         "telemetry.v1.json": "json",
         "telemetry.v1.msgpack": "msgpack",
     }
-    assert {"telemetry.v1.3.json", "telemetry.v1.3.msgpack"} == EVENT_SUBPROTOCOLS
+    assert {"telemetry.v1.4.json", "telemetry.v1.4.msgpack"} == COMMAND_SUBPROTOCOLS
+    assert {"telemetry.v1.3.json", "telemetry.v1.3.msgpack"} | COMMAND_SUBPROTOCOLS == EVENT_SUBPROTOCOLS
     assert {"telemetry.v1.2.json", "telemetry.v1.2.msgpack"} | EVENT_SUBPROTOCOLS == PARTIAL_SUBPROTOCOLS
     assert {"telemetry.v1.1.json", "telemetry.v1.1.msgpack"} | PARTIAL_SUBPROTOCOLS == STATUS_SUBPROTOCOLS
 

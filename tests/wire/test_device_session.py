@@ -26,6 +26,7 @@ AGENT_EXAMPLES: dict[type[object], Any] = {
     device.Status: device.Status(0, 1),
     device.Refused: device.Refused(1, "port", 0, 0, [device.SourceRefusal("type", 1, "")]),
     device.DeviceEvent: device.DeviceEvent(1, 0, "restarted"),
+    device.CommandState: device.CommandState("0123456789abcdef", "received", 0),
 }
 HUB_EXAMPLES: dict[type[object], Any] = {
     device.Welcome: WELCOME,
@@ -33,6 +34,8 @@ HUB_EXAMPLES: dict[type[object], Any] = {
     device.Reject: device.Reject(1, Code.EMPTY, ""),
     device.Error: device.Error(Code.BUSY, ""),
     device.TimeProbe: device.TimeProbe(0),
+    device.Command: device.Command("0123456789abcdef", "stop", {}, 0, 1),
+    device.CommandRecorded: device.CommandRecorded("0123456789abcdef", "received"),
 }
 
 
@@ -89,6 +92,9 @@ def test_the_table_is_what_the_document_draws() -> None:
             "Status",
             "Refused",
             "DeviceEvent",
+            "Command",
+            "CommandState",
+            "CommandRecorded",
             "Ack",
             "Reject",
             "TimeProbe",

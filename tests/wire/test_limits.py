@@ -53,6 +53,29 @@ def event(**fields: object) -> dict[str, Any]:
     return {"type": "event", "seq": 1, "time": 1, "kind": "restarted", **fields}
 
 
+def commands(count: int = 1, **fields: object) -> dict[str, Any]:
+    """A declaration of commands."""
+    return {"type": "declare", "metrics": [], "commands": [{"name": "stop", **fields}] * count}
+
+
+def parameter(**fields: object) -> dict[str, Any]:
+    """A declaration of a command with one parameter."""
+    return commands(parameters=[{"name": "p", **fields}])
+
+
+def command_state(**fields: object) -> dict[str, Any]:
+    """The state of a command."""
+    return {"type": "command_state", "id": "0123456789abcdef", "state": "failed", "time": 0, **fields}
+
+
+def command(**fields: object) -> dict[str, Any]:
+    """A command."""
+    return {
+        "type": "command", "id": "0123456789abcdef", "name": "stop", "parameters": {}, "created": 0, "timeout_ms": 1,
+        **fields,
+    }  # fmt: skip
+
+
 AGENT = [
     ("device", lambda n: {**HELLO, "device": "d" * n}, limits.MAX_DEVICE_ID),
     ("metrics of a hello", lambda n: {**HELLO, "metrics": metrics(n)}, limits.MAX_METRICS),
@@ -79,6 +102,22 @@ AGENT = [
     ("source of an event", lambda n: event(source="s" * n), limits.MAX_SOURCE_NAME),
     ("detail of an event", lambda n: event(detail="d" * n), limits.MAX_REASON),
     ("time of an event", lambda n: event(time=n), limits.MAX_TIME_NS),
+    ("commands", lambda n: commands(n), limits.MAX_COMMANDS),
+    ("name of a command", lambda n: commands(name="c" * n), limits.MAX_COMMAND_NAME),
+    ("description of a command", lambda n: commands(description="d" * n), limits.MAX_DESCRIPTION),
+    (
+        "parameters",
+        lambda n: commands(parameters=[{"name": f"p{number}"} for number in range(n)]),
+        limits.MAX_PARAMETERS,
+    ),
+    ("name of a parameter", lambda n: parameter(name="p" * n), limits.MAX_COMMAND_NAME),
+    ("unit of a parameter", lambda n: parameter(unit="u" * n), limits.MAX_UNIT),
+    ("choices", lambda n: parameter(choices=[1.5] * n), limits.MAX_CHOICES),
+    ("text of a choice", lambda n: parameter(type="string", choices=["t" * n]), limits.MAX_PARAMETER_TEXT),
+    ("description of a parameter", lambda n: parameter(description="d" * n), limits.MAX_DESCRIPTION),
+    ("code of a command", lambda n: command_state(code="c" * n), limits.MAX_COMMAND_CODE),
+    ("message of a command", lambda n: command_state(message="m" * n), limits.MAX_MESSAGE),
+    ("result of a command", lambda n: command_state(result="r" * (n - 2)), limits.MAX_COMMAND_BYTES),
     ("seq", lambda n: {"type": "data", "seq": n, "time": [], "values": {}}, limits.MAX_SEQ),
     ("a batch's time", lambda n: {"type": "data", "seq": 1, "time": [n], "values": {}}, limits.MAX_TIME_NS),
     (
@@ -100,6 +139,12 @@ HUB = [
         limits.MAX_REFUSED_COLUMNS,
     ),
     ("row ranges", lambda n: partial_reject([refused_rows([[row, row] for row in range(n)])]), limits.MAX_ROW_RANGES),
+    ("time-out of a command", lambda n: command(timeout_ms=n), limits.MAX_COMMAND_TIMEOUT_MS),
+    (
+        "parameters of a command",
+        lambda n: command(parameters={f"p{number}": 1 for number in range(n)}),
+        limits.MAX_PARAMETERS,
+    ),
     ("a refused row", lambda n: partial_reject([refused_rows([[0, n]])]), limits.MAX_TIMES - 1),
 ]
 VIEWER = [

@@ -12,7 +12,7 @@ import pytest
 
 from tests.wire import document
 from tests.wire.document import Block, name_in
-from wire import device, limits, live, model
+from wire import command, device, limits, live, model
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, LIVE_MESSAGES, VIEWER_MESSAGES, Codec
 from wire.columns import pack_floats, pack_times
 from wire.device_session import AgentDeviceSession, HubDeviceSession
@@ -80,6 +80,17 @@ def test_a_metric_has_its_fields_and_no_others() -> None:
     rows = document.rows(part_of("### Agent to hub", device.Hello))
     fields = msgspec.structs.fields(model.Metric)
     assert [name_in(row[0]) for row in rows[-len(fields) :]] == [field.encode_name for field in fields]
+
+
+def test_a_command_has_its_fields_and_no_others() -> None:
+    """The sentence names the fields of a command, the table those of a parameter, with their defaults."""
+    part = document.section("## Commands")
+    for field in msgspec.structs.fields(command.CommandDeclaration):
+        assert f"`{field.encode_name}`" in part
+    rows, fields = document.rows(part), msgspec.structs.fields(command.CommandParameter)
+    assert [name_in(row[0]) for row in rows] == [field.encode_name for field in fields]
+    for field, row in zip(fields, rows, strict=True):
+        assert field.required or default_of(field) in row[1], field.name
 
 
 @pytest.mark.parametrize("struct", [live.Series, live.History, live.Cursor])
