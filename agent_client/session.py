@@ -1,8 +1,8 @@
 """One connection of a device to a hub, from the hello to its end.
 
 `wire.device_session` holds the rules of the protocol. This module passes it each message that arrives and sends what it
-allows. One task receives, one transmits, and one reports the status. The next number to send is always the session's
-`sent + 1`, read again each time, because an acknowledgement can move it.
+allows. One task receives, one transmits, one reports the status, and one reports commands. The next number to send is
+always the session's `sent + 1`, read again each time, because an acknowledgement can move it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from wire.codec import (
     STATUS_SUBPROTOCOLS,
     Format,
 )
+from wire.command import CommandDeclaration
 from wire.device_session import AgentDeviceSession, ClockOffset
 from wire.errors import Code, WireError
 from wire.frame_budget import ControlBudget
@@ -62,6 +63,30 @@ class OutboxUnavailable(Exception):
     """The outbox cannot be read at the moment. The client reconnects later."""
 
 
+class CommandExchange(Protocol):
+    """Commands of operators to one device, and what became of them."""
+
+    @property
+    def declarations(self) -> Sequence[CommandDeclaration]:
+        """The commands that the device executes; their number only grows. Together they fit into one message."""
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """An event to set when there is another declaration or state to send. The session clears it."""
+
+    def connect(self) -> None:
+        """Begin a new connection: `take_reports` returns again what the hub has not recorded."""
+
+    def receive(self, command: device.Command) -> None:
+        """Accept a command, possibly not for the first time."""
+
+    def record(self, recorded: device.CommandRecorded) -> None:
+        """Record that a state is on the hub's disk."""
+
+    def take_reports(self) -> Sequence[device.CommandState]:
+        """Return the states that were not sent on this connection and that the hub has not recorded."""
+
+
 class DeviceOutbox(Protocol):
     """Numbered batches of one device that wait for acknowledgement: the spool of an agent, or the batches of a file."""
 
@@ -77,8 +102,12 @@ class DeviceOutbox(Protocol):
     def status_changed(self) -> asyncio.Event:
         """An event to set when a source changes. The session clears it, and sets it when the window is full."""
 
+    @property
+    def commands(self) -> CommandExchange | None:
+        """The commands of the device; None for one that has none."""
+
     def hello(self) -> device.Hello:
-        """Return the first message of a connection; the session adds the metrics and the time."""
+        """Return the first message of a connection; the session adds the metrics, the commands and the time."""
 
     def status(self) -> device.Status | None:
         """Return what to report to the hub now, None to report nothing."""
@@ -126,7 +155,9 @@ class ClientSession:
             has_events=connection.subprotocol in EVENT_SUBPROTOCOLS,
             has_commands=connection.subprotocol in COMMAND_SUBPROTOCOLS,
         )
+        self._commands = outbox.commands if self.state.has_commands else None
         self._declared: dict[str, Metric] = {}
+        self._declared_commands = 0
         self._revision = -1
         self._room = asyncio.Event()
         self._failure: Exception | None = None
@@ -135,8 +166,10 @@ class ClientSession:
         """Send the hello and wait for the welcome; return None when batches may be sent."""
         metrics = next(_split_definitions(self._undeclared()), [])
         self._declared.update((metric.name, metric) for metric in metrics)
+        commands = [] if self._commands is None else [*self._commands.declarations]
+        self._declared_commands = len(commands)
         sent_ns = self._time_ns()
-        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, time=sent_ns))
+        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, commands=commands, time=sent_ns))
         try:
             async with asyncio.timeout(WELCOME_SECONDS):
                 reply = await self._receive()
@@ -165,6 +198,9 @@ class ClientSession:
         tasks = [asyncio.create_task(self._transmit())]
         if has_status:
             tasks.append(asyncio.create_task(self._report()))
+        if self._commands is not None:
+            self._commands.connect()
+            tasks.append(asyncio.create_task(self._report_commands(self._commands)))
         try:
             return await self._listen()
         except ConnectionClosed:
@@ -191,6 +227,10 @@ class ClientSession:
                     await self._send(device.TimeReply(hub_time, self._time_ns()))
                 case device.Reject() as reject:
                     self._outbox.rejected(reject)
+                case device.Command() as command if self._commands is not None:
+                    self._commands.receive(command)
+                case device.CommandRecorded() as recorded if self._commands is not None:
+                    self._commands.record(recorded)
                 case device.Error() as error:
                     return _ending(error)
         raise AssertionError("the loop does not end")
@@ -231,6 +271,22 @@ class ClientSession:
                 await asyncio.sleep(STATUS_SECONDS)
                 if self.state.room >= 1:
                     await outbox.status_changed.wait()
+        except ConnectionClosed:
+            return  # _listen reports the reason
+
+    async def _report_commands(self, commands: CommandExchange) -> None:
+        """Send declarations and states of commands as soon as they exist, until the connection ends."""
+        try:
+            while True:
+                commands.changed.clear()
+                declarations = commands.declarations
+                if len(declarations) > self._declared_commands:
+                    new = [*declarations[self._declared_commands :]]
+                    self._declared_commands = len(declarations)
+                    await self._send(device.Declare([], new))
+                for state in commands.take_reports():
+                    await self._send(state)
+                await commands.changed.wait()
         except ConnectionClosed:
             return  # _listen reports the reason
 

@@ -10,6 +10,7 @@ from agent_client.client import ConnectionState, Surroundings
 from agent_client.tls import ClientTls, TlsFileError
 from device_agent.agent import Agent, AgentCounts, AgentOptions
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
+from device_agent.operator_commands.handler import Limits, Rejected
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from wire.model import Metric, Value
 
@@ -21,9 +22,11 @@ __all__ = [
     "ClientTls",
     "ConnectionState",
     "Count",
+    "Limits",
     "MemorySpool",
     "Metric",
     "ReadingError",
+    "Rejected",
     "Spool",
     "SpoolError",
     "SpoolFailed",

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ from agent_client.tls import ClientTls
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
+from device_agent.operator_commands.handler import MAX_TIME_LIMIT_S, TIME_LIMIT_S, CommandHandler, Limits, declare
+from device_agent.operator_commands.runner import CommandRunner
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.source_state import shorten
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
@@ -50,6 +52,8 @@ DRAIN_SECONDS = 5.0
 
 MAX_BATCHINGS = 16
 """Different bounds of batches: each has a task, and rows in memory."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 EVENT_KIND = re.compile(f"[a-z][a-z ]{{0,{MAX_EVENT_KIND - 1}}}")
 
@@ -133,8 +137,17 @@ class Agent:
         self._declared = list(metrics)
         self._drain_s = drain_seconds
         self._surroundings = surroundings or Surroundings()
+        self._commands = CommandRunner(self.spool, self._surroundings)
         self._uplink = Uplink(
-            endpoint, self.spool, device, tags, self._limit_batches, on_ack, on_reject, self._surroundings
+            endpoint,
+            self.spool,
+            device,
+            tags,
+            self._limit_batches,
+            on_ack,
+            on_reject,
+            self._surroundings,
+            commands=self._commands,
         )
         self._catalogue = MetricCatalogue()
         when_full = self._wait_room if options.when_full == "wait" else None
@@ -158,10 +171,11 @@ class Agent:
             # The metrics of earlier runs, whose types stay unless this run declares another one.
             self.declare(self._earlier_metrics())
             self.declare(self._declared)
+            await self._commands.open()
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run, self._report_refused, self._report_events):
+        for work in (self._uplink.run, self._report_refused, self._report_events, self._commands.run):
             self._start(work)
         self._open = True
         return self
@@ -182,6 +196,7 @@ class Agent:
         self._open = False
         self._closing.set()
         try:
+            await self._commands.drain(self._drain_s)
             await self._flush_collected()
             await self._store_reports()
             with suppress(TimeoutError):
@@ -194,6 +209,10 @@ class Agent:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            try:
+                await self._commands.close()
+            except SpoolError as error:
+                self._failure = self._failure or error
             await self._resources.aclose()
             self._report_rest()
         if exc_type is None and self._failure is not None and not self._failure_raised:
@@ -246,6 +265,44 @@ class Agent:
         """Declare metrics before their first value, or change their units and descriptions. Raises ReadingError."""
         for metric in metrics:
             self._catalogue.declare(metric)
+
+    def command(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        confirm: bool = False,
+        limits: Mapping[str, Limits] | None = None,
+        time_limit_s: float = TIME_LIMIT_S,
+        concurrent: bool = False,
+    ) -> Callable[[_Function], _Function]:
+        """Make a function the handler of a command of operators: a decorator.
+
+            @agent.command("set_speed", limits={"speed": Limits(0, 30, unit="m/s")})
+            async def set_speed(speed: float) -> None:
+                await motor.turn(speed)
+
+        The parameters are those of the function, by their types: float, int, bool, str or a Literal of choices; one
+        with a default need not be given. They are checked before the function is called. `confirm` asks the operator
+        for a confirmation. A function that is not asynchronous runs in a thread. What it returns is the result, a JSON
+        value of at most 4,096 bytes. An exception is a failure, and `Rejected` a refusal without any effect. After
+        `time_limit_s` the command has failed. Handlers run one at a time, except `concurrent` ones.
+
+        Declare handlers before the agent is entered, so that commands of an earlier run find theirs. Raises AgentError.
+        """
+        if not 0 < time_limit_s <= MAX_TIME_LIMIT_S:
+            raise AgentError(f"the command {name!r} has a time limit of {time_limit_s} s: up to a day is possible")
+
+        def add(function: _Function) -> _Function:
+            declaration = declare(function, name, description=description, confirm=confirm, limits=limits)
+            self.add_command(CommandHandler(declaration, function, time_limit_s, concurrent))
+            return function
+
+        return add
+
+    def add_command(self, handler: CommandHandler) -> None:
+        """Add a command whose declaration is made already. Raises AgentError."""
+        self._commands.add(handler)
 
     def metric_type(self, name: str) -> MetricType | None:
         """Return the type of a metric, None if it is not declared and had no value yet."""

@@ -15,7 +15,7 @@ from typing import NoReturn
 from agent_client.client import Client, ClientStopped, ConnectionState, Surroundings
 from agent_client.endpoint import Endpoint
 from agent_client.reconnect import Ending
-from agent_client.session import Frame, OutboxUnavailable
+from agent_client.session import CommandExchange, Frame, OutboxUnavailable
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
 from device_agent.refusals import decode_report, is_report, report_frame
@@ -102,6 +102,7 @@ class Uplink:
     on_ack: Callable[[int], None] | None
     on_reject: Callable[[messages.Reject], None] | None
     surroundings: Surroundings
+    commands: CommandExchange | None = None
     tally: Tally = field(default_factory=Tally)
     sources: SourceStates = field(default_factory=SourceStates)
     status_changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -128,6 +128,10 @@ class DeviceUpload:
         finally:
             self._wake()
 
+    @property
+    def commands(self) -> None:
+        """None: a file executes no commands."""
+
     def hello(self) -> messages.Hello:
         return self._hello
 

@@ -47,6 +47,13 @@ class Count(NamedTuple):
         return Count(self.batches + batches, self.readings + readings)
 
 
+class StoredCommand(NamedTuple):
+    """A command of an operator as it is kept: its id and what the agent wrote; None if that is damaged."""
+
+    id: str
+    content: bytes | None
+
+
 class Spool(ABC):
     """The agent's queue of batches that are not yet acknowledged; an async context manager for one event loop.
 
@@ -135,6 +142,14 @@ class Spool(ABC):
 
         The gap declares a loss of an unknown number of batches: those that only a newer copy of the spool had.
         """
+
+    @abstractmethod
+    async def read_commands(self) -> list[StoredCommand]:
+        """Return the commands that are kept, in the order in which they were written first. Raises SpoolError."""
+
+    @abstractmethod
+    async def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
+        """Write and delete commands together; durable on return. Raises SpoolError; then nothing has changed."""
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import Entry, Spool, new_epoch, read_entries
+from device_agent.spool.contract import Entry, Spool, StoredCommand, new_epoch, read_entries
 from device_agent.spool.layout import Standing
 from device_agent.spool.opening import open_spool
 from wire.model import Metric
@@ -169,6 +169,12 @@ class SqliteSpool(Spool):
         self._tail_bytes = 0
         self._tail_first = self.next_seq
         self._wake()
+
+    async def read_commands(self) -> list[StoredCommand]:
+        return await self._in_thread(self._file.read_commands)
+
+    async def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
+        await self._in_thread(lambda: self._file.write_commands(written, deleted))
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         # One thread: calls and their results keep their order.

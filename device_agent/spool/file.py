@@ -19,7 +19,15 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError, SpoolFailed
-from device_agent.spool.contract import DAMAGED_REASON, OVERFLOW_REASON, ROW_BYTES, Entry, Gaps, read_entries
+from device_agent.spool.contract import (
+    DAMAGED_REASON,
+    OVERFLOW_REASON,
+    ROW_BYTES,
+    Entry,
+    Gaps,
+    StoredCommand,
+    read_entries,
+)
 from device_agent.spool.layout import (
     MAX_SET_ASIDE,
     READ_BATCHES,
@@ -28,6 +36,7 @@ from device_agent.spool.layout import (
     batch_checksum,
     place_checksum,
     read_batches,
+    read_commands,
     read_metrics,
     record_incident,
 )
@@ -50,6 +59,10 @@ _INSERT_SET_ASIDE = (
 _UPSERT_METRIC = (
     "INSERT INTO metric (name, type, unit, description, checksum) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
     "SET type = excluded.type, unit = excluded.unit, description = excluded.description, checksum = excluded.checksum"
+)
+_UPSERT_COMMAND = (
+    "INSERT INTO command (id, content, checksum) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
+    "SET content = excluded.content, checksum = excluded.checksum"
 )
 
 
@@ -103,6 +116,7 @@ class SpoolFile:
                 self._write_metrics(salvaged.metrics)
                 for seq, batch in salvaged.batches.items():
                     connection.executemany(_INSERT, self._rows([batch], seq))
+                self._write_commands(salvaged.commands)
             self._write_gaps()
             self._write_life()
             for text in incidents:
@@ -210,6 +224,17 @@ class SpoolFile:
             record_incident(connection, time.time_ns(), loss)
         self._incidents.append(loss)
         self.write_last_state()
+
+    def read_commands(self) -> list[StoredCommand]:
+        """Return the commands, in the order in which they were written first."""
+        with self._translated():
+            return read_commands(self.connection)
+
+    def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
+        """Write and delete commands in one commit."""
+        with self._transaction() as connection:
+            self._write_commands(written)
+            connection.executemany("DELETE FROM command WHERE id = ?", [(id,) for id in deleted])
 
     def write_last_state(self) -> None:
         """Write the last numbers beside the spool. Without them only a removed spool is not noticed."""
@@ -390,6 +415,11 @@ class SpoolFile:
     def _write_metrics(self, metrics: Sequence[Metric]) -> None:
         rows = [(metric.name, metric.type, metric.unit, metric.description) for metric in metrics]
         self.connection.executemany(_UPSERT_METRIC, [(*row, row_checksum(row)) for row in rows])
+
+    def _write_commands(self, commands: Sequence[StoredCommand]) -> None:
+        # One that was damaged is written without content, which is no command either.
+        rows = [(id, content or b"") for id, content in commands]
+        self.connection.executemany(_UPSERT_COMMAND, [(*row, row_checksum(row)) for row in rows])
 
     def _write_life(self) -> None:
         standing = self.standing

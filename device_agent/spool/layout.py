@@ -4,10 +4,11 @@ life      epoch, next_seq, claim, device, acked     one row
 batch     seq → the encoded columns; those up to `acked` are kept for a hub that lost them
 gap       the ranges of lost numbers
 metric    the definitions, to declare the batches of earlier runs
+command   commands of operators, so that none runs twice
 set_aside batches that were not sent, as they were read: damaged ones, and those that the hub could not read
 incident  damage of the spool that was found, for people
 
-The rows of the first four have a checksum over their other columns. That of a batch covers its device and epoch too.
+The rows of the first five have a checksum over their other columns. That of a batch covers its device and epoch too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import apsw
 
 from device_agent.batch import EncodedBatch
 from device_agent.errors import SpoolError
-from device_agent.spool.contract import DAMAGED_REASON, NOT_KEPT_REASON, ROW_BYTES, Count, Gaps
+from device_agent.spool.contract import DAMAGED_REASON, NOT_KEPT_REASON, ROW_BYTES, Count, Gaps, StoredCommand
 from integrity.checksum import Cell, row_checksum
 from integrity.header import WRONG_BIT, has_wrong_bit
 from wire.codec import Format
@@ -30,7 +31,7 @@ from wire.model import Metric, MetricType
 APPLICATION_ID = 0x54485350
 """SQLite application id of a spool ("THSP")."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 MAX_SET_ASIDE = 64
 """Batches that are kept as they were read: a disk fault damages a few. The oldest are deleted."""
@@ -44,6 +45,10 @@ CREATE TABLE set_aside (
     format BLOB, time BLOB, value BLOB
 ) STRICT;
 CREATE TABLE incident (id INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, text TEXT NOT NULL) STRICT;
+"""
+
+_COMMAND_TABLE = """
+CREATE TABLE command (id TEXT PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 """
 
 _SCHEMA = f"""
@@ -61,7 +66,8 @@ CREATE TABLE gap (
 CREATE TABLE metric (
     name TEXT PRIMARY KEY, type TEXT NOT NULL, unit TEXT NOT NULL, description TEXT NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
-{_NEW_TABLES}"""
+{_NEW_TABLES}
+{_COMMAND_TABLE}"""
 
 _FROM_VERSION_1 = f"""
 ALTER TABLE life ADD COLUMN acked INTEGER NOT NULL DEFAULT 0;
@@ -200,6 +206,20 @@ def read_metrics(connection: apsw.Connection) -> list[Metric]:
     return [Metric(*cast("tuple[str, MetricType, str, str]", row[:-1])) for row in rows]
 
 
+def read_commands(connection: apsw.Connection) -> list[StoredCommand]:
+    """Read the commands, in the order in which they were written first. One without a readable id is left out."""
+    found: list[StoredCommand] = []
+    select = "SELECT CAST(id AS BLOB), content, checksum FROM command ORDER BY rowid"
+    for written, content, checksum in connection.execute(select):
+        try:
+            id = cast("bytes", written).decode()
+        except (AttributeError, UnicodeDecodeError):
+            continue
+        intact = row_checksum((id, cast("Cell", content))) == checksum
+        found.append(StoredCommand(id, cast("bytes", content) if intact else None))
+    return found
+
+
 def check_identity(connection: apsw.Connection, path: Path) -> None:
     """Raise SpoolError if the file belongs to another program or to a newer version, Damaged for a damaged header."""
     if has_wrong_bit(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION, schema=_SCHEMA):
@@ -227,8 +247,18 @@ def create(connection: apsw.Connection, device: str, epoch: str) -> None:
     connection.pragma("user_version", SCHEMA_VERSION)
 
 
-def upgrade(connection: apsw.Connection) -> None:
-    """Add the checksums to a spool of version 1, inside a transaction. What is in the file is taken as intact."""
+def upgrade(connection: apsw.Connection, version: int) -> None:
+    """Convert a spool of an older version, inside a transaction: version 2 has no commands, version 1 no checksums.
+
+    What is in a file without checksums is taken as intact.
+    """
+    if version == 1:
+        _add_checksums(connection)
+    connection.execute(_COMMAND_TABLE)
+    connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def _add_checksums(connection: apsw.Connection) -> None:
 
     def of_batch(*cells: Any) -> int:
         device, epoch, seq, written, historical, *rest = cells
@@ -237,7 +267,6 @@ def upgrade(connection: apsw.Connection) -> None:
     connection.create_scalar_function("row_checksum", lambda *cells: row_checksum(cells))
     connection.create_scalar_function("batch_checksum", of_batch)
     connection.execute(_FROM_VERSION_1)
-    connection.pragma("user_version", SCHEMA_VERSION)
 
 
 def record_incident(connection: apsw.Connection, time_ns: int, text: str) -> None:

@@ -13,6 +13,7 @@ from device_agent.spool.contract import (
     ROW_BYTES,
     Entry,
     Spool,
+    StoredCommand,
     new_epoch,
     read_entries,
 )
@@ -34,6 +35,7 @@ class MemorySpool(Spool):
         self.epoch = new_epoch()
         self._batches: dict[int, EncodedBatch] = {}
         self._oldest = 1
+        self._commands: dict[str, StoredCommand] = {}
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -111,6 +113,14 @@ class MemorySpool(Spool):
         self.acked = 0
         self.epoch = self._new_epoch()
         self._wake()
+
+    async def read_commands(self) -> list[StoredCommand]:
+        return list(self._commands.values())
+
+    async def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
+        self._commands.update((command.id, command) for command in written)
+        for id in deleted:
+            self._commands.pop(id, None)
 
     def _overflow(self) -> None:
         dropped: list[int] = []

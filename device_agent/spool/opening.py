@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import apsw
 
@@ -97,13 +97,13 @@ def _connect(path: Path, device: str, new_epoch: Callable[[], str]) -> tuple[aps
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
         connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
-        version = connection.pragma("user_version")
+        version = cast("int", connection.pragma("user_version"))
         if version and connection.pragma("quick_check", 1) != "ok":
             raise Damaged("SQLite's own check failed")
         if version != SCHEMA_VERSION:
             connection.execute("BEGIN IMMEDIATE")
             if version:
-                upgrade(connection)
+                upgrade(connection, version)
             else:
                 create(connection, device, new_epoch())
             connection.execute("COMMIT")

@@ -16,8 +16,17 @@ import apsw
 import msgspec
 
 from device_agent.batch import EncodedBatch
-from device_agent.spool.contract import ROW_BYTES, Count, Gaps
-from device_agent.spool.layout import READ_BATCHES, Damaged, Standing, read_batches, read_gaps, read_life, read_metrics
+from device_agent.spool.contract import ROW_BYTES, Count, Gaps, StoredCommand
+from device_agent.spool.layout import (
+    READ_BATCHES,
+    Damaged,
+    Standing,
+    read_batches,
+    read_commands,
+    read_gaps,
+    read_life,
+    read_metrics,
+)
 from integrity.checksum import row_checksum
 from integrity.descriptors import open_private
 from integrity.recovery import beside
@@ -81,6 +90,7 @@ class Salvage(NamedTuple):
     standing: Standing
     metrics: list[Metric]
     batches: dict[int, EncodedBatch]
+    commands: list[StoredCommand]
 
 
 def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
@@ -101,6 +111,7 @@ def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
         batches = _intact_batches(connection, device, epoch)
         gaps = _or_none(lambda: read_gaps(connection)) or Gaps()
         metrics = _or_none(lambda: read_metrics(connection)) or []
+        commands = _or_none(lambda: read_commands(connection)) or []
     finally:
         connection.close()
     waiting = {seq: batch for seq, batch in batches.items() if seq > acked}
@@ -118,7 +129,7 @@ def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
         lost=Count(),
     )
     gaps = standing.gaps_of_damaged(acked, standing.next_seq, sorted(waiting))
-    return Salvage(standing._replace(gaps=gaps), metrics, batches)
+    return Salvage(standing._replace(gaps=gaps), metrics, batches, commands)
 
 
 def _intact_batches(connection: apsw.Connection, device: str, epoch: str) -> dict[int, EncodedBatch]:

@@ -14,6 +14,7 @@ from device_agent.spool.layout import (
     Damaged,
     check_identity,
     read_batches,
+    read_commands,
     read_life,
     read_metrics,
     read_standing,
@@ -49,7 +50,7 @@ def verify_spool(path: Path) -> list[Finding]:
         with DatabaseSnapshot(path) as snapshot:
             check_identity(snapshot.connection, path)
             if snapshot.connection.pragma("user_version") != SCHEMA_VERSION:
-                return [Finding(name, None, "an older version wrote it without checksums; its agent converts it")]
+                return [Finding(name, None, "an older version wrote it; its agent converts it")]
             problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
             problems += _problems(snapshot.connection)
             acknowledged, waiting = _damaged_batches(snapshot.connection)
@@ -76,6 +77,9 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
             read(connection)
         except Damaged as damage:
             yield str(damage)
+    damaged = sum(command.content is None for command in read_commands(connection))
+    if damaged:
+        yield f"{plural(damaged, 'record of a command is', 'records of commands are')} damaged"
 
 
 def _damaged_batches(connection: apsw.Connection) -> tuple[list[str], list[str]]:

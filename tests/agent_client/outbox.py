@@ -31,6 +31,7 @@ class ListOutbox:
         self.endings: list[Ending] = []
         self.sources: list[device.SourceState] = []
         self.status_changed = asyncio.Event()
+        self.commands = None
         self._format: Format = format
         self._changed = asyncio.Condition()
 

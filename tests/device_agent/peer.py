@@ -21,6 +21,7 @@ from device_agent import Agent, AgentOptions, Surroundings
 from wire import device, limits
 from wire.codec import (
     AGENT_MESSAGES,
+    COMMAND_SUBPROTOCOLS,
     EVENT_SUBPROTOCOLS,
     FORMAT_OF_SUBPROTOCOL,
     HUB_MESSAGES,
@@ -29,6 +30,7 @@ from wire.codec import (
     Format,
 )
 from wire.columns import unpack_floats, unpack_times
+from wire.command import CommandDeclaration
 from wire.device_session import HubDeviceSession
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 from wire.model import Metric, Value
@@ -37,7 +39,8 @@ NEWER_SUBPROTOCOLS: dict[str, frozenset[str]] = {
     "1.0": STATUS_SUBPROTOCOLS,
     "1.1": PARTIAL_SUBPROTOCOLS,
     "1.2": EVENT_SUBPROTOCOLS,
-    "1.3": frozenset(),
+    "1.3": COMMAND_SUBPROTOCOLS,
+    "1.4": frozenset(),
 }
 """Subprotocols that a hub of each version does not know."""
 
@@ -79,7 +82,7 @@ class Peer:
         max_batch_bytes: int = limits.MAX_BATCH_BYTES,
         retry_ms: int = 1,
         port: int = 0,
-        version: Literal["1.0", "1.1", "1.2", "1.3"] = "1.3",
+        version: Literal["1.0", "1.1", "1.2", "1.3", "1.4"] = "1.4",
     ) -> None:
         self.window = window
         self.max_batch_bytes = max_batch_bytes
@@ -92,6 +95,10 @@ class Peer:
         self.metrics: dict[str, Metric] = {}
         self.headers: list[dict[str, str]] = []
         self.time_replies: list[device.TimeReply] = []
+        self.commands: dict[str, CommandDeclaration] = {}
+        self.command_states: list[device.CommandState] = []
+        self.records_commands = True
+        """False: the states of commands are received and never recorded."""
         self.problems: list[str] = []
         self.is_strict = True
         """False: frames may be larger than the welcome allows."""
@@ -185,6 +192,14 @@ class Peer:
         async with self._changed:
             await self._changed.wait_for(predicate)
 
+    async def command(self, name: str, id: str, command: str, timeout_ms: int = 10_000, **parameters: Any) -> None:
+        """Send a command to a connected device."""
+        await self.send(name, device.Command(id, command, parameters, 1, timeout_ms))
+
+    def states_of(self, id: str) -> list[tuple[str, str]]:
+        """Return the states of a command in the order of their arrival, each with its code."""
+        return [(state.state, state.code) for state in self.command_states if state.id == id]
+
     @property
     def received(self) -> int:
         """Return the number of received batches and gaps, durable or not."""
@@ -273,6 +288,8 @@ class Peer:
         mark = self.marks.setdefault((hello.device, hello.epoch), Mark())
         session.welcome(acked=mark.acked, received=mark.received)
         self._declare(hello.metrics)
+        if connection.subprotocol in COMMAND_SUBPROTOCOLS:
+            self.commands = {command.name: command for command in hello.commands}
         link = self.links[hello.device] = Link(connection, session, hello, format)
         welcome = device.Welcome("peer", mark.acked, self.window, self.max_batch_bytes, 0, self.retry_ms)
         await self._send(connection, format, welcome)
@@ -302,6 +319,13 @@ class Peer:
                 link.session.receive(message)
                 if isinstance(message, device.Declare):
                     self._declare(message.metrics)
+                    self.commands.update((command.name, command) for command in message.commands)
+                if isinstance(message, device.CommandState):
+                    assert link.connection.subprotocol in COMMAND_SUBPROTOCOLS, "the connection has no commands"
+                    self.command_states.append(message)
+                    if self.records_commands:
+                        recorded = device.CommandRecorded(message.id, message.state)
+                        await self._send(link.connection, link.format, recorded)
                 if isinstance(message, device.TimeReply):
                     self.time_replies.append(message)
                 if isinstance(message, device.Status):

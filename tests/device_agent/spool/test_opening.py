@@ -243,7 +243,7 @@ async def test_a_spool_of_a_later_version_is_left_alone(path: Path) -> None:
     newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(SpoolError, match="has format 99, and this version of the agent reads up to 2"):
+    with pytest.raises(SpoolError, match="has format 99, and this version of the agent reads up to 3"):
         async with SqliteSpool(path, device="boiler"):
             pass
 

@@ -75,7 +75,7 @@ async def test_a_damaged_batch_that_the_hub_has_is_no_loss(path: Path) -> None:
 
 async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
     """The next start of the agent moves what is intact to a new file."""
-    change(path, "PRAGMA user_version = 3")
+    change(path, "PRAGMA user_version = 7")
     (finding,) = verify_spool(path)
     assert finding.intact is False
     assert "in the header" in finding.what

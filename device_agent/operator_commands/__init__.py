@@ -1,0 +1,1 @@
+"""Commands of operators: their record on the disk of the agent, their handlers, and those of agent.toml."""

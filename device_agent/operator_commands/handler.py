@@ -1,0 +1,244 @@
+"""Handlers of commands: the declaration that follows from a function's signature, and the call of a function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from inspect import Parameter
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from device_agent.errors import AgentError
+from device_agent.operator_commands.log import CommandOutcome
+from device_agent.source_state import shorten
+from wire.command import CommandDeclaration, ParametersRefused, ParameterValue
+from wire.limits import MAX_COMMAND_BYTES, MAX_COMMAND_CODE, MAX_MESSAGE
+from wire.model import MetricType
+
+TIME_LIMIT_S = 30.0
+"""Longest time of a handler by default: three times as long as the hub waits for a call."""
+
+MAX_TIME_LIMIT_S = 86_400.0
+
+_TYPES: dict[object, MetricType] = {float: "float", int: "integer", bool: "boolean", str: "string"}
+
+_CODE = re.compile(f"[a-z_]{{1,{MAX_COMMAND_CODE}}}")
+
+
+class Rejected(Exception):
+    """Raise it in a handler that does not do what the command asks, with the reason as a sentence for the operator.
+
+    The command is then rejected, and not failed: the device has not changed. `code` are words in small letters joined
+    by `_`.
+    """
+
+    def __init__(self, reason: str, *, code: str = "rejected") -> None:
+        super().__init__(reason)
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"{code!r} is no code: write up to {MAX_COMMAND_CODE} letters a to z and _")
+        self.code = code
+
+
+class CommandFailed(Exception):
+    """Raise it in a handler for a failure with a `code` of its own. Any other exception has the code `error`."""
+
+    def __init__(self, reason: str, *, code: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Limits(NamedTuple):
+    """The values of a parameter that the device accepts, and its unit and description for the operator.
+
+    `min` and `max` are inclusive. `choices` are the only accepted values if there are any.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[ParameterValue, ...] = ()
+    unit: str = ""
+    description: str = ""
+
+
+class CommandHandler(NamedTuple):
+    """A function that executes a command. A `concurrent` one may run beside others."""
+
+    declaration: CommandDeclaration
+    function: Callable[..., Any]
+    time_limit_s: float = TIME_LIMIT_S
+    concurrent: bool = False
+
+    def accept(self, parameters: Mapping[str, object]) -> dict[str, ParameterValue]:
+        """Return the arguments of the function. Raises ParametersRefused."""
+        return self.declaration.accepted(parameters)
+
+
+def declare(
+    function: Callable[..., Any],
+    name: str,
+    *,
+    description: str = "",
+    confirm: bool = False,
+    limits: Mapping[str, Limits] | None = None,
+) -> CommandDeclaration:
+    """Return the declaration of a function as a command. Raises AgentError if it cannot be one.
+
+    Each parameter needs a type: float, int, bool, str or a Literal of texts or whole numbers, which are its choices.
+    One with a default need not be given, nor one whose type has `| None`.
+    """
+    limits = limits or {}
+    try:
+        types = get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise AgentError(f"the types of the parameters of the command {name!r} cannot be read: {error}") from None
+    found = inspect.signature(function).parameters
+    if unknown := limits.keys() - found.keys():
+        raise AgentError(f"the command {name!r} has limits for {min(unknown)!r}, which is no parameter of its function")
+    parameters = [_parameter(name, found[key], types.get(key), limits.get(key, Limits())) for key in found]
+    return made_declaration({"name": name, "description": description, "confirm": confirm, "parameters": parameters})
+
+
+def made_declaration(fields: Mapping[str, object]) -> CommandDeclaration:
+    """Return a declaration with these fields. Raises AgentError with the reason if they are not valid."""
+    try:
+        return msgspec.convert(fields, CommandDeclaration)
+    except msgspec.ValidationError as error:
+        raise AgentError(f"the command {fields.get('name')!r} is not valid: {error}") from None
+
+
+def _parameter(command: str, found: Parameter, hint: Any, limits: Limits) -> dict[str, object]:
+    if found.kind not in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY):
+        raise AgentError(f"the command {command!r} has the parameter {found.name!r} without a fixed name")
+    hint, is_optional = _without_none(hint)
+    choices = [*limits.choices]
+    if get_origin(hint) is Literal:
+        values = get_args(hint)
+        choices = choices or [*values]
+        kinds = {type(value) for value in values}
+        hint = kinds.pop() if len(kinds) == 1 else None
+    if hint not in _TYPES:
+        raise AgentError(
+            f"the command {command!r} needs a type of its parameter {found.name!r}: float, int, bool, str or a Literal"
+        )
+    has_default = found.default is not Parameter.empty
+    fields: dict[str, object] = {
+        "name": found.name,
+        "type": _TYPES[hint],
+        "unit": limits.unit,
+        "min": limits.min,
+        "max": limits.max,
+        "choices": choices,
+        "required": not (is_optional or has_default),
+        "description": limits.description,
+    }
+    if has_default and found.default is not None:
+        fields["default"] = found.default
+    return fields
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """Return a type without `None`, and whether it had it."""
+    if get_origin(hint) not in (Union, UnionType) or NoneType not in get_args(hint):
+        return hint, False
+    rest = [part for part in get_args(hint) if part is not NoneType]
+    return (rest[0] if len(rest) == 1 else None), True
+
+
+def refusal_of(handler: CommandHandler | None, name: str, parameters: Mapping[str, object]) -> CommandOutcome | None:
+    """Return why a command is rejected before its handler runs; None if it is not."""
+    if handler is None:
+        return CommandOutcome("rejected", "unknown_command", shorten(f"the device has no command {name}", MAX_MESSAGE))
+    try:
+        handler.accept(parameters)
+    except ParametersRefused as refused:
+        return CommandOutcome("rejected", "parameters", shorten(str(refused), MAX_MESSAGE))
+    return None
+
+
+async def execute(
+    handler: CommandHandler, parameters: Mapping[str, object], released: Callable[[], None]
+) -> CommandOutcome:
+    """Run a handler to its end and return the outcome; its exceptions are outcomes, too.
+
+    `released` is called when the function has ended: a thread cannot be cancelled, and may end later than this call.
+    """
+    try:
+        arguments = {**dict.fromkeys(_required(handler.function)), **handler.accept(parameters)}
+    except ParametersRefused as refused:
+        released()
+        return CommandOutcome("rejected", "parameters", shorten(str(refused), MAX_MESSAGE))
+    try:
+        if _is_asynchronous(handler.function):
+            try:
+                return _success(await handler.function(**arguments))
+            finally:
+                released()
+        return _success(await _call_in_thread(partial(handler.function, **arguments), released))
+    except Rejected as rejected:
+        return CommandOutcome("rejected", rejected.code, shorten(str(rejected), MAX_MESSAGE))
+    except CommandFailed as failed:
+        return CommandOutcome("failed", failed.code, shorten(str(failed), MAX_MESSAGE))
+    except Exception as error:  # noqa: BLE001 - the operator gets it
+        return CommandOutcome("failed", "error", shorten(str(error) or type(error).__name__, MAX_MESSAGE))
+
+
+def _success(result: Any) -> CommandOutcome:
+    """Return a success with its result; one that the protocol cannot carry is left out, and this is said."""
+    try:
+        encoded = msgspec.json.encode(result)
+    except (TypeError, UnicodeError, RecursionError):
+        return CommandOutcome("succeeded", "result_left_out", "the result is no JSON value, and is left out")
+    if len(encoded) > MAX_COMMAND_BYTES:
+        text = f"the result has {len(encoded):,} bytes, more than {MAX_COMMAND_BYTES:,}, and is left out"
+        return CommandOutcome("succeeded", "result_left_out", text)
+    return CommandOutcome("succeeded", result=msgspec.json.decode(encoded))
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """Return the parameters that a call must have. One that the operator need not give is None then."""
+    return [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is Parameter.empty and parameter.kind is not Parameter.VAR_KEYWORD
+    ]
+
+
+def _is_asynchronous(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+async def _call_in_thread(function: Callable[[], Any], released: Callable[[], None]) -> Any:
+    """Call a function in a thread of its own, so that one that waits does not stop the agent."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        released()
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        elif isinstance(error, Exception) and not isinstance(error, StopIteration):  # a future cannot have it
+            done.set_exception(error)
+        else:
+            done.set_exception(RuntimeError(repr(error)))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001 - it ends this thread only
+            error = raised
+        with suppress(RuntimeError):  # the agent has ended
+            loop.call_soon_threadsafe(settle, result, error)
+
+    # A daemon: a handler that hangs must not keep the program from ending.
+    threading.Thread(target=work, name="command", daemon=True).start()
+    return await done

@@ -1,0 +1,193 @@
+"""Handlers: the declaration of a function, and what its call becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import pytest
+
+from device_agent.errors import AgentError
+from device_agent.operator_commands.handler import (
+    CommandFailed,
+    CommandHandler,
+    Limits,
+    Rejected,
+    declare,
+    execute,
+    refusal_of,
+)
+from device_agent.operator_commands.log import CommandOutcome
+from wire.command import CommandDeclaration, CommandParameter
+
+
+def handler_of(function: Callable[..., Any], **options: Any) -> CommandHandler:
+    return CommandHandler(declare(function, "move", **options), function)
+
+
+async def outcome_of(function: Callable[..., Any], parameters: Mapping[str, object], **options: Any) -> CommandOutcome:
+    released = asyncio.Event()
+    outcome = await execute(handler_of(function, **options), parameters, released.set)
+    assert released.is_set()
+    return outcome
+
+
+def move(
+    speed: float, steps: int = 3, mode: Literal["slow", "fast"] = "slow", note: str | None = None, *, dry: bool = False
+) -> None:
+    """Do nothing."""
+
+
+def test_a_signature_is_a_declaration() -> None:
+    """Types, defaults, choices and what must be given follow from the function, the rest from the decorator."""
+    limits = {"speed": Limits(0, 30, unit="m/s", description="over ground"), "steps": Limits(choices=(3, 5))}
+    assert declare(move, "move", description="Move", confirm=True, limits=limits) == CommandDeclaration(
+        "move",
+        "Move",
+        True,
+        [
+            CommandParameter("speed", unit="m/s", min=0, max=30, description="over ground"),
+            CommandParameter("steps", "integer", choices=[3, 5], required=False, default=3),
+            CommandParameter("mode", "string", choices=["slow", "fast"], required=False, default="slow"),
+            CommandParameter("note", "string", required=False),
+            CommandParameter("dry", "boolean", required=False, default=False),
+        ],
+    )
+
+
+def without_type(speed) -> None:  # type: ignore[no-untyped-def]
+    """Do nothing."""
+
+
+def with_list(speed: list[int]) -> None:
+    """Do nothing."""
+
+
+def with_any_names(**speeds: float) -> None:
+    """Do nothing."""
+
+
+def with_mixed_choices(mode: Literal["slow", 1]) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "problem"),
+    [
+        (without_type, {}, "needs a type of its parameter 'speed'"),
+        (with_list, {}, "needs a type of its parameter 'speed'"),
+        (with_mixed_choices, {}, "needs a type of its parameter 'mode'"),
+        (with_any_names, {}, "'speeds' without a fixed name"),
+        (move, {"limits": {"sped": Limits()}}, "limits for 'sped', which is no parameter"),
+        (move, {"limits": {"speed": Limits(3, 1)}}, "min of 3 above its max of 1"),
+        (move, {"limits": {"note": Limits(0)}}, "has no min and max"),
+        (move, {"limits": {"steps": Limits(5, 9)}}, "3 is below 5"),
+        (move, {"description": "x" * 300}, "length <= 256"),
+    ],
+)
+def test_a_function_that_cannot_be_declared(function: Callable[..., Any], options: Any, problem: str) -> None:
+    """The error names the command and what is wrong, when the program starts."""
+    with pytest.raises(AgentError, match=f"the command 'move'.*{problem}"):
+        declare(function, "move", **options)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({}, "speed: a value is missing"),
+        ({"speed": 31}, "speed: 31 m/s is above 30"),
+        ({"speed": "3"}, 'speed: "3" is not of the type float'),
+        ({"speed": 3, "mode": "mad"}, 'mode: "mad" is none of "slow", "fast"'),
+        ({"speed": 3, "spin": 1}, '"spin" is no parameter of move'),
+    ],
+)
+async def test_parameters_are_checked_before_the_handler_runs(parameters: dict[str, object], problem: str) -> None:
+    """It is rejected with the code `parameters`, when it arrives and again when it starts."""
+    limits = {"speed": Limits(0, 30, unit="m/s")}
+    outcome = await outcome_of(move, parameters, limits=limits)
+    assert (outcome.state, outcome.code) == ("rejected", "parameters")
+    assert problem in outcome.message
+    assert refusal_of(handler_of(move, limits=limits), "move", parameters) == outcome
+
+
+def test_an_undeclared_command_is_rejected() -> None:
+    """The message names it."""
+    outcome = refusal_of(None, "fly", {})
+    assert outcome is not None
+    assert (outcome.state, outcome.code) == ("rejected", "unknown_command")
+    assert "fly" in outcome.message
+
+
+async def test_both_kinds_of_functions_get_checked_arguments() -> None:
+    """An asynchronous one runs in the event loop, any other in a thread; a whole number becomes a float."""
+    threads: list[bool] = []
+
+    def arguments(speed: float, note: str | None, steps: int = 3) -> list[object]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return [speed, note, steps]
+
+    async def later(speed: float, note: str | None, steps: int = 3) -> list[object]:
+        return arguments(speed, note, steps)
+
+    for function in (arguments, later):
+        outcome = await outcome_of(function, {"speed": 3})
+        assert outcome == CommandOutcome("succeeded", result=[3.0, None, 3])
+        assert isinstance(outcome.result[0], float)
+    assert threads == [False, True]
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def function() -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ValueError("the motor is hot"), CommandOutcome("failed", "error", "the motor is hot")),
+        (ValueError(), CommandOutcome("failed", "error", "ValueError")),
+        (StopIteration(), CommandOutcome("failed", "error", "StopIteration()")),
+        (SystemExit(1), CommandOutcome("failed", "error", "SystemExit(1)")),
+        (Rejected("the lid is open"), CommandOutcome("rejected", "rejected", "the lid is open")),
+        (Rejected("the lid is open", code="lid_open"), CommandOutcome("rejected", "lid_open", "the lid is open")),
+        (CommandFailed("no answer", code="no_answer"), CommandOutcome("failed", "no_answer", "no answer")),
+        (ValueError("\x1b[31m" + "x" * 600), CommandOutcome("failed", "error", "�[31m" + "x" * 506 + "…")),
+    ],
+)
+async def test_an_exception_is_an_outcome(error: BaseException, outcome: CommandOutcome) -> None:
+    """`Rejected` is a refusal, any other one a failure with its sentence."""
+    assert await outcome_of(raising(error), {}) == outcome
+
+
+def test_a_code_is_checked() -> None:
+    """The hub would close the connection for another one."""
+    with pytest.raises(ValueError, match="is no code"):
+        Rejected("no", code="Lid open")
+
+
+@pytest.mark.parametrize("result", [object(), "x" * 5000])
+async def test_a_result_that_the_protocol_cannot_carry_is_left_out(result: object) -> None:
+    """The command has succeeded anyway, and the operator learns that there was a result."""
+    outcome = await outcome_of(lambda: result, {})
+    assert (outcome.state, outcome.code, outcome.result) == ("succeeded", "result_left_out", None)
+
+
+async def test_a_thread_keeps_its_place_until_its_end() -> None:
+    """A call that is given up returns at once; the thread cannot be stopped."""
+    proceed, released = threading.Event(), asyncio.Event()
+
+    def wait() -> None:
+        proceed.wait()
+
+    call = asyncio.create_task(execute(handler_of(wait), {}, released.set))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert not released.is_set()
+    proceed.set()
+    await released.wait()

@@ -1,0 +1,367 @@
+"""The record of commands: a state machine of operator, hub, link, disk and agent, and its bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from device_agent.operator_commands.log import (
+    KEPT_NS,
+    MAX_KEPT,
+    MAX_OPEN,
+    MAX_WAITING,
+    Changes,
+    CommandEntry,
+    CommandLog,
+    CommandOutcome,
+    Now,
+)
+from wire.device import Command, CommandRecorded, CommandState
+
+TIMEOUT_MS = 10_000
+
+SUCCEEDED = CommandOutcome("succeeded", result={"speed": 3})
+FAILED = CommandOutcome("failed", "handler_failed", "the motor is hot")
+
+
+def command(number: int, name: str = "set_speed", timeout_ms: int = TIMEOUT_MS) -> Command:
+    return Command(f"{number:016x}", name, {"speed": number}, 0, timeout_ms)
+
+
+def is_concurrent(name: str) -> bool:
+    return name == "blink"
+
+
+class Device:
+    """An agent's log with its disk: `write` is the commit that the real agent waits for."""
+
+    def __init__(self) -> None:
+        self.log = CommandLog(is_durable=True)
+        self.disk: dict[str, CommandEntry] = {}
+        self.now = Now(10**18, 1000.0)
+        self.started: list[str] = []
+
+    def apply(self, changes: Changes) -> None:
+        for entry in changes.written:
+            self.disk[entry.id] = msgspec.msgpack.decode(msgspec.msgpack.encode(entry), type=CommandEntry)
+        for id in changes.deleted:
+            self.disk.pop(id, None)
+
+    def tick(self) -> Changes:
+        self.log.expire(self.now)
+        self.log.start(is_concurrent, self.now)
+        self.log.forget(self.now)
+        return self.log.changes()
+
+    def write(self) -> None:
+        """Write until nothing changes."""
+        while any(changes := self.tick()):
+            self.apply(changes)
+            self.started += [entry.id for entry in self.log.commit(changes, self.now)]
+
+    def kill(self) -> None:
+        self.log = CommandLog(is_durable=True)
+        self.log.load(list(self.disk.values()), self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now = Now(self.now.time_ns + int(seconds * 1e9), self.now.monotonic_s + seconds)
+
+    def states(self) -> list[tuple[str, str]]:
+        return [(report.state, report.code) for report in self.log.take_reports()]
+
+
+class CommandsOfADevice(RuleBasedStateMachine):
+    """Operator, hub, link, disk and agent. Each message can be lost with its link, each write with the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = Device()
+        self.commands: dict[str, Command] = {}
+        self.at_hub: dict[str, str] = {}
+        self.to_agent: deque[Command | CommandRecorded] = deque()
+        self.to_hub: deque[CommandState] = deque()
+        self.is_connected = False
+        self.writing: Changes | None = None
+        self.handlers: list[str] = []
+        self.ended: list[str] = []
+        """Handlers whose end is recorded (a time limit), and that occupy their place still."""
+        self.executions: dict[str, int] = {}
+
+    @rule(name=st.sampled_from(["set_speed", "blink"]), timeout_ms=st.sampled_from([1000, TIMEOUT_MS]))
+    def operator_sends(self, name: str, timeout_ms: int) -> None:
+        sent = command(len(self.commands) + 1, name, timeout_ms)
+        self.commands[sent.id] = sent
+        self.at_hub[sent.id] = "sent"
+        if self.is_connected:
+            self.to_agent.append(sent)
+
+    @precondition(lambda self: not self.is_connected)
+    @rule()
+    def connect(self) -> None:
+        self.is_connected = True
+        self.device.log.connect()
+        self.to_agent.extend(self.commands[id] for id, state in self.at_hub.items() if state == "sent")
+
+    @rule()
+    def disconnect(self) -> None:
+        self.is_connected = False
+        self.to_agent.clear()
+        self.to_hub.clear()
+
+    @precondition(lambda self: self.to_agent)
+    @rule()
+    def message_arrives_at_agent(self) -> None:
+        message = self.to_agent.popleft()
+        if isinstance(message, CommandRecorded):
+            self.device.log.record(message)
+        else:
+            self.device.log.receive(message, None, self.device.now)
+
+    @precondition(lambda self: self.is_connected)
+    @rule()
+    def agent_reports(self) -> None:
+        self.to_hub.extend(self.device.log.take_reports())
+
+    @precondition(lambda self: self.to_hub)
+    @rule()
+    def report_arrives_at_hub(self) -> None:
+        report = self.to_hub.popleft()
+        before = self.at_hub[report.id]
+        if before in ("sent", "received"):
+            self.at_hub[report.id] = report.state
+        else:
+            assert report.state in (before, "received"), "a final state changes"
+        assert report.state != "rejected" or report.id not in self.executions
+        self.to_agent.append(CommandRecorded(report.id, report.state))
+
+    @precondition(lambda self: self.writing is None)
+    @rule()
+    def write_begins(self) -> None:
+        self.writing = self.device.tick()
+
+    @precondition(lambda self: self.writing is not None)
+    @rule()
+    def write_ends(self) -> None:
+        changes, self.writing = self.writing, None
+        assert changes is not None
+        self.device.apply(changes)
+        for entry in self.device.log.commit(changes, self.device.now):
+            self.executions[entry.id] = self.executions.get(entry.id, 0) + 1
+            self.handlers.append(entry.id)
+
+    @precondition(lambda self: self.writing is not None)
+    @rule()
+    def write_fails(self) -> None:
+        changes, self.writing = self.writing, None
+        assert changes is not None
+        self.device.log.refuse_unstored(changes, "the disk is full", self.device.now)
+
+    @precondition(lambda self: self.handlers)
+    @rule(outcome=st.sampled_from([SUCCEEDED, FAILED]), is_over=st.booleans())
+    def handler_ends(self, outcome: CommandOutcome, is_over: bool) -> None:
+        id = self.handlers.pop(0)
+        self.device.log.finish(id, outcome, self.device.now)
+        if is_over:
+            self.device.log.release(id)
+        else:
+            self.ended.append(id)
+
+    @precondition(lambda self: self.ended)
+    @rule()
+    def place_is_released(self) -> None:
+        self.device.log.release(self.ended.pop())
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 20.0, 86_400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.device.wait(seconds)
+
+    @rule(is_on_disk=st.booleans())
+    def agent_is_killed(self, is_on_disk: bool) -> None:
+        if self.writing is not None and is_on_disk:
+            self.device.apply(self.writing)
+        self.writing = None
+        self.handlers.clear()
+        self.ended.clear()
+        self.disconnect()
+        self.device.kill()
+
+    @rule()
+    def agent_stops(self) -> None:
+        """In order: a write that waits ends in the order of the calls, and a last one follows."""
+        if self.writing is not None:
+            self.device.apply(self.writing)
+        self.device.log.stop(self.device.now)
+        self.device.apply(self.device.log.changes())
+        assert all(entry.step != "running" for entry in self.device.disk.values())
+        self.writing = None
+        self.agent_is_killed(is_on_disk=False)
+
+    @invariant()
+    def nothing_runs_twice_or_together(self) -> None:
+        assert all(times == 1 and self.at_hub[id] != "rejected" for id, times in self.executions.items())
+        alone = [id for id in (*self.handlers, *self.ended) if not is_concurrent(self.commands[id].name)]
+        assert len(alone) <= 1
+
+    def teardown(self) -> None:
+        """When everything works again, the hub learns the end of every command, and why."""
+        for _ in range(4):
+            if not self.is_connected:
+                self.connect()
+            for _ in range(4 + 2 * len(self.commands)):
+                while self.to_agent:
+                    self.message_arrives_at_agent()
+                if self.writing is None:
+                    self.write_begins()
+                self.write_ends()
+                while self.handlers:
+                    self.handler_ends(SUCCEEDED, is_over=True)
+                while self.ended:
+                    self.place_is_released()
+                self.agent_reports()
+                while self.to_hub:
+                    self.report_arrives_at_hub()
+            self.disconnect()
+        assert set(self.at_hub.values()) <= {"succeeded", "failed", "rejected"}
+        assert not any(self.device.tick())
+        assert {entry.step for entry in self.device.disk.values()} <= {"recorded"}
+
+
+CommandsOfADevice.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCommandsOfADevice = CommandsOfADevice.TestCase
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device()
+
+
+def test_a_command_is_reported_when_it_is_on_disk(device: Device) -> None:
+    """Nothing is reported and nothing runs before the write has ended."""
+    device.log.receive(command(1), None, device.now)
+    received = device.tick()
+    assert device.states() == []
+    assert device.log.commit(received, device.now) == []
+    assert device.states() == [("received", "")]
+    running = device.tick()
+    assert [entry.step for entry in running.written] == ["running"]
+    assert [entry.id for entry in device.log.commit(running, device.now)] == [command(1).id]
+    device.log.finish(command(1).id, SUCCEEDED, device.now)
+    assert device.states() == []
+    device.write()
+    (report,) = device.log.take_reports()
+    assert (report.state, report.result) == ("succeeded", {"speed": 3})
+
+
+def test_a_killed_agent_reports_what_it_does_not_know(device: Device) -> None:
+    """A command that ran is `interrupted`; one that waited runs."""
+    for number in (1, 2):
+        device.log.receive(command(number), None, device.now)
+    device.write()
+    device.states()
+    device.kill()
+    device.write()
+    assert device.started == [command(1).id, command(2).id]
+    assert device.states() == [("failed", "interrupted"), ("received", "")]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_command_that_waited_for_too_long_does_not_run(device: Device, is_restarted: bool) -> None:
+    """Neither behind another command nor after a restart."""
+    device.log.receive(command(1), None, device.now)
+    device.write()
+    device.log.receive(command(2), None, device.now)
+    device.write()
+    device.wait(TIMEOUT_MS / 1000)
+    if is_restarted:
+        device.kill()
+    device.write()
+    assert device.started == [command(1).id]
+    assert ("rejected", "too_late") in device.states()
+
+
+def test_a_repeated_command_is_answered_with_its_state(device: Device) -> None:
+    """While it waits, after its end, and after the hub has recorded it and lost the record."""
+    device.log.receive(command(1), None, device.now)
+    device.write()
+    for expected in ("received", "received"):
+        assert device.states() == [(expected, "")]
+        device.log.receive(command(1), None, device.now)
+    device.log.finish(command(1).id, SUCCEEDED, device.now)
+    device.write()
+    assert device.states() == [("succeeded", "")]
+    device.log.record(CommandRecorded(command(1).id, "succeeded"))
+    device.write()
+    device.log.receive(command(1), None, device.now)
+    device.write()
+    assert device.states() == [("succeeded", "")]
+    device.log.record(CommandRecorded(command(1).id, "succeeded"))
+    device.write()
+    assert device.disk[command(1).id].step == "recorded"
+    assert device.started == [command(1).id]
+
+
+def test_only_so_many_commands_wait(device: Device) -> None:
+    """One more is rejected, and those that wait run in their order."""
+    device.log.receive(command(0), None, device.now)
+    device.write()
+    for number in range(1, MAX_WAITING + 2):
+        device.log.receive(command(number), None, device.now)
+    device.write()
+    assert device.states()[-1] == ("rejected", "busy")
+    for number in range(MAX_WAITING + 1):
+        device.log.finish(command(number).id, SUCCEEDED, device.now)
+        device.log.release(command(number).id)
+        device.write()
+    assert device.started == [command(number).id for number in range(MAX_WAITING + 1)]
+
+
+def test_a_hub_that_records_nothing_gets_no_further_answers(device: Device) -> None:
+    """The number of results that wait for the hub is bounded; a later command is ignored until there is room."""
+    refusal = CommandOutcome("rejected", "unknown_command", "there is none")
+    for number in range(MAX_OPEN + 1):
+        device.log.receive(command(number), refusal, device.now)
+    device.write()
+    assert len(device.states()) == MAX_OPEN
+    device.log.record(CommandRecorded(command(0).id, "rejected"))
+    device.log.receive(command(MAX_OPEN), refusal, device.now)
+    device.write()
+    assert device.states() == [("rejected", "unknown_command")]
+
+
+def test_ids_are_forgotten_beyond_the_bounds(device: Device) -> None:
+    """The newest thousand stay, and none for longer than a week."""
+    for number in range(MAX_KEPT + 50):
+        device.log.receive(command(number), FAILED, device.now)
+        device.write()
+        device.log.record(CommandRecorded(command(number).id, "failed"))
+    device.write()
+    assert list(device.disk) == [command(number).id for number in range(50, MAX_KEPT + 50)]
+    device.kill()
+    device.write()
+    assert len(device.disk) == MAX_KEPT
+    device.wait(KEPT_NS / 1e9)
+    device.write()
+    assert device.disk == {}
+
+
+def test_a_damaged_record_is_reported(device: Device) -> None:
+    """Its id is known, and whether it ran is not."""
+    device.log.add_damaged(command(1).id, device.now)
+    device.log.receive(command(1), None, device.now)
+    device.write()
+    assert device.states() == [("failed", "record_damaged")]
+    assert device.started == []
+
+
+def test_a_log_in_memory_says_so() -> None:
+    """The operator sees that a restart of the agent loses the command."""
+    log, now = CommandLog(is_durable=False), Now(1, 1.0)
+    log.receive(command(1), None, now)
+    log.commit(log.changes(), now)
+    (report,) = log.take_reports()
+    assert (report.state, report.code) == ("received", "not_durable")
