@@ -84,6 +84,8 @@ def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
         return CheckReport(file, error.problems, [], "")
     findings = list(check_machine(settings))
     summary = f"{plural(len(settings.source), 'source')} of {plural(len(settings.devices), 'device')}"
+    if settings.command:
+        summary += f", {plural(len(settings.command), 'command')}"
     if connect_hub:
         endpoint = _endpoint_of(settings)
         found = None if endpoint is None else asyncio.run(check_hub(settings, endpoint))
@@ -112,6 +114,9 @@ def check_machine(settings: AgentSettings) -> Iterator[CheckFinding]:
     for number, source in enumerate(settings.source):
         for key, problem in source.problems():
             yield CheckFinding(("source", number, key), problem)
+    for number, command in enumerate(settings.command):
+        for key, problem in command.problems():
+            yield CheckFinding(("command", number, key), problem)
 
 
 def _check_credentials(settings: AgentSettings) -> Iterator[CheckFinding]:

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from device_agent.log import set_up_log
 from device_agent.program import RunningSource, run_sources, run_together, run_until_stopped, status_line
 from device_agent.settings import AgentSettings, AgentSettingsError, AgentTlsSettings, load_settings, with_options
 from device_agent.source_delivery import SourceDelivery
+from device_agent.sources import Source
 from device_agent.sources.settings import SourceSettings
 from device_agent.spool import SqliteSpool
 from device_agent.spool.status import earlier_metrics
@@ -104,6 +105,15 @@ class DeviceService:
                 running, self.agent, self.agent.collect, prefix=source.prefix, rules=settings.report
             )
             self.sources.append(RunningSource(delivery, source.is_finite))
+        self._add_commands(settings, {source.health.name: source for source in made})
+
+    def _add_commands(self, settings: AgentSettings, sources: Mapping[str, Source]) -> None:
+        commands = [command for command in settings.command if settings.device_of_command(command) == self.agent.device]
+        if commands:
+            from device_agent.operator_commands.actions import handler_of
+
+            for command in commands:
+                self.agent.add_command(handler_of(command, sources))
 
     async def run(self, on_open: Callable[[], None]) -> None:
         """Run until all sources end. Raises AgentError."""

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from agent_client.endpoint import AddressError, device_url
 from agent_client.rule_files import zone_of
 from device_agent.agent import MAX_BATCHINGS
+from device_agent.operator_commands.settings import ConfiguredCommand
 from device_agent.reporting import ReportRule
 from device_agent.sources.settings import KINDS, SourceContext, SourceSettings, settings_class
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
@@ -31,7 +32,7 @@ from device_agent.toml_lines import KeyPath, key_lines, line_of, place_text
 from formats.rules import Rules, RulesError, rules_of
 from wire.codec import Format
 from wire.device import Tags
-from wire.limits import MAX_DEVICE_ID, MAX_SOURCES
+from wire.limits import MAX_COMMANDS, MAX_DEVICE_ID, MAX_SOURCES
 from wire.model import device_id_problem
 
 NAME = "telemetry-hub"
@@ -49,6 +50,9 @@ MAX_REPORT_RULES = 100
 
 MAX_LISTED_WORDS = 10
 """Words that are all shown beside a suggestion."""
+
+MAX_CONFIGURED_COMMANDS = MAX_COMMANDS
+"""Bound of the commands of all devices."""
 
 NO_RULES = frozenset({"device"})
 """Rules that a source cannot have: its device is fixed, because the token and the spool belong to one device."""
@@ -93,6 +97,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     tls: AgentTlsSettings = AgentTlsSettings()
     report: tuple[ReportRule, ...] = ()
     source: tuple[SourceSettings, ...] = ()
+    command: tuple[ConfiguredCommand, ...] = ()
 
     @property
     def devices(self) -> dict[str, list[SourceSettings]]:
@@ -105,6 +110,19 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     def device_of(self, source: SourceSettings) -> str:
         """Return the device of a source."""
         return source.device or self.device or device_id_of(socket.gethostname())
+
+    def device_of_command(self, command: ConfiguredCommand) -> str:
+        """Return the device of a command: that of its source, its own, the only one, or the device of the agent."""
+        source = self.sources_by_name.get(command.source)
+        if source is not None:
+            return self.device_of(source)
+        only = next(iter(self.devices)) if len(self.devices) == 1 else ""
+        return command.device or only or self.device or device_id_of(socket.gethostname())
+
+    @property
+    def sources_by_name(self) -> dict[str, SourceSettings]:
+        """The sources by their names."""
+        return {source.name or source.default_name: source for source in self.source}
 
     def spool_of(self, device: str) -> Path:
         """Return the path of a device's spool."""
@@ -180,15 +198,19 @@ class _Reader:
 
     def settings(self, document: dict[str, Any]) -> AgentSettings | None:
         """Return the settings; None, or with `problems`, if there are problems."""
-        values = self._values(AgentSettings, document, (), own={"tls", "report", "source"})
+        values = self._values(AgentSettings, document, (), own={"tls", "report", "source", "command"})
         values["tls"] = self._table(AgentTlsSettings, document.get("tls", {}), ("tls",)) or AgentTlsSettings()
         values["report"] = tuple(self._list(document, "report", MAX_REPORT_RULES, self._report).values())
         sources = self._list(document, "source", MAX_SOURCES, self._source)
         values["source"] = tuple(sources.values())
+        commands = self._list(document, "command", MAX_CONFIGURED_COMMANDS, self._command)
+        values["command"] = tuple(commands.values())
         if not document.get("source"):
             self.problems.append((("source",), "there is no [[source]]: an agent needs at least one"))
         settings = AgentSettings(**values)
         self.problems += (*_contradictions(settings), *_contradictions_of_sources(settings, sources))
+        if not self.problems:
+            self.problems += _contradictions_of_commands(settings, commands)
         return settings
 
     def _list(
@@ -206,6 +228,9 @@ class _Reader:
 
     def _report(self, table: Any, path: KeyPath) -> ReportRule | None:
         return self._table(ReportRule, table, path)
+
+    def _command(self, table: Any, path: KeyPath) -> ConfiguredCommand | None:
+        return self._table(ConfiguredCommand, table, path)
 
     def _source(self, table: Any, path: KeyPath) -> SourceSettings | None:
         kind = table.get("kind") if isinstance(table, dict) else None
@@ -326,6 +351,24 @@ def _contradictions_of_sources(
             source.source(SourceContext(settings.device_of(source)))
         except RulesError as error:
             yield path, str(error)
+
+
+def _contradictions_of_commands(
+    settings: AgentSettings, commands: Mapping[int, ConfiguredCommand]
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the problems of commands with the sources, which are valid."""
+    names: set[tuple[str, str]] = set()
+    for number, command in commands.items():
+        path: KeyPath = ("command", number)
+        device = settings.device_of_command(command)
+        if device not in settings.devices:
+            known = ", ".join(settings.devices)
+            yield (*path, "device"), f"no source has the device {device!r}: use one of {known}"
+        if (device, command.name) in names:
+            yield (*path, "name"), f"{device} has two commands {command.name!r}"
+        names.add((device, command.name))
+        for key, problem in command.source_problems(settings.sources_by_name):
+            yield (*path, key), problem
 
 
 def value_problem(wanted: Any, value: Any, error: msgspec.ValidationError) -> tuple[KeyPath, str]:

@@ -99,7 +99,7 @@ class Program:
             raise SourceUnavailable("it closed its output, and was ended")
         if code == 0:
             return None
-        how = f"it was ended by {_signal_name(-code)}" if code < 0 else f"it ended with exit code {code}"
+        how = f"it was ended by {signal_name(-code)}" if code < 0 else f"it ended with exit code {code}"
         reason = self.last_error
         raise SourceUnavailable(f"{how}: {reason}" if reason else how)
 
@@ -159,7 +159,8 @@ def program_environment() -> dict[str, str]:
     return {"PYTHONUNBUFFERED": "1", **kept}
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal."""
     try:
         return Signals(number).name
     except ValueError:

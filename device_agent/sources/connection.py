@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from device_agent.sources import SensorReading, next_tick
 from device_agent.sources.line_report import LineReport
@@ -37,6 +37,14 @@ class Connection(Protocol):
 
     async def receive(self) -> bytes | None:
         """Return the next bytes, or the next message; None when the peer ended in order. Raises SourceUnavailable."""
+
+
+@runtime_checkable
+class WritableConnection(Protocol):
+    """Open connection that also takes bytes."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Raises SourceUnavailable; the message says what was sent."""
 
 
 class ConnectionReader(Protocol[_Read]):
@@ -79,6 +87,7 @@ class ConnectionSource(Generic[_Connection]):
         self._interval_s = interval_s
         self._end = end
         self._retry_s = retry_s
+        self._connection: _Connection | None = None
 
     async def readings(self) -> AsyncGenerator[SensorReading, None]:
         """Yield readings without end, none while there is no connection."""
@@ -91,6 +100,7 @@ class ConnectionSource(Generic[_Connection]):
                 async with self._connect(self.report) as connection:
                     self.report.record_connection()
                     self._reader.open()
+                    self._connection = connection
                     while (results := await self._reader.read(connection)) is not None:
                         attempt = 0
                         for reading in self._report(results):
@@ -100,6 +110,8 @@ class ConnectionSource(Generic[_Connection]):
                 reason = "" if self._interval_s is not None else self._end
             except SourceUnavailable as error:
                 reason = str(error)
+            finally:
+                self._connection = None
             for reading in self._report(self._reader.flush(time.time_ns())):
                 yield reading
             if reason:
@@ -110,6 +122,12 @@ class ConnectionSource(Generic[_Connection]):
                 delay_s = next_tick(started, self._interval_s or 0.0, clock()) - clock()
                 attempt = 0
             await asyncio.sleep(delay_s)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the peer. Raises SourceUnavailable; the message says what was sent."""
+        if not isinstance(self._connection, WritableConnection):
+            raise SourceUnavailable(f"{self.report.name} has no connection; nothing was sent")
+        self._connection.write(data)
 
     def finish(self) -> None:
         """Read the lines that wait for others, at the end of a check."""

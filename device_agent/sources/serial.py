@@ -19,6 +19,7 @@ import serial
 from msgspec import Meta
 
 from device_agent.sources import SensorReading
+from device_agent.sources.connection import SourceUnavailable
 from device_agent.sources.line_report import LineReport
 from device_agent.sources.lines import HEAD_SECONDS, ForeignInput, ForeignSettings, LineInput, LineResult
 from device_agent.sources.ports import DEFAULT_BAUD, DEFAULT_FRAME, MAX_BAUD, Port, PortError, PortSettings
@@ -122,6 +123,7 @@ class SerialSource:
         self._hold = PortHold()
         self._mirror_address = mirror_address(mirror) if mirror else None
         self._mirror: Mirror | None = None
+        self._port: Port | None = None
         self._lines = LineInput(input)
         self._report = LineReport(settings.port, input, _log, aspect="port")
         self.health = self._report.health
@@ -146,6 +148,7 @@ class SerialSource:
                 attempt = 0
                 watch = self._begin(port, was_lost=was_lost)
                 was_lost = False
+                self._port = port
                 try:
                     while True:
                         for result in self._results(port, watch, await self._read(port)):
@@ -158,6 +161,7 @@ class SerialSource:
                         was_lost = True
                         self._report.record_absence(reason_of(error))
                 finally:
+                    self._port = None
                     port.close()
         finally:
             self._close_mirror()
@@ -197,6 +201,15 @@ class SerialSource:
         for result in self._lines.begin(time.time_ns()):
             self._report.record_result(result)
 
+    def write(self, data: bytes) -> None:
+        """Send bytes to the device. Raises SourceUnavailable; the message says what was sent."""
+        if self._port is None or self._hold.is_requested:
+            raise SourceUnavailable(f"{self.settings.port} is not open; nothing was sent")
+        try:
+            self._port.write(data)
+        except (serial.SerialException, OSError) as error:
+            raise SourceUnavailable(f"{self.settings.port}: {_write_problem(error)}") from None
+
     def uses(self, port: str) -> bool:
         """Return whether this is the setting, the path, or another name of the port of this source."""
         return self._finder.is_port(port)
@@ -235,6 +248,12 @@ class SerialSource:
                 return await port.read()
         except TimeoutError:
             return None
+
+
+def _write_problem(error: Exception) -> str:
+    if isinstance(error, PortError):
+        return reason_of(error)
+    return f"{reason_of(error)}; whether something was sent is not known"
 
 
 def reason_of(error: Exception) -> str:

@@ -31,6 +31,9 @@ OPEN_SECONDS = 10.0
 MAX_CONNECTIONS = MAX_SENDERS
 """Open connections of a source that listens. One more ends the one that was silent for the longest time."""
 
+MAX_UNSENT_BYTES = 4096
+"""Bytes that wait for a peer which does not read. At this bound a line is refused, and not sent at some later time."""
+
 WAITING_PIECES = 16
 """Pieces of all connections that wait to be read. At this bound the connections are not read, and TCP slows them."""
 
@@ -77,8 +80,9 @@ class TcpSettings(ForeignSettings, frozen=True, kw_only=True):
 class TcpConnection:
     """Open connection whose bytes are read as they arrive."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
+        self._writer = writer
 
     async def receive(self) -> bytes | None:
         """Return the next bytes; None when the peer ended in order. Raises SourceUnavailable."""
@@ -86,6 +90,15 @@ class TcpConnection:
             return await self._reader.read(READ_BYTES) or None
         except OSError as error:
             raise SourceUnavailable(network_reason(error)) from None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Raises SourceUnavailable if the peer takes none, or the connection is lost."""
+        transport = self._writer.transport
+        if transport.is_closing():
+            raise SourceUnavailable("the connection is lost; nothing was sent")
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            raise SourceUnavailable("the peer takes no more bytes; nothing was sent")
+        self._writer.write(data)
 
 
 @asynccontextmanager
@@ -100,7 +113,7 @@ async def connect_tcp(address: Address, send: Sequence[str], report: LineReport)
         keep_alive(writer.get_extra_info("socket"))
         for line in send:
             writer.write(line.encode() + b"\r\n")
-        yield TcpConnection(reader)
+        yield TcpConnection(reader, writer)
     finally:
         writer.transport.abort()
 

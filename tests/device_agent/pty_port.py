@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import termios
 import tty
@@ -36,6 +37,14 @@ class PtyPort:
         """Return the attributes that the reader of the port has set."""
         assert self._end is not None
         return termios.tcgetattr(self._end)
+
+    def fill(self) -> None:
+        """Send so much to the device, which does not read it, that the port takes nothing any more."""
+        port = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(port, b"x")
+        os.close(port)
 
     def read(self, count: int) -> bytes:
         """Read as the device what was sent to it. Blocks."""

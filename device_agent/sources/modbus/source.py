@@ -170,6 +170,13 @@ class ModbusSource:
         self._wake.set()
         await write.done
 
+    def slave_of(self, field: str) -> int:
+        """Return the slave that has a field of a map. Raises WriteNotMade."""
+        for polled, name, _ in _fields(self.settings):
+            if field in (name, polled.metric(name)):
+                return polled.slave
+        raise WriteNotMade(f"no map has the field {field}; nothing was written")
+
     def _writable(self, slave: int, field: str) -> tuple[PolledMap, Register]:
         for polled, name, register in _fields(self.settings):
             if polled.slave == slave and field in (name, polled.metric(name)):

@@ -90,8 +90,14 @@ class TtyPort:
         return rest
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
-        self._serial.write(data)
+        """Send bytes. Raises PortError if the buffer of the tty is full: waiting for room would stop the agent."""
+        self._check_open()
+        try:
+            sent = os.write(self._serial.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            raise PortError(errno.EAGAIN, f"the port takes no more bytes: {sent} of {len(data)} were sent")
 
     async def set_baud(self, baud: int) -> None:
         """Change the rate, and discard what was read at the earlier one."""

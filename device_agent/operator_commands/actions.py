@@ -1,0 +1,130 @@
+"""What the commands of agent.toml do: they write a line or a register through a source, or run a program."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from device_agent.operator_commands.handler import CommandFailed, CommandHandler, Rejected
+from device_agent.operator_commands.settings import (
+    PLACE,
+    ConfiguredCommand,
+    arguments_of_program,
+    line_of_command,
+)
+from device_agent.process_group import GROUP_OPTIONS, end_group
+from device_agent.sources import Source
+from device_agent.sources.command import program_environment, signal_name
+from device_agent.sources.connection import SourceUnavailable
+from wire.command import ParameterValue
+
+if TYPE_CHECKING:
+    from device_agent.sources.modbus.source import ModbusSource
+
+MAX_OUTPUT_BYTES = 1024
+"""Bytes at the end of a program's output, and of its errors, that an operator sees."""
+
+READ_BYTES = 4096
+
+
+class LineWriter(Protocol):
+    """A source that can send bytes to its device."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. Raises SourceUnavailable; the message says what was sent."""
+
+
+def handler_of(command: ConfiguredCommand, sources: Mapping[str, Source]) -> CommandHandler:
+    """Return the handler of a command; `sources` are those of its device, by name."""
+    if command.program:
+        function: Any = partial(run_program_of, command)
+    elif command.line is not None:
+        function = partial(write_line, command, sources[command.source])
+    else:
+        function = partial(write_register, command, sources[command.source])
+    return CommandHandler(command.declaration, _with_any_names(function), command.time_limit_s)
+
+
+def _with_any_names(function: Any) -> Any:
+    async def call(**parameters: ParameterValue) -> Any:
+        return await function(parameters)
+
+    return call
+
+
+async def write_line(command: ConfiguredCommand, writer: LineWriter, parameters: Mapping[str, ParameterValue]) -> None:
+    """Send the line of a command. The device does not confirm it."""
+    try:
+        line = line_of_command(command, parameters)
+    except ValueError as error:
+        raise Rejected(str(error), code="parameters") from None
+    try:
+        writer.write(line)
+    except SourceUnavailable as error:
+        raise CommandFailed(str(error), code="not_written") from None
+
+
+async def write_register(
+    command: ConfiguredCommand, source: ModbusSource, parameters: Mapping[str, ParameterValue]
+) -> None:
+    """Write a value to a register of a slave, which confirms it."""
+    from device_agent.sources.modbus.source import WriteNotMade
+
+    value = command.written
+    if isinstance(value, str) and (place := PLACE.fullmatch(value)):
+        found = parameters.get(place[1])
+        if found is None:
+            raise Rejected(f"{place[1]}: a value is missing", code="parameters")
+        value = found
+    slave = command.slave if command.slave is not None else source.slave_of(command.register)
+    try:
+        await source.write(slave, command.register, value)
+    except WriteNotMade as error:
+        raise CommandFailed(str(error), code="not_written") from None
+
+
+async def run_program_of(command: ConfiguredCommand, parameters: Mapping[str, ParameterValue]) -> str | None:
+    """Run a program to its end, without a shell, and return the end of what it printed.
+
+    If this is cancelled, the program is ended with all programs that it started.
+    """
+    try:
+        arguments = arguments_of_program(command, parameters)
+    except ValueError as error:
+        raise Rejected(str(error), code="parameters") from None
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            cwd=command.directory,
+            env=program_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **GROUP_OPTIONS,
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandFailed(f"{arguments[0]!r} cannot be run: {reason}; nothing was done", code="not_started") from None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        output, errors, _ = await asyncio.gather(_end_of(process.stdout), _end_of(process.stderr), process.wait())
+    finally:
+        await end_group(process)
+    code = process.returncode
+    if code:
+        how = f"it was ended by {signal_name(-code)}" if code < 0 else f"it ended with exit code {code}"
+        last = errors.rpartition("\n")[2] or output.rpartition("\n")[2]
+        raise CommandFailed(f"{how}: {last}" if last else how, code="exit_code")
+    return output or None
+
+
+async def _end_of(stream: asyncio.StreamReader) -> str:
+    """Read a stream to its end, and return its last bytes as a text without the white space around it."""
+    kept = b""
+    while data := await stream.read(READ_BYTES):
+        kept = (kept + data)[-MAX_OUTPUT_BYTES:]
+    return kept.decode(errors="replace").strip()

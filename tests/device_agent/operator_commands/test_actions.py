@@ -1,0 +1,270 @@
+"""Commands of agent.toml against real devices: a tty, a TCP device, Modbus slaves, and programs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent.service import AgentService
+from device_agent.settings import load_settings
+from tests.conditions import until
+from tests.device_agent.modbus_bus import pty_bus, slave
+from tests.device_agent.peer import Peer
+from tests.device_agent.pty_port import PtyPort
+from wire.device import CommandState
+
+DEVICE = "kiln"
+
+SPEED = """
+[[command.parameters]]
+name = "speed"
+unit = "m/s"
+min = 0
+max = 30
+"""
+
+
+class Operator:
+    """Sends commands to the agent and waits for their ends."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self._numbers = itertools.count(1)
+
+    async def send(self, name: str, timeout_ms: int = 10_000, **parameters: Any) -> CommandState:
+        id = f"{next(self._numbers):016x}"
+        await self.peer.command(DEVICE, id, name, timeout_ms, **parameters)
+        states = self.peer.command_states
+
+        def ends() -> list[CommandState]:
+            return [state for state in states if state.id == id and state.state != "received"]
+
+        await self.peer.until(ends)
+        return ends()[0]
+
+
+@asynccontextmanager
+async def agent_with(peer: Peer, tmp_path: Path, settings: str) -> AsyncIterator[Operator]:
+    """Run the service with these sources and commands."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'hub = "{peer.url}"\ndevice = "{DEVICE}"\nspool_directory = "spools"\n{settings}')
+    running = asyncio.create_task(AgentService(load_settings(file)).run(lambda: None))
+    try:
+        await peer.until(lambda: DEVICE in peer.links or running.done())
+        yield Operator(peer)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_line_is_sent_to_a_board(peer: Peer, tmp_path: Path) -> None:
+    """The board gets the values in the line; unplugged, the command has failed, and nothing is sent later."""
+    board = PtyPort(tmp_path / "board")
+    settings = f"""
+[[source]]
+kind = "serial"
+port = "{board.path}"
+
+[[command]]
+name = "set_speed"
+confirm = true
+source = "{board.path}"
+line = '{{"speed": {{speed}}}}'
+{SPEED}
+[[command]]
+name = "say"
+source = "{board.path}"
+line = "SAY {{text}}"
+ending = "crlf"
+parameters = [{{ name = "text", type = "string" }}]
+"""
+    board.plug_in()
+    async with agent_with(peer, tmp_path, settings) as operator:
+        assert peer.commands["set_speed"].confirm
+        await board.write(b'{"t": 1}\n')
+        await peer.until(lambda: peer.values("t"))
+        assert (await operator.send("set_speed", speed=12)).state == "succeeded"
+        assert await asyncio.to_thread(board.read, 14) == b'{"speed": 12}\n'
+        assert (await operator.send("set_speed", speed=31)).code == "parameters"
+        assert (await operator.send("say", text='"; ERASE')).code == "parameters"
+        assert (await operator.send("say", text="hello")).state == "succeeded"
+        assert await asyncio.to_thread(board.read, 11) == b"SAY hello\r\n"
+        board.pull()
+        while (
+            end := await operator.send("set_speed", speed=1)
+        ).message != f"{board.path} is not open; nothing was sent":
+            assert end.message in (
+                "",
+                f"{board.path}: the device was unplugged; whether something was sent is not known",
+            )
+        assert (end.state, end.code) == ("failed", "not_written")
+
+
+async def test_a_port_that_takes_nothing_does_not_stop_the_agent(peer: Peer, tmp_path: Path) -> None:
+    """Nobody reads the tty: its buffer is full, and the command says how much was sent."""
+    board = PtyPort(tmp_path / "board")
+    settings = f"""
+[[source]]
+kind = "serial"
+port = "{board.path}"
+
+[[command]]
+name = "fill"
+source = "{board.path}"
+line = "x"
+"""
+    board.plug_in()
+    async with agent_with(peer, tmp_path, settings) as operator:
+        await board.write(b'{"t": 1}\n')
+        await peer.until(lambda: peer.values("t"))
+        board.fill()
+        end = await operator.send("fill")
+        assert (end.code, end.message) == (
+            "not_written",
+            f"{board.path}: the port takes no more bytes: 0 of 2 were sent",
+        )
+        await board.write(b'{"t": 2}\n')
+        await peer.until(lambda: len(peer.values("t")) == 2)
+    board.pull()
+
+
+async def test_a_line_is_sent_over_tcp(peer: Peer, tmp_path: Path) -> None:
+    """To the device to which the source connects, while there is a connection."""
+    received = asyncio.Queue[bytes]()
+
+    async def device(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"t": 1}\n{"t": 2}\n')
+        received.put_nowait(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(device, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    settings = f"""
+[[source]]
+kind = "tcp"
+name = "gate"
+address = "{address}"
+
+[[command]]
+name = "open"
+source = "gate"
+line = "OPEN {{width}}"
+parameters = [{{ name = "width", type = "integer", choices = [1, 2], default = 2 }}]
+"""
+    async with server, agent_with(peer, tmp_path, settings) as operator:
+        await peer.until(lambda: peer.values("t"))
+        server.close()
+        assert (await operator.send("open")).state == "succeeded"
+        assert await received.get() == b"OPEN 2\n"
+        while (end := await operator.send("open", width=1)).state == "succeeded":
+            pass
+        assert (end.code, end.message) == ("not_written", "gate has no connection; nothing was sent")
+
+
+async def test_a_register_is_written_between_polls(peer: Peer, tmp_path: Path) -> None:
+    """With the scale of its map, confirmed by the slave and read back; what the slave refuses has failed."""
+    settings = f"""
+[[source]]
+kind = "modbus"
+port = "{tmp_path / "bus"}"
+name = "bus"
+
+[[source.maps]]
+slave = 1
+interval_s = 0.05
+fields = {{ setpoint = {{ address = 0, scale = 0.5 }}, missing = {{ address = 9 }} }}
+
+[[command]]
+name = "set_speed"
+source = "bus"
+register = "setpoint"
+{SPEED}
+[[command]]
+name = "stop"
+source = "bus"
+register = "setpoint"
+value = 0
+
+[[command]]
+name = "miss"
+source = "bus"
+register = "missing"
+value = 1
+"""
+    async with pty_bus(tmp_path / "bus", slave(1, [0])) as bus, agent_with(peer, tmp_path, settings) as operator:
+        await peer.until(lambda: 0.0 in peer.values("setpoint"))
+        assert (await operator.send("set_speed", speed=12.5)).state == "succeeded"
+        await peer.until(lambda: 12.5 in peer.values("setpoint"))
+        assert (await operator.send("stop")).state == "succeeded"
+        await peer.until(lambda: peer.values("setpoint")[-1] == 0.0)
+        failed = await operator.send("miss")
+        assert (failed.state, failed.code) == ("failed", "not_written")
+        assert "exception 2 (illegal data address)" in failed.message
+    assert [request.function for request in bus.requests if request.function != 3] == [6, 6, 6]
+
+
+async def test_a_program_runs_without_a_shell(peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments stay arguments, its output is the result, and its exit code and errors are the reason."""
+    monkeypatch.setenv("HUB_TOKEN", "secret")
+    settings = """
+[[source]]
+kind = "host"
+interval_s = 60
+
+[[command]]
+name = "say"
+time_limit_s = 10
+program = ["printf", "%s|%s|", "{text}", "{n}"]
+parameters = [{ name = "text", type = "string" }, { name = "n", required = false }]
+
+[[command]]
+name = "secrets"
+program = ["sh", "-c", "echo ${HUB_TOKEN-none}; pwd"]
+directory = "."
+
+[[command]]
+name = "fail"
+program = ["sh", "-c", "echo first; echo no paper >&2; exit 3"]
+
+[[command]]
+name = "die"
+program = ["sh", "-c", "kill -9 $$"]
+
+[[command]]
+name = "vanish"
+program = ["no-such-program"]
+
+[[command]]
+name = "hang"
+program = ["sh", "-c", "echo $$ > pid; sleep 60 & wait"]
+directory = "."
+time_limit_s = 0.5
+"""
+    async with agent_with(peer, tmp_path, settings) as operator:
+        assert (await operator.send("say", text="$(id); 'x", n=2)).result == "$(id); 'x|2|"
+        assert (await operator.send("say", text="a b")).result == "a b||"
+        assert (await operator.send("say", text="-x")).code == "parameters"
+        assert (await operator.send("secrets")).result == f"none\n{tmp_path}"
+        failed = await operator.send("fail")
+        assert (failed.state, failed.code) == ("failed", "exit_code")
+        assert failed.message == "it ended with exit code 3: no paper"
+        assert (await operator.send("die")).message == "it was ended by SIGKILL"
+        assert (await operator.send("vanish")).code == "not_started"
+        assert (await operator.send("hang")).code == "time_limit"
+        group = int((tmp_path / "pid").read_text())
+        await until(lambda: not group_exists(group))
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
