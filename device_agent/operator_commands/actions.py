@@ -1,4 +1,4 @@
-"""What the commands of agent.toml do: they write a line or a register through a source, or run a program."""
+"""Actions of the commands of agent.toml: they write a line or a register through a source, or run a program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from device_agent.operator_commands.handler import CommandFailed, CommandHandler, Rejected
 from device_agent.operator_commands.settings import (
@@ -38,13 +38,13 @@ class LineWriter(Protocol):
 
 
 def handler_of(command: ConfiguredCommand, sources: Mapping[str, Source]) -> CommandHandler:
-    """Return the handler of a command; `sources` are those of its device, by name."""
+    """Return the handler of a command; `sources` are those of its device, by name. The settings are checked."""
     if command.program:
         function: Any = partial(run_program_of, command)
     elif command.line is not None:
-        function = partial(write_line, command, sources[command.source])
+        function = partial(write_line, command, cast("LineWriter", sources[command.source]))
     else:
-        function = partial(write_register, command, sources[command.source])
+        function = partial(write_register, command, cast("ModbusSource", sources[command.source]))
     return CommandHandler(command.declaration, _with_any_names(function), command.time_limit_s)
 
 

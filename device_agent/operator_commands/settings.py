@@ -77,7 +77,7 @@ class ConfiguredCommand(Struct, frozen=True, kw_only=True):
 
     @property
     def written(self) -> ParameterValue:
-        """What is written to a register: a constant, or the place of a parameter."""
+        """The value for a register: a constant, or the place of a parameter."""
         if self.value is None and len(self.parameters) == 1:
             return f"{{{self.parameters[0].name}}}"
         assert self.value is not None

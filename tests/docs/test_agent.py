@@ -8,14 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from device_agent.operator_commands.settings import ConfiguredCommand
 from device_agent.reporting import ReportRule
 from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, AgentTlsSettings, load_settings
 from device_agent.sources.lines import ForeignSettings
 from device_agent.sources.settings import KINDS, SourceSettings, settings_class
+from wire.command import CommandParameter
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z0-9_]+)` \| (?:`([^`]*)`|) *\| [^|]+ \|$", re.MULTILINE)
-TABLES = {"tls", "report", "source"}
+TABLES = {"tls", "report", "source", "command"}
 """Settings that are tables of their own."""
 
 
@@ -51,13 +53,15 @@ def settings(made_of: type[msgspec.Struct], without: set[str]) -> list[tuple[str
         ("### `[tls]`", AgentTlsSettings),
         ("### `[[report]]`", ReportRule),
         ("## Sources", SourceSettings),
+        ("### `[[command]]`", ConfiguredCommand),
+        ("### `[[command.parameters]]`", CommandParameter),
     ],
 )
 def test_every_setting_is_documented_with_its_default_and_nothing_else_is(
     heading: str, made_of: type[msgspec.Struct]
 ) -> None:
     """Each table has one row for each key, in the order of the code."""
-    assert documented(heading) == settings(made_of, TABLES)
+    assert documented(heading) == settings(made_of, TABLES if made_of is AgentSettings else set())
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -73,6 +77,41 @@ def test_no_other_kind_is_documented() -> None:
     """A heading of a kind that does not exist would send people astray."""
     sources = DOCUMENT.partition("\n## Sources\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### `(.+)`$", sources, re.MULTILINE)) == set(KINDS)
+
+
+def test_the_example_of_commands_is_accepted(tmp_path: Path) -> None:
+    """It can be copied behind the sources that it names."""
+    section = DOCUMENT.partition("\n## Commands\n")[2]
+    example = re.search(r"```toml\n(.*?)```", section, re.DOTALL)
+    assert example is not None
+    sources = """
+        [[source]]
+        kind = "serial"
+        port = "/dev/ttyUSB0"
+        [[source]]
+        kind = "modbus"
+        port = "/dev/ttyUSB1"
+        name = "bus"
+        maps = [{ slave = 1, name = "pump", table = "coil", fields = { running = { address = 0 } } }]
+    """
+    (tmp_path / "agent.toml").write_text(sources + example[1], encoding="utf-8")
+    assert [command.name for command in load_settings(tmp_path / "agent.toml").command] == [
+        "set_speed",
+        "stop",
+        "restart_camera",
+    ]
+
+
+def test_every_code_of_an_outcome_is_documented() -> None:
+    """An operator finds each one in the table."""
+    section = DOCUMENT.partition("### What an operator learns\n")[2].partition("\n### ")[0]
+    documented_codes = set(re.findall(r"^\| \w+ \| `(\w+)` \|", section, re.MULTILINE))
+    package = Path(__file__).parents[2] / "device_agent" / "operator_commands"
+    text = "\n".join(file.read_text() for file in sorted(package.glob("*.py")))
+    outcomes = re.findall(r'CommandOutcome\(\s*"\w+",\s*"(\w+)"', text)
+    raised = re.findall(r'code="(\w+)"', text)
+    reports = re.findall(r'"received", entry.received_ns, "(\w+)"', text)
+    assert documented_codes == {*outcomes, *raised, *reports}
 
 
 def test_the_example_is_accepted_and_the_options_are_named(tmp_path: Path) -> None:

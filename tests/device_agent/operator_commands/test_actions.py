@@ -46,7 +46,7 @@ class Operator:
         def ends() -> list[CommandState]:
             return [state for state in states if state.id == id and state.state != "received"]
 
-        await self.peer.until(ends)
+        await self.peer.until(lambda: bool(ends()))
         return ends()[0]
 
 
@@ -89,7 +89,7 @@ parameters = [{{ name = "text", type = "string" }}]
     async with agent_with(peer, tmp_path, settings) as operator:
         assert peer.commands["set_speed"].confirm
         await board.write(b'{"t": 1}\n')
-        await peer.until(lambda: peer.values("t"))
+        await peer.until(lambda: bool(peer.values("t")))
         assert (await operator.send("set_speed", speed=12)).state == "succeeded"
         assert await asyncio.to_thread(board.read, 14) == b'{"speed": 12}\n'
         assert (await operator.send("set_speed", speed=31)).code == "parameters"
@@ -123,7 +123,7 @@ line = "x"
     board.plug_in()
     async with agent_with(peer, tmp_path, settings) as operator:
         await board.write(b'{"t": 1}\n')
-        await peer.until(lambda: peer.values("t"))
+        await peer.until(lambda: bool(peer.values("t")))
         board.fill()
         end = await operator.send("fill")
         assert (end.code, end.message) == (
@@ -159,7 +159,7 @@ line = "OPEN {{width}}"
 parameters = [{{ name = "width", type = "integer", choices = [1, 2], default = 2 }}]
 """
     async with server, agent_with(peer, tmp_path, settings) as operator:
-        await peer.until(lambda: peer.values("t"))
+        await peer.until(lambda: bool(peer.values("t")))
         server.close()
         assert (await operator.send("open")).state == "succeeded"
         assert await received.get() == b"OPEN 2\n"

@@ -22,7 +22,7 @@ ID = "00000000000000{:02x}"
 
 
 class Motor:
-    """What handlers do: the speeds that were set, and a gate that a handler waits for."""
+    """Effects of handlers: the speeds that were set, and a gate that a handler waits for."""
 
     def __init__(self) -> None:
         self.speeds: list[float] = []
@@ -181,7 +181,7 @@ async def test_a_handler_has_a_time_limit(spool: Path, motor: Motor) -> None:
 
 
 async def test_an_agent_that_ends_reports_the_rest_later(spool: Path, motor: Motor) -> None:
-    """What ran is interrupted, what waited runs in the next run, and a command of no handler any more is rejected."""
+    """A command that ran is interrupted, one that waited runs in the next run, and one without handler is rejected."""
     async with Peer() as peer:
         async with motor.agent(peer, spool, drain_seconds=0) as agent:
 
