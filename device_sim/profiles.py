@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from device_agent import Limits
 from device_sim.signals import Battery, Counter, Inertia, Level, States, VehicleRoute, Vibration, quantised
 from wire.model import Metric, Value
+
+
+class SimulatedCommand(NamedTuple):
+    """A command that a model executes by its method of the same name."""
+
+    description: str
+    confirm: bool = False
+    limits: Mapping[str, Limits] = {}
+
 
 DEPOTS = ((53.5413, 9.9840), (48.8190, 2.3260), (51.9060, 4.3550), (41.3420, 2.1300))
 """Latitude and longitude of harbours and goods yards, in degrees."""
@@ -28,6 +38,7 @@ class WeatherStation:
         Metric("rain", unit="mm", description="Rain since the station was set up"),
         Metric("battery", unit="%", description="Charge of the battery"),
     )
+    COMMANDS: Mapping[str, SimulatedCommand] = {}
 
     def __init__(self, random: Random) -> None:
         self._temperature = Level(
@@ -64,6 +75,11 @@ class Pump:
         Metric("vibration", unit="mm/s", description="Vibration velocity at the bearing, RMS"),
         Metric("starts", "integer", description="How often the motor was started"),
     )
+    COMMANDS: Mapping[str, SimulatedCommand] = {
+        "start": SimulatedCommand("Run until another command"),
+        "stop": SimulatedCommand("Stand still until another command", confirm=True),
+        "automatic": SimulatedCommand("Run and stop by the demand, as before the first command"),
+    }
 
     def __init__(self, random: Random) -> None:
         stay_s = {"running": 240, "stopped": 90}
@@ -77,6 +93,18 @@ class Pump:
         self._vibration = Vibration(random, floor=1.2, wear_s=20 * 86_400)
         self._starts = Counter(random, start=random.randrange(200, 9000))
         self._was_running = True
+
+    def start(self) -> None:
+        """Run until another command."""
+        self._states.hold("running")
+
+    def stop(self) -> None:
+        """Stand still until another command."""
+        self._states.hold("stopped")
+
+    def automatic(self) -> None:
+        """Run and stop by the demand."""
+        self._states.release(self._states.state)
 
     def at(self, time_s: float) -> Mapping[str, Value]:
         running = self._states.at(time_s) == "running"
@@ -108,6 +136,11 @@ class Vehicle:
         Metric("fuel", unit="%", description="Level of the tank"),
         Metric("engine_temperature", unit="°C", description="Temperature of the coolant"),
     )
+    COMMANDS: Mapping[str, SimulatedCommand] = {
+        "set_speed": SimulatedCommand("Drive at this speed", limits={"speed": Limits(0, 110, unit="km/h")}),
+        "stop": SimulatedCommand("Stand still with the engine running until another command", confirm=True),
+        "start": SimulatedCommand("Drive on with the speed of the traffic"),
+    }
 
     def __init__(self, random: Random) -> None:
         stay_s = {"driving": 420, "waiting": 45, "parked": 200}
@@ -118,6 +151,21 @@ class Vehicle:
         self._engine = Inertia(70.0, constant_s=150.0)
         self._temperature = Level(random, 0, low=-40, high=130, noise=0.2, resolution=0.1)
         self._fuel = Battery(random, days=2.5, solar=False)
+
+    def set_speed(self, speed: float) -> None:
+        """Drive at this speed, in km/h, until another command."""
+        self._track.ordered_speed = speed / 3.6
+        self._states.hold("driving")
+
+    def stop(self) -> None:
+        """Stand still until another command."""
+        self._track.ordered_speed = None
+        self._states.hold("waiting")
+
+    def start(self) -> None:
+        """Drive with the speed of the traffic, and wait and park as before."""
+        self._track.ordered_speed = None
+        self._states.release("driving")
 
     def at(self, time_s: float) -> Mapping[str, Value]:
         state = self._states.at(time_s)
@@ -145,6 +193,7 @@ class Freezer:
         Metric("compressor", "boolean", description="Whether the compressor is on"),
         Metric("power", unit="W", description="Electric power drawn"),
     )
+    COMMANDS: Mapping[str, SimulatedCommand] = {}
     COLDEST, WARMEST = -21.0, -17.5
 
     def __init__(self, random: Random) -> None:
@@ -184,6 +233,7 @@ class Machine:
         Metric("power", unit="kW", description="Electric power drawn"),
         Metric("parts", "integer", description="Parts made in all"),
     )
+    COMMANDS: Mapping[str, SimulatedCommand] = {}
     STAYS_S: Mapping[str, float] = {"off": 180, "setup": 60, "running": 300, "waiting": 40, "fault": 50}
     WAYS: Mapping[str, Mapping[str, float]] = {
         "off": {"setup": 1},

@@ -6,9 +6,10 @@ import asyncio
 import importlib
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from agent_client.tls import ClientTls
@@ -73,6 +74,16 @@ class FleetTotals:
     ack_latencies: Latencies = field(default_factory=Latencies)
 
 
+def _in_event_loop(method: Callable[..., None]) -> Callable[..., Awaitable[None]]:
+    """Return the method of a model as an asynchronous one: a model is used by one thread."""
+
+    @wraps(method)
+    async def call(**parameters: object) -> None:
+        method(**parameters)
+
+    return call
+
+
 class RunningDevice:
     """One device of a running fleet. `problem` is the reason if it stopped."""
 
@@ -100,6 +111,10 @@ class RunningDevice:
             on_ack=self._acknowledged,
             options=AgentOptions(tls=tls),
         )
+        for name, command in device.model.COMMANDS.items():
+            self.agent.command(name, description=command.description, confirm=command.confirm, limits=command.limits)(
+                _in_event_loop(getattr(device.model, name))
+            )
         self._batch_rows = settings.batch_rows
         self._totals = totals
         self._opened = False

@@ -120,16 +120,30 @@ class Vibration:
 
 @dataclass
 class States:
-    """A state machine with exponentially distributed stays and weighted transitions."""
+    """A state machine with exponentially distributed stays and weighted transitions. An operator can hold a state."""
 
     random: Random
     state: str
     stay_s: Mapping[str, float]
     transitions: Mapping[str, Mapping[str, float]]
     _until_s: float | None = None
+    _is_held: bool = False
+
+    def hold(self, state: str) -> None:
+        """Change to a state and keep it until `release`."""
+        self.state = state
+        self._is_held = True
+
+    def release(self, state: str) -> None:
+        """Change to a state and leave it as after any other change."""
+        self.state = state
+        self._is_held = False
+        self._until_s = None
 
     def at(self, time_s: float) -> str:
         """Return the state at this time after all transitions since the last call."""
+        if self._is_held:
+            return self.state
         if self._until_s is None or time_s - self._until_s > DAY_S:
             self._until_s = time_s + self._stay(self.state)
         while time_s >= self._until_s:
@@ -218,6 +232,8 @@ class VehicleRoute:
         self._speed = 0.0
         self._wish = random.uniform(8.0, 25.0)
         self._odometer_m = random.uniform(1e6, 3e8)
+        self.ordered_speed: float | None = None
+        """Speed in m/s that an operator wants; None for that of the traffic."""
         self._pace = _Pace()
 
     def at(self, time_s: float, *, driving: bool) -> Position:
@@ -231,6 +247,8 @@ class VehicleRoute:
         turn = math.remainder(math.atan2(east, north) - self._heading, 2.0 * math.pi)
         self._heading += turn * -math.expm1(-step_s / TURN_S)
         wish = min(self._wish * self._random.uniform(0.9, 1.1), self.MAX_SPEED) if driving else 0.0
+        if driving and self.ordered_speed is not None:
+            wish = self.ordered_speed
         self._speed += (wish - self._speed) * -math.expm1(-step_s / ACCELERATION_S)
         # Never beyond the destination: with long steps the vehicle would leave its region.
         driven_m = min(self._speed * step_s, way_m)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from random import Random
 
 import msgspec
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_sim.profiles import PROFILES, Freezer
+from device_agent.operator_commands.handler import declare
+from device_sim.profiles import PROFILES, Freezer, Pump, Vehicle
 from wire.model import Metric, Value
 
 START_S = 1_800_000_000.0
@@ -104,3 +105,57 @@ def test_a_machine_makes_parts_only_while_it_runs() -> None:
     on = [float(row["power"] or 0) for row in rows if row["state"] == "running"]
     assert sum(on) / len(on) > 1
     assert all(power < 1 for power in off)
+
+
+def test_a_vehicle_obeys_its_operator() -> None:
+    """It reaches the speed that was set, stands still, and drives by itself again."""
+    vehicle = Vehicle(Random(1))
+    seconds = count(int(START_S))
+
+    def after(duration_s: int) -> list[Mapping[str, Value]]:
+        return [dict(vehicle.at(next(seconds))) for _ in range(duration_s)]
+
+    after(60)
+    vehicle.set_speed(36.0)
+    rows = after(600)
+    assert rows[100]["speed"] == pytest.approx(36, abs=0.1)
+    assert {row["state"] for row in rows} == {"driving"}
+    vehicle.stop()
+    rows = after(600)
+    assert (rows[-1]["state"], rows[-1]["speed"]) == ("waiting", 0)
+    vehicle.start()
+    rows = after(6000)
+    assert rows[0]["state"] == "driving"
+    assert {row["state"] for row in rows} == {"driving", "waiting", "parked"}
+    assert len({row["speed"] for row in rows}) > 50
+
+
+def test_a_pump_obeys_its_operator() -> None:
+    """It stands still and runs as long as the operator wants, and by the demand again."""
+    pump = Pump(Random(1))
+    seconds = count(int(START_S))
+
+    def after(duration_s: int) -> list[Mapping[str, Value]]:
+        return [dict(pump.at(next(seconds))) for _ in range(duration_s)]
+
+    pump.stop()
+    rows = after(3000)
+    assert {row["running"] for row in rows} == {False}
+    assert rows[-1]["flow"] == pytest.approx(0, abs=2)
+    pump.start()
+    rows = after(3000)
+    assert {row["running"] for row in rows} == {True}
+    assert all(isinstance(row["flow"], float) and row["flow"] > 10 for row in rows[60:])
+    pump.automatic()
+    assert {row["running"] for row in after(3000)} == {True, False}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_commands_can_be_declared(name: str) -> None:
+    """Each is a method of the model, with a description for the operator."""
+    for command, details in PROFILES[name].COMMANDS.items():
+        declare(
+            getattr(PROFILES[name](Random(1)), command), command,
+            description=details.description, limits=details.limits,
+        )  # fmt: skip
+        assert details.description

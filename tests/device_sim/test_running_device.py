@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import time
+from itertools import count
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_sim.fleet import make_fleet
 from device_sim.report import Distribution
-from device_sim.running_device import LONGEST_US, Latencies
+from device_sim.running_device import LONGEST_US, FleetTotals, Latencies, RunningDevice
+from tests.device_sim.peer import FleetPeer
+from tests.device_sim.settings import some_settings
 
 
 def test_nothing_recorded_is_all_zero() -> None:
@@ -34,3 +40,22 @@ def test_waits_beyond_the_range_count_as_its_end() -> None:
     latencies = Latencies()
     latencies.record(1e9)
     assert latencies.distribution().max == pytest.approx(LONGEST_US / 1000, rel=0.002)
+
+
+async def test_a_command_shows_in_the_readings() -> None:
+    """The hub sends a speed to a simulated vehicle, and gets it back as the values of a metric."""
+    (vehicle,) = make_fleet(1, seed=1, profiles=["vehicle"])
+    seconds = count(1_800_000_000)
+    async with FleetPeer() as peer:
+        device = RunningDevice(vehicle, some_settings(peer.url), token="secret", totals=FleetTotals())
+        await device.open()
+        await device.connected(time.monotonic() + 20)
+        assert peer.commands["set_speed"].signature() == "set_speed speed=FLOAT km/h (0 to 110)"
+        assert set(peer.commands) == {"set_speed", "start", "stop"}
+        await peer.command(vehicle.id, "00112233445566aa", "set_speed", speed=40)
+        await peer.until(lambda: ("succeeded", "") in peer.states_of("00112233445566aa"))
+        for _ in range(120):
+            await device.read(next(seconds) * 1_000_000_000, 0.0)
+        await device.drain(20)
+        assert peer.values("speed")[-1] == pytest.approx(40, abs=0.1)
+        await device.close()

@@ -114,7 +114,11 @@ class CommandsOfADevice(RuleBasedStateMachine):
         self.to_hub.clear()
 
     @precondition(lambda self: self.to_agent)
-    @rule()
+    @rule(count=st.integers(1, 3))
+    def messages_arrive_at_agent(self, count: int) -> None:
+        for _ in range(min(count, len(self.to_agent))):
+            self.message_arrives_at_agent()
+
     def message_arrives_at_agent(self) -> None:
         message = self.to_agent.popleft()
         if isinstance(message, CommandRecorded):
@@ -128,7 +132,11 @@ class CommandsOfADevice(RuleBasedStateMachine):
         self.to_hub.extend(self.device.log.take_reports())
 
     @precondition(lambda self: self.to_hub)
-    @rule()
+    @rule(count=st.integers(1, 3))
+    def reports_arrive_at_hub(self, count: int) -> None:
+        for _ in range(min(count, len(self.to_hub))):
+            self.report_arrives_at_hub()
+
     def report_arrives_at_hub(self) -> None:
         report = self.to_hub.popleft()
         before = self.at_hub[report.id]
@@ -143,6 +151,24 @@ class CommandsOfADevice(RuleBasedStateMachine):
     @rule()
     def write_begins(self) -> None:
         self.writing = self.device.tick()
+
+    @rule(count=st.integers(1, 3))
+    def writes_pass(self, count: int) -> None:
+        for _ in range(count):
+            if self.writing is None:
+                self.write_begins()
+            self.write_ends()
+
+    @rule(name=st.sampled_from(["set_speed", "blink"]), writes=st.integers(0, 3))
+    def command_arrives(self, name: str, writes: int) -> None:
+        """Several steps at once, so that the search gets to the end of a command more often."""
+        if not self.is_connected:
+            self.connect()
+        self.operator_sends(name, TIMEOUT_MS)
+        while self.to_agent:
+            self.message_arrives_at_agent()
+        if writes:
+            self.writes_pass(writes)
 
     @precondition(lambda self: self.writing is not None)
     @rule()
@@ -225,13 +251,14 @@ class CommandsOfADevice(RuleBasedStateMachine):
                 self.agent_reports()
                 while self.to_hub:
                     self.report_arrives_at_hub()
+                self.nothing_runs_twice_or_together()
             self.disconnect()
         assert set(self.at_hub.values()) <= {"succeeded", "failed", "rejected"}
         assert not any(self.device.tick())
         assert {entry.step for entry in self.device.disk.values()} <= {"recorded"}
 
 
-CommandsOfADevice.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CommandsOfADevice.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestCommandsOfADevice = CommandsOfADevice.TestCase
 
 
