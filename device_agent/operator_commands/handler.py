@@ -27,6 +27,9 @@ TIME_LIMIT_S = 30.0
 
 MAX_TIME_LIMIT_S = 86_400.0
 
+MAX_DEPTH = 32
+"""Levels of a result. A hub cannot read one that nests without bound."""
+
 _TYPES: dict[object, MetricType] = {float: "float", int: "integer", bool: "boolean", str: "string"}
 
 _CODE = re.compile(f"[a-z_]{{1,{MAX_COMMAND_CODE}}}")
@@ -175,7 +178,7 @@ async def execute(
         released()
         return CommandOutcome("rejected", "parameters", shorten(str(refused), MAX_MESSAGE))
     try:
-        if _is_asynchronous(handler.function):
+        if inspect.iscoroutinefunction(handler.function):
             try:
                 return _success(await handler.function(**arguments))
             finally:
@@ -193,12 +196,21 @@ def _success(result: Any) -> CommandOutcome:
     """Return a success with its result; one that the protocol cannot carry is left out, and this is said."""
     try:
         encoded = msgspec.json.encode(result)
-    except (TypeError, UnicodeError, RecursionError):
+        value = msgspec.json.decode(encoded)
+        msgspec.msgpack.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return CommandOutcome("succeeded", "result_left_out", "the result is no JSON value, and is left out")
-    if len(encoded) > MAX_COMMAND_BYTES:
-        text = f"the result has {len(encoded):,} bytes, more than {MAX_COMMAND_BYTES:,}, and is left out"
+    if len(encoded) > MAX_COMMAND_BYTES or _depth(value, MAX_DEPTH) > MAX_DEPTH:
+        kept = f"at most {MAX_COMMAND_BYTES:,} in {MAX_DEPTH} levels are kept"
+        text = f"the result has {len(encoded):,} bytes, and is left out: {kept}"
         return CommandOutcome("succeeded", "result_left_out", text)
-    return CommandOutcome("succeeded", result=msgspec.json.decode(encoded))
+    return CommandOutcome("succeeded", result=value)
+
+
+def _depth(value: Any, limit: int) -> int:
+    """Return how deeply a JSON value nests; a number above the limit if it nests more deeply than that."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(part, limit - 1) for part in parts), default=0) if limit > 0 else 1
 
 
 def _required(function: Callable[..., Any]) -> list[str]:
@@ -208,10 +220,6 @@ def _required(function: Callable[..., Any]) -> list[str]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.default is Parameter.empty and parameter.kind is not Parameter.VAR_KEYWORD
     ]
-
-
-def _is_asynchronous(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 async def _call_in_thread(function: Callable[[], Any], released: Callable[[], None]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -169,10 +170,27 @@ def test_a_code_is_checked() -> None:
         Rejected("no", code="Lid open")
 
 
-@pytest.mark.parametrize("result", [object(), "x" * 5000])
+def returning(result: object) -> Callable[[], object]:
+    return lambda: result
+
+
+def nested(levels: int) -> list[object]:
+    result: list[object] = []
+    for _ in range(levels - 1):
+        result = [result]
+    return result
+
+
+async def test_a_result_is_a_json_value() -> None:
+    """Structures of some levels, and numbers that JSON does not have as null."""
+    for result, expected in ((nested(32), nested(32)), ((1, {"a": math.nan}), [1, {"a": None}]), (None, None)):
+        assert await outcome_of(returning(result), {}) == CommandOutcome("succeeded", result=expected)
+
+
+@pytest.mark.parametrize("result", [object(), "x" * 5000, 2**70, "\ud800", nested(33), nested(3000)])
 async def test_a_result_that_the_protocol_cannot_carry_is_left_out(result: object) -> None:
     """The command has succeeded anyway, and the operator learns that there was a result."""
-    outcome = await outcome_of(lambda: result, {})
+    outcome = await outcome_of(returning(result), {})
     assert (outcome.state, outcome.code, outcome.result) == ("succeeded", "result_left_out", None)
 
 

@@ -58,6 +58,11 @@ class Device:
         self.log.forget(self.now)
         return self.log.changes()
 
+    def write_once(self) -> None:
+        changes = self.tick()
+        self.apply(changes)
+        self.started += [entry.id for entry in self.log.commit(changes, self.now)]
+
     def write(self) -> None:
         """Write until nothing changes."""
         while any(changes := self.tick()):
@@ -129,7 +134,12 @@ class CommandsOfADevice(RuleBasedStateMachine):
     @precondition(lambda self: self.is_connected)
     @rule()
     def agent_reports(self) -> None:
-        self.to_hub.extend(self.device.log.take_reports())
+        for report in self.device.log.take_reports():
+            entry = self.device.disk.get(report.id)
+            if report.code != "not_stored":
+                assert entry is not None
+                assert report.state == ("received" if entry.outcome is None else entry.outcome.state)
+            self.to_hub.append(report)
 
     @precondition(lambda self: self.to_hub)
     @rule(count=st.integers(1, 3))
@@ -258,7 +268,7 @@ class CommandsOfADevice(RuleBasedStateMachine):
         assert {entry.step for entry in self.device.disk.values()} <= {"recorded"}
 
 
-CommandsOfADevice.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CommandsOfADevice.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestCommandsOfADevice = CommandsOfADevice.TestCase
 
 
@@ -309,6 +319,50 @@ def test_a_command_that_waited_for_too_long_does_not_run(device: Device, is_rest
     device.write()
     assert device.started == [command(1).id]
     assert ("rejected", "too_late") in device.states()
+
+
+def test_a_full_disk_delays_a_command_until_it_is_too_late(device: Device) -> None:
+    """It does not start before that is recorded, and nothing is reported that is not."""
+    device.log.receive(command(1), None, device.now)
+    device.write_once()
+    device.states()
+    running = device.tick()
+    device.log.refuse_unstored(running, "the disk is full", device.now)
+    assert device.states() == []
+    device.wait(TIMEOUT_MS / 1000)
+    device.write()
+    assert device.started == []
+    assert device.states() == [("rejected", "too_late")]
+
+
+def test_a_command_that_was_not_started_waits_after_the_end_of_the_agent(device: Device) -> None:
+    """The agent ends in order while the start is being written."""
+    device.log.receive(command(1), None, device.now)
+    device.write_once()
+    assert [entry.step for entry in device.tick().written] == ["running"]
+    device.log.stop(device.now)
+    device.apply(device.log.changes())
+    device.kill()
+    device.write()
+    assert device.started == [command(1).id]
+
+
+def test_a_new_connection_gets_every_state_again(device: Device) -> None:
+    """Except those that the hub has recorded."""
+    for number in (1, 2):
+        device.log.receive(command(number), None, device.now)
+    device.write()
+    device.log.finish(command(1).id, SUCCEEDED, device.now)
+    device.write()
+    expected = [("succeeded", ""), ("received", "")]
+    assert [device.states(), device.states()] == [expected, []]
+    device.log.connect()
+    assert device.states() == expected
+    device.log.record(CommandRecorded(command(1).id, "succeeded"))
+    device.log.record(CommandRecorded(command(2).id, "received"))
+    device.write()
+    device.log.connect()
+    assert device.states() == []
 
 
 def test_a_repeated_command_is_answered_with_its_state(device: Device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from device_agent import Agent, AgentError, Limits, Rejected, SpoolError
 from device_agent.operator_commands.log import MAX_WAITING
-from device_agent.spool import MemorySpool
+from device_agent.spool import MemorySpool, StoredCommand
 from tests.conditions import until
 from tests.device_agent.peer import Peer, agent_of
 from wire.device import CommandState
@@ -219,12 +220,15 @@ async def test_an_agent_waits_for_handlers_when_it_ends(spool: Path, motor: Moto
 
 
 class FullSpool(MemorySpool):
-    """A spool whose disk is full while `is_full` is set."""
+    """A spool whose disk is full while `is_full` is set, and from the start of the command `last` on."""
 
     durable = True
     is_full = False
+    last = ""
 
-    async def write_commands(self, written: Any, deleted: Any) -> None:
+    async def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
+        if any(command.id == self.last and b"running" in (command.content or b"") for command in written):
+            self.is_full, self.last = True, ""
         if self.is_full:
             raise SpoolError("the disk is full")
         await super().write_commands(written, deleted)
@@ -243,7 +247,15 @@ async def test_a_command_that_cannot_be_recorded_does_not_run(motor: Motor, monk
         spool.is_full = False
         await peer.command(DEVICE, ID.format(2), "set_speed", speed=2)
         await ended(peer, ID.format(2))
-    assert motor.speeds == [2.0]
+        spool.last = ID.format(3)
+        await peer.command(DEVICE, ID.format(3), "set_speed", speed=3)
+        await until(lambda: spool.is_full)
+        await peer.command(DEVICE, ID.format(4), "set_speed", speed=4)
+        assert (await ended(peer, ID.format(4))).code == "not_stored"
+        assert motor.speeds == [2.0]
+        spool.is_full = False
+        await ended(peer, ID.format(3))
+    assert motor.speeds == [2.0, 3.0]
 
 
 async def test_a_spool_in_memory_says_so(motor: Motor) -> None:
