@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from device_agent.operator_commands.handler import CommandFailed, CommandHandler, Rejected
+from device_agent.operator_commands.log import CommandOutcome
 from device_agent.operator_commands.settings import (
     PLACE,
     ConfiguredCommand,
@@ -55,8 +56,10 @@ def _with_any_names(function: Any) -> Any:
     return call
 
 
-async def write_line(command: ConfiguredCommand, writer: LineWriter, parameters: Mapping[str, ParameterValue]) -> None:
-    """Send the line of a command. The device does not confirm it."""
+async def write_line(
+    command: ConfiguredCommand, writer: LineWriter, parameters: Mapping[str, ParameterValue]
+) -> CommandOutcome:
+    """Send the line of a command. The device does not confirm it, and the outcome says so."""
     try:
         line = line_of_command(command, parameters)
     except ValueError as error:
@@ -65,6 +68,7 @@ async def write_line(command: ConfiguredCommand, writer: LineWriter, parameters:
         writer.write(line)
     except SourceUnavailable as error:
         raise CommandFailed(str(error), code="not_written") from None
+    return CommandOutcome("succeeded", "not_confirmed", f"sent to {command.source}, which does not confirm it")
 
 
 async def write_register(

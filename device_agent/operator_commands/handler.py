@@ -193,7 +193,12 @@ async def execute(
 
 
 def _success(result: Any) -> CommandOutcome:
-    """Return a success with its result; one that the protocol cannot carry is left out, and this is said."""
+    """Return a success with its result; one that the protocol cannot carry is left out, and this is said.
+
+    A handler of agent.toml returns an outcome itself.
+    """
+    if isinstance(result, CommandOutcome):
+        return result
     try:
         encoded = msgspec.json.encode(result)
         value = msgspec.json.decode(encoded)

@@ -90,20 +90,19 @@ parameters = [{{ name = "text", type = "string" }}]
         assert peer.commands["set_speed"].confirm
         await board.write(b'{"t": 1}\n')
         await peer.until(lambda: bool(peer.values("t")))
-        assert (await operator.send("set_speed", speed=12)).state == "succeeded"
+        sent = await operator.send("set_speed", speed=12)
+        assert (sent.state, sent.code) == ("succeeded", "not_confirmed")
+        assert sent.message == f"sent to {board.path}, which does not confirm it"
         assert await asyncio.to_thread(board.read, 14) == b'{"speed": 12}\n'
         assert (await operator.send("set_speed", speed=31)).code == "parameters"
         assert (await operator.send("say", text='"; ERASE')).code == "parameters"
         assert (await operator.send("say", text="hello")).state == "succeeded"
         assert await asyncio.to_thread(board.read, 11) == b"SAY hello\r\n"
         board.pull()
-        while (
-            end := await operator.send("set_speed", speed=1)
-        ).message != f"{board.path} is not open; nothing was sent":
-            assert end.message in (
-                "",
-                f"{board.path}: the device was unplugged; whether something was sent is not known",
-            )
+        unplugged = f"{board.path}: the device was unplugged; whether something was sent is not known"
+        absent = f"{board.path} is not open; nothing was sent"
+        while (end := await operator.send("set_speed", speed=1)).message != absent:
+            assert end.message in (sent.message, unplugged)
         assert (end.state, end.code) == ("failed", "not_written")
 
 
