@@ -9,14 +9,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
+from random import Random
 from typing import Any
 
 from agent_client.tls import ClientTls
 from device_agent import Agent, AgentError, AgentOptions, MemorySpool
+from device_agent.operator_commands.handler import CommandHandler, declare
 from device_sim.fleet import SimulatedDevice
 from device_sim.past import LOSS_REASON, PastRow, SimulatedPast
+from device_sim.profiles import PROFILES
 from device_sim.report import Distribution, RunSettings
+from wire.command import CommandDeclaration
 from wire.model import Value
 
 PAST_BATCH_ROWS = 500
@@ -74,6 +78,22 @@ class FleetTotals:
     ack_latencies: Latencies = field(default_factory=Latencies)
 
 
+@cache
+def _declarations(profile: str) -> Mapping[str, CommandDeclaration]:
+    """Return the commands of a profile, declared once for a fleet: a declaration takes 100 µs."""
+    model = PROFILES[profile](Random(0))
+    return {
+        name: declare(
+            getattr(model, name),
+            name,
+            description=command.description,
+            confirm=command.confirm,
+            limits=command.limits,
+        )
+        for name, command in model.COMMANDS.items()
+    }
+
+
 def _in_event_loop(method: Callable[..., None]) -> Callable[..., Awaitable[None]]:
     """Return the method of a model as an asynchronous one: a model is used by one thread."""
 
@@ -111,10 +131,9 @@ class RunningDevice:
             on_ack=self._acknowledged,
             options=AgentOptions(tls=tls),
         )
-        for name, command in device.model.COMMANDS.items():
-            self.agent.command(name, description=command.description, confirm=command.confirm, limits=command.limits)(
-                _in_event_loop(getattr(device.model, name))
-            )
+        for name, declaration in _declarations(device.tags["type"]).items():
+            call = _in_event_loop(getattr(device.model, name))
+            self.agent.add_command(CommandHandler(declaration, call))
         self._batch_rows = settings.batch_rows
         self._totals = totals
         self._opened = False
