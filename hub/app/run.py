@@ -159,6 +159,7 @@ async def _serve(
         running.push_async_callback(services.holds.close)
         running.push_async_callback(services.journal.drain)
         await running.enter_async_context(failed.running(services.devices.probe_clocks(), "clocks"))
+        await running.enter_async_context(failed.running(services.commands.run(), "commands"))
         await running.enter_async_context(failed.running(services.readings.run(), "readings"))
         await running.enter_async_context(failed.running(server.run(), "server"))
         running.push_async_callback(_close_connections, services)

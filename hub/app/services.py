@@ -27,6 +27,7 @@ from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
 from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
+from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
@@ -46,6 +47,7 @@ from hub.http.tls import PortTls
 from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
+from hub.ingest.command_dispatcher import CommandDispatcher
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.line_writer import LineProtocolWriter
@@ -98,6 +100,7 @@ class Core(NamedTuple):
     live: LiveHub
     accounting: AccountingService
     devices: Devices
+    commands: CommandDispatcher
     store_sink: StoreSink
     store_consumer: Consumer
 
@@ -111,6 +114,7 @@ class HubServices(NamedTuple):
     store_consumer: Consumer
     holds: StoreHolds
     devices: Devices
+    commands: CommandDispatcher
     readings: ForeignReadings
     connections: Connections
     refusals: RequestRefusals
@@ -182,6 +186,7 @@ async def open_services(
             core.store_consumer,
             core.holds,
             devices,
+            core.commands,
             readings,
             connections,
             refusals,
@@ -268,6 +273,9 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         latest_time_ns=lambda series: live.live_series(series).time_ns,
         on_progress=live.fleet.progressed,
     )
+    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=time.time_ns)
+    commands.restore(await registry.commands.open_commands())
+    devices.commands = commands
     # A changed series replaces the one that sessions and dashboards have.
     registry.watch_series(live.replace_series)
     registry.watch_series(devices.replace_series)
@@ -286,7 +294,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
-    return Core(registry, journal, store, holds, reader, live, accounting, devices, sink, consumer)
+    return Core(registry, journal, store, holds, reader, live, accounting, devices, commands, sink, consumer)
 
 
 def _restore_devices(registry: Registry, devices: Devices) -> None:
@@ -488,6 +496,7 @@ def _resources(
     return [
         HubRoutes(status, partial(registry.events, of_hub=True)),
         DeviceRoutes(status, store, series=registry.series.values, read_events=registry.events, retirement=retirement),
+        CommandRoutes(status, core.commands, registry.commands),
         MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         StoreRoutes(

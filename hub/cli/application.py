@@ -13,6 +13,7 @@ from hub.cli import (
     backup,
     config,
     device,
+    device_command,
     export,
     flow,
     import_,
@@ -62,6 +63,7 @@ app.command("import")(import_.import_files)
 app.command("try")(try_.try_input)
 app.add_typer(config.app, name="config")
 app.add_typer(device.app, name="device")
+app.add_typer(device_command.app, name="command")
 app.add_typer(metric.app, name="metric")
 app.add_typer(mqtt.app, name="mqtt")
 app.add_typer(quarantine.app, name="quarantine")

@@ -24,7 +24,14 @@ from hub.model.identity import Identity
 from hub.model.journal import EntryWriter
 from wire import device as messages
 from wire import limits
-from wire.codec import FORMAT_OF_SUBPROTOCOL, HUB_MESSAGES, PARTIAL_SUBPROTOCOLS, STATUS_SUBPROTOCOLS, Format
+from wire.codec import (
+    COMMAND_SUBPROTOCOLS,
+    FORMAT_OF_SUBPROTOCOL,
+    HUB_MESSAGES,
+    PARTIAL_SUBPROTOCOLS,
+    STATUS_SUBPROTOCOLS,
+    Format,
+)
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 
 CLOSING_S = 5.0
@@ -181,6 +188,7 @@ class DeviceEndpoint:
             window=self.window,
             has_status=chosen in STATUS_SUBPROTOCOLS,
             has_partial=chosen in PARTIAL_SUBPROTOCOLS,
+            has_commands=chosen in COMMAND_SUBPROTOCOLS,
         )
         reading = _Reading(session, connection, direct, self.devices.journal)
         self.connections.add(connection, scope, direct, self.recognise(scope))

@@ -52,6 +52,11 @@ class ProblemCode(StrEnum):
     TOO_MANY_SERIES = "too_many_series"
     STORE_REFUSED = "store_refused"
     STORE_UNAVAILABLE = "store_unavailable"
+    UNKNOWN_COMMAND = "unknown_command"
+    WRONG_PARAMETERS = "wrong_parameters"
+    NOT_CONFIRMED = "not_confirmed"
+    NOT_CONNECTED = "not_connected"
+    QUEUE_FULL = "queue_full"
 
 
 CODES = {

@@ -19,6 +19,7 @@ from hub.model.journal import JournalError, QuarantineDecision
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
+from wire.command import CommandDeclaration
 from wire.device_session import HubDeviceSession
 from wire.errors import Code, WireError
 from wire.model import Metric
@@ -73,6 +74,9 @@ class AgentDirectory(MetricDirectory, Protocol):
     async def allow(self, hello: messages.Hello) -> None:
         """Raise WireError when the connection's credential may not write as this device."""
 
+    async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
+        """Record commands that the device executes, durable. `replace`: these are all of them."""
+
 
 class AgentSession:
     """Session of one connection of one agent."""
@@ -85,6 +89,7 @@ class AgentSession:
         "_directory",
         "_encode",
         "_format",
+        "_has_commands",
         "_has_partial",
         "_has_status",
         "_hub",
@@ -110,9 +115,10 @@ class AgentSession:
         window: int,
         has_status: bool = False,
         has_partial: bool = False,
+        has_commands: bool = False,
     ) -> None:
-        """`has_status` and `has_partial` say what the protocol of the connection has: the message status, and the
-        fields of a partial reject."""
+        """`has_status`, `has_partial` and `has_commands` say what the protocol of the connection has: the message
+        status, the fields of a partial reject, and commands."""
         self._devices = devices
         self._journal = devices.journal
         self._directory = directory
@@ -126,6 +132,7 @@ class AgentSession:
         self._best_clock: tuple[int, int] | None = None
         self._has_status = has_status
         self._has_partial = has_partial
+        self._has_commands = has_commands
         self._is_guest = False
         # The agent had acknowledgements up to here, which the hub has lost.
         self._lost_up_to = 0
@@ -167,6 +174,8 @@ class AgentSession:
                 self._receive_time(self.device, message)
             case messages.Status() if self.device is not None:
                 self._receive_status(self.device, message)
+            case messages.CommandState() if self.device is not None:
+                return partial(self._receive_command_state, self.device, message)
         return None
 
     def send(self, message: messages.HubMessage) -> None:
@@ -198,6 +207,8 @@ class AgentSession:
         self._is_closed = True
         self._session.close()
         device = self.device
+        if device is not None and self._devices.commands is not None:
+            self._devices.commands.disconnected(device.id, self)
         if device is not None and device.session is self:
             device.session = None
             device.since_ns = self._clock()
@@ -351,6 +362,8 @@ class AgentSession:
         await self._directory.allow(hello)
         self._devices.check_open()
         metrics = await self._directory.declare(hello.device, hello.metrics)
+        if not hello.guest:
+            await self._directory.declare_commands(hello.device, hello.commands, replace=True)
         device = self._devices.device(hello.device)
         older = device.session
         if not hello.guest:
@@ -379,6 +392,8 @@ class AgentSession:
         self.probe_clock()
         self._directory.record(device.id, "connected", hello.agent)
         self._devices.changed(device)
+        if self._has_commands and not hello.guest and self._devices.commands is not None:
+            self._devices.commands.connected(device.id, self)
 
     def _attach(self, device: Device, hello: messages.Hello, metrics: Mapping[str, Series | WireError]) -> None:
         """Make this the device's session."""
@@ -404,6 +419,19 @@ class AgentSession:
         device.set_metrics(known, {metric.name for metric in declare.metrics})
         if self._known_up_to:
             device.forget_times()
+        if declare.commands and not self._is_guest:
+            await self._directory.declare_commands(device.id, declare.commands, replace=False)
+
+    async def _receive_command_state(self, device: Device, report: messages.CommandState) -> None:
+        """Record what became of a command. The agent may discard this state when it is durable here."""
+        if self._devices.commands is None or self._is_guest:
+            return
+        if not await self._devices.commands.report(device.id, report):
+            reason = "".join(f": {text}" for text in (report.code, report.message) if text)
+            detail = f"{report.id} {report.state}{reason}: the hub does not have this command any more"
+            self._record_within_budget(device, "command unknown", detail, self._clock())
+        if not self._is_closed:
+            self.send(messages.CommandRecorded(report.id, report.state))
 
     def _receive_gap(self, device: Device, gap: messages.Gap, frame: bytes) -> None:
         if not self._session.receive_batches(gap.from_seq, gap.to):

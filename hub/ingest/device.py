@@ -57,6 +57,26 @@ class DeviceSession(Protocol):
         """End the session. The device's next connection starts from what is durable."""
 
 
+class CommandLink(Protocol):
+    """Connection to a device that takes commands."""
+
+    def send(self, message: messages.Command) -> None:
+        """Send a command. Does not wait."""
+
+
+class CommandInbox(Protocol):
+    """The commands of all devices, as the session of a device uses them."""
+
+    def connected(self, device: str, link: CommandLink) -> None:
+        """Send the device what it has not answered, and what waits for it, through this connection from now on."""
+
+    def disconnected(self, device: str, link: CommandLink) -> None:
+        """Send nothing through this connection any more."""
+
+    async def report(self, device: str, report: messages.CommandState) -> bool:
+        """Record a state that a device reports. Return False if the hub has no such command of it. Raises WireError."""
+
+
 @dataclass(eq=False, slots=True)
 class Device:
     """State and counts of one device. There is one object for each device id for the life of the hub.
@@ -266,6 +286,8 @@ class Devices:
         self.bad_messages = 0
         self.refusal: WireError | None = None
         self.has_lost = False
+        self.commands: CommandInbox | None = None
+        """Where sessions report commands; None if no device gets any."""
         self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns

@@ -22,8 +22,10 @@ from hub.registry.schema import (
     APPLICATION_ID,
     HUB_ID,
     SCHEMA_VERSION,
+    SEALED_VERSION,
     UNSEALED_VERSION,
     add_checksums,
+    add_commands,
     create_tables,
     register_checksum,
 )
@@ -47,7 +49,7 @@ REPAIRED_KIND = "registry repaired"
 
 MAX_BYTES = 1 << 30
 """Maximum size of the file. Its tables have bounds of their own (a million series are about 70 MB, all events about
-100 MB). Beyond this size a write fails with STORAGE_FULL as on a full disk."""
+100 MB, all commands about 50 MB). Beyond this size a write fails with STORAGE_FULL as on a full disk."""
 
 MAX_WAL_BYTES = 16 << 20
 """Size of the write-ahead log after a checkpoint: a burst of declarations must not occupy the disk for good."""
@@ -159,8 +161,10 @@ def _prepare(connection: apsw.Connection, max_bytes: int) -> None:
             raise RegistryError(
                 Code.STORAGE_FAILED, f"{connection.filename} is not a registry of this hub: set another data directory"
             )
-        elif version == UNSEALED_VERSION:
-            add_checksums(connection)
+        elif version in (UNSEALED_VERSION, SEALED_VERSION):
+            if version == UNSEALED_VERSION:
+                add_checksums(connection)
+            add_commands(connection)
         elif version != SCHEMA_VERSION:
             raise RegistryError(
                 Code.STORAGE_FAILED,

@@ -12,6 +12,7 @@ from hub.model.identity import Identity
 from hub.model.journal import JournalError, JournalFull
 from hub.registry.registry import Registry
 from wire import device as messages
+from wire.command import CommandDeclaration
 from wire.errors import Code, WireError
 from wire.limits import MAX_MESSAGE
 from wire.model import Metric
@@ -78,3 +79,10 @@ class ConnectionDirectory(DeviceDirectory):
         self.on_identity(identity)
         # A connection says hello once, and what only that needs would be kept as long as the connection: 0.6 kB.
         del self.identify, self.on_identity
+
+    async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
+        """Record commands that the device executes, durable. `replace`: these are all of them."""
+        left_out = await self.registry.commands.declare(device, commands, replace=replace)
+        if left_out:
+            names = ", ".join(left_out)
+            self.record(device, "commands left out", f"more or longer commands than the hub keeps of a device: {names}")

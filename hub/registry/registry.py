@@ -19,6 +19,7 @@ from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, R
 from hub.model.journal import JournalPosition
 from hub.model.metric import MetricChange
 from hub.registry import event, fleet, hub_run, token
+from hub.registry.command import CommandTable
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
@@ -63,6 +64,8 @@ class Registry:
         self._repairs: list[Repair] = []
         self._thread = RegistryThread(partial(open_database, path, max_bytes=max_bytes, report=self._repairs.append))
         self._fleet = Fleet()
+        self.commands = CommandTable(self._thread, clock)
+        """The commands to devices, and those that the devices declare."""
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
@@ -93,6 +96,7 @@ class Registry:
             self._fleet = await self._thread.read(fleet.select_fleet)
             await self._thread.read(token.select_credentials, self._apply_credentials)
             await self._thread.read(self._compare_state)
+            await self.commands.open()
         except BaseException:
             await self._thread.close()
             raise

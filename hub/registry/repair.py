@@ -10,8 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from hub.registry.schema import (
     APPLICATION_ID,
     HUB_ID,
     SCHEMA_VERSION,
+    SEALED_TABLES,
+    SEALED_VERSION,
     TABLES,
     UNSEALED_VERSION,
     TableLayout,
@@ -181,11 +184,12 @@ def find_damage(connection: apsw.Connection) -> Damage | None:
     """
     try:
         schema = list(connection.execute(_SCHEMA))
-        wrong = wrong_bits(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+        version = _version_of(schema)
+        wrong = wrong_bits(connection, application_id=APPLICATION_ID, version=version or SCHEMA_VERSION)
         is_unsealed = not wrong_bits(connection, application_id=APPLICATION_ID, version=UNSEALED_VERSION)
     except (*_DAMAGED, apsw.SQLError) as error:
         return Damage([str(error)], Counter())
-    is_ours = schema == _expected_schema()
+    is_ours = version is not None
     if is_unsealed and not is_ours:
         problems = _problems(connection)
         if problems:
@@ -202,7 +206,7 @@ def find_damage(connection: apsw.Connection) -> Damage | None:
     elif wrong:
         problems.append(WRONG_BIT)
     rows: Counter[str] = Counter()
-    for table in TABLES:
+    for table in _tables(version):
         try:
             rows[table.name] += sum(not row.is_intact for row in _rows(connection, table))
         except (*_DAMAGED, apsw.SQLError) as error:
@@ -238,6 +242,8 @@ class _Row(NamedTuple):
 
     def corrected(self) -> tuple[Cell, ...] | None:
         """Return the cells without the one wrong bit, None if it is not one."""
+        if type(self.checksum) is not int:
+            return None  # the wrong bit is in the types of the cells
         cells = corrected((self.table, *self.cells), self.checksum)
         return None if cells is None or cells[0] != self.table else cells[1:]
 
@@ -275,16 +281,28 @@ def _rebuild(path: Path, recovery: LogRecovery | None) -> Repair:
 
 def _defines_tables(connection: apsw.Connection) -> bool:
     try:
-        return list(connection.execute(_SCHEMA)) == _expected_schema()
+        return _version_of(list(connection.execute(_SCHEMA))) is not None
     except (*_DAMAGED, apsw.SQLError):
         return False
+
+
+def _version_of(schema: list[tuple[object, ...]]) -> int | None:
+    """Return the version of a registry with checksums that has these definitions, None for any other file."""
+    versions = (SCHEMA_VERSION, SEALED_VERSION)
+    return next((version for version in versions if schema == _expected_schema(version)), None)
+
+
+def _tables(version: int | None) -> Sequence[TableLayout]:
+    """Return the tables of this version, or of the current one."""
+    return SEALED_TABLES if version == SEALED_VERSION else TABLES
 
 
 def _graft(path: Path) -> Path:
     """Write a copy of the file with a new first page, which contains the definitions of the tables.
 
-    Every registry has its tables at the same pages, because it was created by the same statements. The checksums of the
-    rows reject what is found there if a file is different.
+    Every registry has its tables at the same pages, because it was created by the same statements. Only the tables of
+    commands are elsewhere in a registry of an earlier version, and are lost then. The checksums of the rows reject what
+    is found at these pages if a file is different.
     """
     with closing(apsw.Connection(":memory:")) as template:
         create_tables(template)
@@ -326,7 +344,7 @@ def _write_intact(path: Path, damaged: apsw.Connection, recovery: LogRecovery | 
         connection.execute("BEGIN")
         create_tables(connection, _hub_id(damaged))
         salvage = _Salvage(damaged, connection)
-        for table in TABLES:
+        for table in _tables(_version_of(list(damaged.execute(_SCHEMA)))):
             if table.name != "identity":
                 salvage.copy(table)
         salvage.remove_orphans()
@@ -410,10 +428,11 @@ def _hub_id(damaged: apsw.Connection) -> str:
     )
 
 
-def _expected_schema() -> list[tuple[object, ...]]:
-    """Return the definition of every table, index and trigger."""
+@cache
+def _expected_schema(version: int) -> list[tuple[object, ...]]:
+    """Return the definition of every table, index and trigger of this version."""
     with closing(apsw.Connection(":memory:")) as connection:
-        create_tables(connection)
+        create_tables(connection, version=version)
         return list(connection.execute(_SCHEMA))
 
 

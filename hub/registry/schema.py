@@ -23,10 +23,13 @@ from integrity.checksum import row_checksum
 APPLICATION_ID = 0x54485247
 """Mark of a registry file ("THRG"): another SQLite file is rejected."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 UNSEALED_VERSION = 2
 """The version before the rows had checksums."""
+
+SEALED_VERSION = 3
+"""The version before there were commands."""
 
 HUB_ID = "hub_id"
 """Name of the fact that holds the id of the hub."""
@@ -89,6 +92,27 @@ CREATE TABLE events (
 CREATE INDEX events_of_device ON events (device, id);
 """
 
+_COMMANDS = """
+CREATE TABLE declared_commands (
+  device TEXT PRIMARY KEY,
+  declared TEXT NOT NULL,
+  declared_ns INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE commands (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  device TEXT NOT NULL,
+  state TEXT NOT NULL,
+  created_ns INTEGER NOT NULL,
+  deadline_ns INTEGER NOT NULL,
+  record TEXT NOT NULL
+) STRICT;
+CREATE INDEX commands_of_device ON commands (device, deadline_ns, number);
+CREATE INDEX commands_by_age ON commands (deadline_ns, created_ns);
+"""
+"""A finished command has a deadline of 0. `record` is all of it as JSON; the other columns are for the queries."""
+
 _IDENTITY = "CREATE TABLE identity (hub_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
 """A second copy of the hub's id, in a page of its own: without the id no history can be read."""
 
@@ -114,8 +138,13 @@ TABLES = (
     TableLayout("devices", ("id", "name", "tags", "agent", "first_seen_ns", "last_seen_ns", "retired_ns")),
     TableLayout("series", ("id", "device", "metric", "type", "unit", "description")),
     TableLayout("events", ("id", "device", "time_ns", "kind", "detail")),
+    TableLayout("declared_commands", ("device", "declared", "declared_ns"), "device"),
+    TableLayout("commands", ("number", "id", "device", "state", "created_ns", "deadline_ns", "record"), "number"),
 )
 """Every table, referenced ones first."""
+
+SEALED_TABLES = TABLES[:-2]
+"""The tables of SEALED_VERSION."""
 
 INTACT = {table.name: f"checksum = {table.checksum()}" for table in TABLES}
 """The condition that a row of a table is as it was written."""
@@ -130,11 +159,16 @@ def register_checksum(connection: apsw.Connection) -> None:
     connection.create_scalar_function("row_checksum", checksum, deterministic=True, flags=apsw.SQLITE_INNOCUOUS)
 
 
-def create_tables(connection: apsw.Connection, hub_id: str | None = None) -> None:
-    """Create every table of a registry with this id, a random one by default. Inside a transaction."""
+def create_tables(connection: apsw.Connection, hub_id: str | None = None, *, version: int = SCHEMA_VERSION) -> None:
+    """Create every table of a registry with this id, a random one by default. Inside a transaction.
+
+    `version` is SCHEMA_VERSION or SEALED_VERSION.
+    """
     connection.execute(_TABLES)
     connection.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (HUB_ID, hub_id or secrets.token_hex(16)))
     add_checksums(connection)
+    if version == SCHEMA_VERSION:
+        add_commands(connection)
     connection.pragma("application_id", APPLICATION_ID)
 
 
@@ -147,12 +181,24 @@ def add_checksums(connection: apsw.Connection) -> None:
     register_checksum(connection)
     connection.execute(_IDENTITY)
     connection.execute("INSERT INTO identity (hub_id) SELECT value FROM facts WHERE name = ?", (HUB_ID,))
-    for table in TABLES:
+    _seal(connection, SEALED_TABLES)
+    connection.pragma("user_version", SEALED_VERSION)
+
+
+def add_commands(connection: apsw.Connection) -> None:
+    """Add the tables of commands to a registry of SEALED_VERSION. Inside a transaction."""
+    register_checksum(connection)
+    connection.execute(_COMMANDS)
+    _seal(connection, TABLES[len(SEALED_TABLES) :])
+    connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def _seal(connection: apsw.Connection, tables: Sequence[TableLayout]) -> None:
+    for table in tables:
         connection.execute(f"ALTER TABLE {table.name} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
         connection.execute(f"UPDATE {table.name} SET checksum = {table.checksum()}")
         for statement in _triggers(table):
             connection.execute(statement)
-    connection.pragma("user_version", SCHEMA_VERSION)
 
 
 def _triggers(table: TableLayout) -> Sequence[str]:

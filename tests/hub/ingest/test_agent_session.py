@@ -18,6 +18,7 @@ from hub.model.batch import REPAIRED, Entry, EntryKind, Series
 from hub.model.journal import JournalFull
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
+from wire.command import CommandDeclaration
 from wire.errors import Code, WireError
 from wire.model import Metric
 
@@ -58,6 +59,9 @@ class Registry:
 
     async def allow(self, hello: messages.Hello) -> None:
         """Allow every agent."""
+
+    async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
+        """Accept every command."""
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         await self.declares.wait()

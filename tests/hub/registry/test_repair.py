@@ -12,12 +12,13 @@ from pathlib import Path
 import apsw
 import pytest
 
+from hub.model.command import CommandRecord, new_command
 from hub.model.event import Event
 from hub.model.identity import Role
-from hub.registry import event, fleet, token
+from hub.registry import command, event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
-from hub.registry.schema import TABLES
+from hub.registry.schema import SEALED_TABLES, SEALED_VERSION, TABLES, UNSEALED_VERSION
 from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
 from integrity.header import WRONG_BIT
@@ -47,7 +48,24 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         event.insert_events(
             connection, [Event(0, f"device-{n % 60}", n, "connected", "detail " * 5) for n in range(200)]
         )
+        for number in range(150):
+            command.write_declared(connection, f"device-{number % 60}", '[{"name":"stop"}]', number)
+            command.insert_command(connection, queued(number))
     return path
+
+
+def queued(number: int) -> CommandRecord:
+    """A command that waits for its device."""
+    return new_command(
+        id=f"{number:032x}",
+        device=f"device-{number % 60}",
+        name="stop",
+        parameters={"reason": "maintenance"},
+        operator="operator o1",
+        now_ns=number,
+        timeout_ms=10_000,
+        ttl_s=60,
+    )
 
 
 @pytest.fixture
@@ -306,18 +324,45 @@ def test_a_wrong_bit_in_the_header_is_repaired(path: Path, name: str, bit: int) 
     assert contents_of(path) == expected
 
 
-def test_a_file_of_the_version_before_gets_checksums(path: Path, tmp_path: Path) -> None:
-    """Everything in it is kept, and damage is found from then on."""
-    expected = contents_of(path)
-    old = tmp_path / "old.db"
+def earlier_file(path: Path, earlier: Path, version: int) -> Contents:
+    """Write the registry as a file of this version, and return what it contains then."""
+    expected = {name: {} if "commands" in name else rows for name, rows in contents_of(path).items()}
     with closing(open_database(path)) as connection:
-        connection.execute("VACUUM INTO ?", (os.fspath(old),))
-    with closing(apsw.Connection(os.fspath(old))) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        for table in TABLES:
-            connection.execute(f"ALTER TABLE {table.name} DROP COLUMN checksum")
-        connection.execute("DROP TABLE identity")
-        connection.pragma("user_version", 2)
-    assert contents_of(old) == expected
-    assert verified(old)[0].intact
+        connection.execute("VACUUM INTO ?", (os.fspath(earlier),))
+    with closing(apsw.Connection(os.fspath(earlier))) as connection:
+        connection.execute("DROP TABLE commands; DROP TABLE declared_commands")
+        if version == UNSEALED_VERSION:
+            for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+                connection.execute(f"DROP TRIGGER {name}")
+            for table in SEALED_TABLES:
+                connection.execute(f"ALTER TABLE {table.name} DROP COLUMN checksum")
+            connection.execute("DROP TABLE identity")
+        connection.pragma("user_version", version)
+    return expected
+
+
+@pytest.mark.parametrize("version", [UNSEALED_VERSION, SEALED_VERSION])
+def test_a_file_of_an_earlier_version_gets_what_it_lacks(path: Path, tmp_path: Path, version: int) -> None:
+    """Everything in it is kept, and damage is found from then on."""
+    earlier = tmp_path / "earlier.db"
+    expected = earlier_file(path, earlier, version)
+    assert verified(earlier)[0].intact
+    assert contents_of(earlier) == expected
+    assert verified(earlier)[0].intact
+    with closing(open_database(earlier)) as connection, transaction(connection):
+        command.insert_command(connection, queued(1))
+        connection.execute("UPDATE series SET checksum = checksum + 1 WHERE id = 7")
+    assert not verified(earlier)[0].intact
+
+
+def test_a_damaged_file_of_the_version_before_commands_is_repaired(path: Path, tmp_path: Path) -> None:
+    """The rows that are intact continue in a file of the current version; nothing else is reported as lost."""
+    earlier = tmp_path / "earlier.db"
+    expected = earlier_file(path, earlier, SEALED_VERSION)
+    with closing(apsw.Connection(os.fspath(earlier))) as connection:
+        connection.execute("UPDATE series SET checksum = checksum + 1 WHERE id = 7")
+    repair = open_damaged(earlier, expected)
+    assert repair is not None
+    assert (repair.lost, repair.unreadable) == ({"series": 1}, set())
+    with closing(open_database(earlier)) as connection, transaction(connection):
+        command.insert_command(connection, queued(1))

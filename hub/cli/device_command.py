@@ -1,0 +1,268 @@
+"""`hub command`: send commands to devices, and list, show and cancel them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+from urllib.parse import quote
+
+import typer
+from typer import Argument, Option
+
+from agent_client.option_group import with_option_groups
+from hub.cli.client import HubClient, RequestFailed, hub_client
+from hub.cli.command import (
+    FAILED,
+    MISUSE,
+    AsJson,
+    HubOptions,
+    Yes,
+    cells,
+    fail,
+    plain_table,
+    printable,
+    stdout_console,
+    time_text,
+)
+from hub.model.command import DEFAULT_TIMEOUT_S, DEFAULT_TTL_S, CommandPhase
+from hub.model.identity import Role
+
+UNKNOWN = 3
+"""Exit code if the outcome is not known: the device may execute the command, or may have executed it."""
+
+WAIT_S = 20
+"""Longest wait of one request for the next state of a command; below the client's time-out."""
+
+RESULT_MARGIN_S = 5.0
+"""Wait for the hub's own end of a call after its time-out, before the command gives up."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Send commands to devices, and see what became of them.",
+    epilog="Example:  hub command send pump-7 set_speed speed=12.5",
+)
+
+Device = Annotated[str, Argument(metavar="DEVICE", help="Id of the device.")]
+Id = Annotated[str, Argument(metavar="ID", help="Id of the command, as `hub command list` shows it.")]
+
+
+@app.command(epilog="Example:  hub command send pump-7 set_speed speed=12.5 --queue --ttl 3600")
+@with_option_groups
+def send(
+    device: Device,
+    name: Annotated[
+        str | None, Argument(metavar="[NAME]", help="Name of the command. Without it, those of the device are listed.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        Argument(metavar="[NAME=VALUE]...", help="Parameters: numbers, true, false, or texts."),
+    ] = None,
+    queue: Annotated[
+        bool, Option("--queue", help="Let the command wait if the device is not connected, and do not wait for it.")
+    ] = False,
+    timeout: Annotated[float, Option("--timeout", metavar="SECONDS", help="Time for the result.")] = DEFAULT_TIMEOUT_S,
+    ttl: Annotated[
+        float, Option("--ttl", metavar="SECONDS", help="With --queue: time after which the command is not sent.")
+    ] = DEFAULT_TTL_S,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """Send a command to a device, and wait for its result.
+
+    Exit code: 0 succeeded (with --queue: recorded), 1 failed, rejected or not sent, 2 wrong command or parameters, 3 if
+    the outcome is not known.
+    """
+    command = "hub command send"
+    with hub_client(command, hub, role=Role.OPERATOR) as client:
+        declared = client.get(f"{_path(device)}/declared")["commands"]
+        if name is None:
+            _list_declared(device, declared, as_json)
+            return
+        known = next((item["declaration"] for item in declared if item["declaration"]["name"] == name), None)
+        if known is None:
+            _refuse_unknown(command, device, name, declared)
+        body = {
+            "name": name,
+            "parameters": _parameters(command, parameters or (), known),
+            "mode": "queue" if queue else "call",
+            "timeout_s": timeout,
+            "ttl_s": ttl,
+            "confirmed": yes or not known.get("confirm") or _confirm(command, device, known),
+        }
+        sent = client.send("POST", _path(device), body=body)
+        if not queue:
+            sent = _follow(client, sent, visible=not as_json)
+    if as_json:
+        typer.echo(json.dumps(sent))
+    else:
+        _print_end(sent)
+    state = CommandPhase(sent["state"])
+    if queue or state is CommandPhase.SUCCEEDED:
+        return
+    raise typer.Exit(UNKNOWN if state is CommandPhase.TIMED_OUT or state.is_open else FAILED)
+
+
+@app.command("list", epilog="Example:  hub command list pump-7 --state queued")
+@with_option_groups
+def list_commands(
+    device: Device,
+    state: Annotated[
+        list[CommandPhase] | None, Option("--state", help="Only commands in this state; repeatable.")
+    ] = None,
+    limit: Annotated[int, Option("--limit", metavar="N", min=1, help="Show the newest N.")] = 20,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """List the commands of a device, the newest first."""
+    with hub_client("hub command list", hub) as client:
+        found, more = client.get_pages(_path(device), "commands", {"state": state}, limit)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    if not found:
+        typer.echo(f"{printable(device)} has no commands", err=True)
+        return
+    table = plain_table("id", "time (UTC)", "command", "state", "reason", "by")
+    for row in found:
+        words = " ".join((row["name"], *(f"{name}={_value(value)}" for name, value in row["parameters"].items())))
+        table.add_row(
+            *cells(row["id"], time_text(row["created_ns"]), words, _state(row), row["message"], row["operator"])
+        )
+    stdout_console().print(table)
+    if more:
+        typer.echo("there are more: raise --limit", err=True)
+
+
+@app.command(epilog="Example:  hub command show pump-7 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
+@with_option_groups
+def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
+    """Show a command with each of its states, and the reasons."""
+    with hub_client("hub command show", hub) as client:
+        row = client.get(f"{_path(device)}/{quote(id, safe='')}")
+    if as_json:
+        typer.echo(json.dumps(row))
+        return
+    words = " ".join((row["name"], *(f"{name}={_value(value)}" for name, value in row["parameters"].items())))
+    typer.echo(printable(f"{words} ({row['mode']}) by {row['operator']}"))
+    table = plain_table("time (UTC)", "state", "code", "reason")
+    for state in row["states"]:
+        table.add_row(*cells(time_text(state["time_ns"]), state["state"], state["code"], state["message"]))
+    stdout_console().print(table)
+    if row["result"] is not None:
+        typer.echo(f"result: {_value(row['result'])}")
+    if row["late"]:
+        typer.echo("the device reported after the hub had stopped waiting")
+
+
+@app.command(epilog="Example:  hub command cancel pump-7 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
+@with_option_groups
+def cancel(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
+    """Cancel a command that is not sent yet. One that was sent cannot be taken back."""
+    with hub_client("hub command cancel", hub, role=Role.OPERATOR) as client:
+        row = client.send("POST", f"{_path(device)}/{quote(id, safe='')}/cancel")
+    typer.echo(json.dumps(row) if as_json else f"cancelled {printable(row['name'])} ({row['id']})")
+
+
+def _path(device: str) -> str:
+    return f"/api/v1/devices/{quote(device, safe='')}/commands"
+
+
+def _list_declared(device: str, declared: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([item["declaration"] for item in declared]))
+        return
+    if not declared:
+        typer.echo(f"{printable(device)} declares no command", err=True)
+        return
+    table = plain_table("command", "description")
+    for item in declared:
+        table.add_row(*cells(item["usage"], item["declaration"].get("description", "")))
+    stdout_console().print(table)
+
+
+def _refuse_unknown(command: str, device: str, name: str, declared: Sequence[dict[str, Any]]) -> NoReturn:
+    if not declared:
+        fail(command, f"{device} declares no command", MISUSE)
+    usages = "".join(f"\n  {item['usage']}" for item in declared)
+    fail(command, f"{device} has no command {name}; it has{usages}", MISUSE)
+
+
+def _parameters(command: str, words: Sequence[str], known: dict[str, Any]) -> dict[str, object]:
+    """Return the parameters by the types that the device declares. The hub checks everything else."""
+    types = {parameter["name"]: parameter.get("type", "float") for parameter in known.get("parameters", ())}
+    values: dict[str, object] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or name in values:
+            problem = f"{name} is given twice" if equals else f"{word} is no parameter: write NAME=VALUE"
+            fail(command, problem, MISUSE)
+        values[name] = _read(text, types.get(name, "string"))
+    return values
+
+
+def _read(text: str, type: str) -> object:
+    """Return the value that a text means for a parameter of this type, or the text, which the hub then refuses."""
+    if type == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return text if type == "string" else int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _confirm(command: str, device: str, known: dict[str, Any]) -> bool:
+    if not sys.stdin.isatty():
+        fail(command, f"{device} asks for a confirmation of {known['name']}: add --yes", MISUSE)
+    about = f" ({known['description']})" if known.get("description") else ""
+    typer.confirm(printable(f"send {known['name']}{about} to {device}?"), abort=True, err=True)
+    return True
+
+
+def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[str, Any]:
+    """Wait until a command has ended, and print each state on the way."""
+    path = f"{_path(sent['device'])}/{sent['id']}"
+    shown = 0
+    give_up_s = time.monotonic() + sent["timeout_ms"] / 1000 + RESULT_MARGIN_S
+    while True:
+        for state in sent["states"][shown:] if visible else ():
+            if CommandPhase(state["state"]).is_open:
+                typer.echo(printable(": ".join(filter(None, (state["state"], state["message"])))), err=True)
+        shown = len(sent["states"])
+        left_s = give_up_s - time.monotonic()
+        if not CommandPhase(sent["state"]).is_open or left_s <= 0:
+            return sent
+        try:
+            sent = client.get(path, {"wait_s": f"{min(WAIT_S, left_s):.1f}", "seen": shown})
+        except RequestFailed as failure:
+            # The hub restarts, or the network is interrupted: the command is on its disk, and goes on without us.
+            if failure.status is not None or left_s <= 1:
+                raise
+            time.sleep(0.2)
+
+
+def _print_end(row: dict[str, Any]) -> None:
+    if row["state"] == CommandPhase.SUCCEEDED and row["result"] is not None:
+        typer.echo(f"{_state(row)}: {_value(row['result'])}")
+    else:
+        typer.echo(printable(": ".join(filter(None, (_state(row), row["message"] or row["code"])))))
+    if row["state"] != CommandPhase.SUCCEEDED:
+        typer.echo(f"see `hub command show {printable(row['device'])} {row['id']}`", err=True)
+
+
+def _state(row: dict[str, Any]) -> str:
+    state: str = row["state"].replace("_", " ")
+    return state + (", late" if row["late"] else "")
+
+
+def _value(value: object) -> str:
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,231 @@
+"""A command to a device: its record, and the state machine of its life. Pure.
+
+    QUEUED ──sent──► SENT ──received──► RECEIVED ──result──► SUCCEEDED | FAILED | REJECTED
+      │ ├─deadline─► EXPIRED  │            │                       ▲
+      │ └─cancel───► CANCELLED└──deadline──┴──► TIMED_OUT ──late result──┘
+
+Each function returns the record after something happened, or None if that changes nothing. A record is written to disk
+before anything follows from it. A report of the device always counts: it knows what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hub.model.event import Event
+from wire.command import ParameterValue
+from wire.device import Command, CommandState
+from wire.limits import MAX_COMMANDS_SENT
+from wire.timestamp import NS_PER_S
+
+MAX_OPEN_PER_DEVICE = 100
+"""Commands of a device that are not finished. More than a person sends by hand to a device that is offline."""
+
+MAX_OPEN = 20_000
+"""Unfinished commands of all devices: they are in memory, 20 MB at most on average."""
+
+KEPT_PER_DEVICE = 200
+"""Finished commands of a device that are kept, the newest."""
+
+KEPT_NS = 30 * 86_400 * NS_PER_S
+"""Age at which a finished command is deleted."""
+
+MAX_KEPT = 50_000
+"""Finished commands of all devices. The oldest are deleted beyond it: with small parameters they are 30 MB."""
+
+MAX_TTL_S = 7 * 86_400
+"""Longest life of a queued command: agents keep the ids of commands for 7 days, so none is executed twice."""
+
+DEFAULT_TTL_S = 86_400
+DEFAULT_TIMEOUT_S = 10
+
+CommandMode = Literal["call", "queue"]
+"""`call`: the device is connected, and answers before the time-out. `queue`: the command waits for the device."""
+
+
+class CommandPhase(StrEnum):
+    """State of a command."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    RECEIVED = "received"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the hub still waits for something."""
+        return self in _OPEN
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether the state cannot change any more, whatever a device reports in time or late."""
+        return self in _RESULTS or self in (CommandPhase.EXPIRED, CommandPhase.CANCELLED)
+
+
+_OPEN = frozenset({CommandPhase.QUEUED, CommandPhase.SENT, CommandPhase.RECEIVED})
+_RESULTS = frozenset({CommandPhase.SUCCEEDED, CommandPhase.FAILED, CommandPhase.REJECTED})
+
+
+class PhaseChange(Struct, frozen=True, omit_defaults=True):
+    """A state that a command had, since when by the hub's clock, and the reason as a code and a sentence."""
+
+    state: CommandPhase
+    time_ns: int
+    code: str = ""
+    message: str = ""
+
+
+class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A command with its history. `number` orders the commands of a hub; 0 before the record is stored.
+
+    `operator` is the role and the id of the token that sent it. `expires_ns` is when the hub stops sending it. `late`:
+    the device reported after the hub had stopped waiting.
+    """
+
+    number: int = 0
+    id: str
+    device: str
+    name: str
+    parameters: dict[str, ParameterValue] = {}
+    mode: CommandMode
+    operator: str
+    created_ns: int
+    timeout_ms: int
+    expires_ns: int
+    state: CommandPhase = CommandPhase.QUEUED
+    changes: Sequence[PhaseChange] = ()
+    result: Any = None
+    late: bool = False
+
+    @property
+    def reason(self) -> PhaseChange:
+        """The change that led to the current state."""
+        return next(change for change in reversed(self.changes) if change.state is self.state)
+
+    @property
+    def deadline_ns(self) -> int:
+        """When the hub stops waiting for what comes next; 0 if it does not wait."""
+        if not self.state.is_open:
+            return 0
+        if self.mode == "queue" and self.state is CommandPhase.RECEIVED:
+            return self.reason.time_ns + self.timeout_ms * 1_000_000
+        return self.expires_ns
+
+    @property
+    def message(self) -> Command:
+        """The message to the agent."""
+        return Command(self.id, self.name, dict(self.parameters), self.created_ns, self.timeout_ms)
+
+
+def new_command(
+    *,
+    id: str,
+    device: str,
+    name: str,
+    parameters: Mapping[str, ParameterValue],
+    operator: str,
+    now_ns: int,
+    timeout_ms: int,
+    ttl_s: float | None = None,
+    reason: tuple[str, str] = ("", ""),
+) -> CommandRecord:
+    """Return a command that is queued: with `ttl_s` it waits for the device, without it is a call."""
+    return CommandRecord(
+        id=id,
+        device=device,
+        name=name,
+        parameters=dict(parameters),
+        mode="call" if ttl_s is None else "queue",
+        operator=operator,
+        created_ns=now_ns,
+        timeout_ms=timeout_ms,
+        expires_ns=now_ns + (timeout_ms * 1_000_000 if ttl_s is None else int(ttl_s * NS_PER_S)),
+        changes=(PhaseChange(CommandPhase.QUEUED, now_ns, *reason),),
+    )
+
+
+def sent(record: CommandRecord, now_ns: int) -> CommandRecord | None:
+    """The hub is about to send the command."""
+    if record.state is not CommandPhase.QUEUED or now_ns >= record.expires_ns:
+        return None
+    return _changed(record, PhaseChange(CommandPhase.SENT, now_ns))
+
+
+def reported(record: CommandRecord, report: CommandState, now_ns: int) -> CommandRecord | None:
+    """The device reported a state, in time, late, or for the second time."""
+    phase = CommandPhase(report.state)
+    change = PhaseChange(phase, now_ns, report.code, report.message)
+    if record.state in _RESULTS:
+        return None
+    if phase in _RESULTS:
+        return replace(_changed(record, change), result=report.result, late=record.late or not record.state.is_open)
+    if any(known.state is CommandPhase.RECEIVED for known in record.changes):
+        return None
+    if record.state.is_open:
+        return _changed(record, change)
+    # The hub has stopped waiting, and goes on to show that; that the device has the command is worth to know.
+    return replace(record, changes=(*record.changes, change), late=True)
+
+
+def deadline_passed(record: CommandRecord, now_ns: int) -> CommandRecord | None:
+    """The time is over, if it is."""
+    if not record.state.is_open or now_ns < record.deadline_ns:
+        return None
+    match record.state:
+        case CommandPhase.QUEUED:
+            message = "the time passed before the command could be sent: the device does not have it"
+            change = PhaseChange(CommandPhase.EXPIRED, now_ns, "not_sent", message)
+        case CommandPhase.SENT:
+            message = "sent, and not confirmed in time: whether the device has it is unknown. A late result is recorded"
+            change = PhaseChange(CommandPhase.TIMED_OUT, now_ns, "not_confirmed", message)
+        case _:
+            message = "the device has the command, and reported no result in time. A late result is recorded"
+            change = PhaseChange(CommandPhase.TIMED_OUT, now_ns, "no_result", message)
+    return _changed(record, change)
+
+
+def cancelled(record: CommandRecord, operator: str, now_ns: int) -> CommandRecord | None:
+    """An operator takes the command back. None if it was sent: nobody can take it back then."""
+    if record.state is not CommandPhase.QUEUED:
+        return None
+    return _changed(record, PhaseChange(CommandPhase.CANCELLED, now_ns, "cancelled", f"by {operator}"))
+
+
+def event_of(record: CommandRecord, time_ns: int) -> Event | None:
+    """Return the event of the newest change, for the events of the device: who sent it, and how it ended."""
+    change = record.changes[-1]
+    if change.state is CommandPhase.QUEUED:
+        words = " ".join((record.name, *(f"{name}={value}" for name, value in record.parameters.items())))
+        return Event(0, record.device, time_ns, "command", f"{words} ({record.mode} {record.id}) by {record.operator}")
+    if record.state.is_open:
+        return None
+    reason = "".join(f": {text}" for text in (change.code, change.message) if text)
+    text = f"{record.name} ({record.id}{', late' if record.late else ''}){reason}"
+    return Event(0, record.device, time_ns, f"command {change.state.value.replace('_', ' ')}", text)
+
+
+def to_repeat(commands: Iterable[CommandRecord]) -> list[CommandRecord]:
+    """Return the commands of a device to send again after a welcome: it has not answered them."""
+    return [record for record in commands if record.state is CommandPhase.SENT]
+
+
+def to_send(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
+    """Return the queued commands of a device to send now, in their order."""
+    commands = list(commands)
+    room = MAX_COMMANDS_SENT - len(to_repeat(commands))
+    queued = [record for record in commands if record.state is CommandPhase.QUEUED and now_ns < record.expires_ns]
+    return queued[: max(0, room)]
+
+
+def _changed(record: CommandRecord, change: PhaseChange) -> CommandRecord:
+    return replace(record, state=change.state, changes=(*record.changes, change))

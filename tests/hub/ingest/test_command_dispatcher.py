@@ -1,0 +1,346 @@
+"""Commands between operators and devices, whatever crashes, repeats, arrives in another order or restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored, Transition
+from hub.model.command import CommandPhase, CommandRecord
+from hub.registry.command import change_commands, insert_command, select_command, select_open
+from hub.registry.database import RegistryError
+from hub.registry.event import select_events
+from hub.registry.schema import create_tables
+from wire.command import CommandDeclaration, CommandParameter
+from wire.device import Command, CommandRecorded, CommandState
+from wire.errors import Code
+from wire.limits import MAX_COMMANDS_SENT
+from wire.timestamp import NS_PER_S
+
+DEVICE = "pump-7"
+DECLARED = [
+    CommandDeclaration("stop"),
+    CommandDeclaration("set_speed", parameters=[CommandParameter("speed", unit="m/s", min=0, max=30)]),
+    CommandDeclaration("erase", confirm=True),
+]
+
+
+class FileStore:
+    """The tables of commands, written when `commit` is called."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.connection = apsw.Connection(":memory:")
+        create_tables(self.connection)
+        self.waiting: deque[tuple[Callable[[], Any], Callable[[Any], None], asyncio.Future[Any]]] = deque()
+        self.now_ns = 0
+
+    def insert(
+        self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
+    ) -> asyncio.Future[CommandRecord]:
+        return self._wait(lambda: insert_command(self.connection, record), on_stored)
+
+    def change(
+        self, device: str, ids: Sequence[str], transition: Transition, on_stored: Callable[[Sequence[Stored]], None]
+    ) -> asyncio.Future[Sequence[Stored]]:
+        return self._wait(lambda: change_commands(self.connection, device, ids, transition, self.now_ns), on_stored)
+
+    def _wait(self, work: Callable[[], Any], on_stored: Callable[[Any], None]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self.waiting.append((work, on_stored, future))
+        return future
+
+    def commit(self) -> None:
+        work, on_stored, future = self.waiting.popleft()
+        answer = work()
+        on_stored(answer)
+        if not future.cancelled():
+            future.set_result(answer)
+
+    def fail(self) -> None:
+        _, _, future = self.waiting.popleft()
+        if not future.cancelled():
+            future.set_exception(RegistryError(Code.STORAGE_FULL, "the disk is full"))
+
+    def lose(self, written: int) -> None:
+        """End the process after so many of the writes."""
+        for work, _, _ in list(self.waiting)[:written]:
+            work()
+        self.waiting.clear()
+
+
+class Link:
+    """A connection: what is on its way, in both directions."""
+
+    def __init__(self) -> None:
+        self.to_device: deque[Command | CommandRecorded] = deque()
+        self.to_hub: deque[CommandState] = deque()
+
+    def send(self, message: Command | CommandRecorded) -> None:
+        self.to_device.append(message)
+
+
+class ModelDevice:
+    """A device by the rules of docs/protocol.md. `known` and `started` are on its disk."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, CommandState] = {}
+        self.started: set[str] = set()
+        self.unrecorded: set[str] = set()
+        self.executed: Counter[str] = Counter()
+
+    def receive(self, message: Command | CommandRecorded, link: Link) -> None:
+        if isinstance(message, CommandRecorded):
+            if self.known[message.id].state == message.state:
+                self.unrecorded.discard(message.id)
+            return
+        if message.id not in self.known:
+            self._report(CommandState(message.id, "received", 1), None)
+        link.to_hub.append(self.known[message.id])
+
+    def start(self) -> None:
+        """Begin to execute the oldest command: from here on it may have had an effect."""
+        waiting = [id for id, state in self.known.items() if state.state == "received" and id not in self.started]
+        for id in waiting[:1]:
+            self.started.add(id)
+            self.executed[id] += 1
+
+    def finish(self, state: Any, link: Link | None) -> None:
+        for id in [id for id in self.started if self.known[id].state == "received"][:1]:
+            self._report(CommandState(id, state, 2, result={"done": True} if state == "succeeded" else None), link)
+
+    def crash(self) -> None:
+        for id in self.started:
+            if self.known[id].state == "received":
+                self._report(CommandState(id, "failed", 3, "interrupted", "the agent ended meanwhile"), None)
+
+    def _report(self, state: CommandState, link: Link | None) -> None:
+        self.known[state.id] = state
+        self.unrecorded.add(state.id)
+        if link is not None:
+            link.to_hub.append(state)
+
+
+class CommandMachine(RuleBasedStateMachine):
+    """One device, its hub, their connection and an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.store = FileStore(self.loop)
+        self.device = ModelDevice()
+        self.link: Link | None = None
+        self.accepted: list[str] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.hub = self._new_hub()
+
+    def _new_hub(self) -> CommandDispatcher:
+        hub = CommandDispatcher(
+            self.store,
+            declared=lambda device: DECLARED,
+            clock=lambda: self.store.now_ns,
+        )
+        hub.restore(select_open(self.store.connection))
+        return hub
+
+    def _turn(self) -> None:
+        for _ in range(4):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+    def _begin(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+        self._turn()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            assert isinstance(task.exception(), CommandRefused | RegistryError)
+
+    # ── the operator ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(ttl_s=st.none() | st.integers(1, 60), times=st.sampled_from([1, 1, 1, 20]))
+    def send(self, ttl_s: int | None, times: int) -> None:
+        async def send() -> None:
+            new = NewCommand("set_speed", {"speed": 3}, "operator o1", 10_000, ttl_s)
+            self.accepted.append((await self.hub.send(DEVICE, new)).id)
+
+        for _ in range(times):
+            self._begin(send())
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self._begin(self.hub.cancel(DEVICE, data.draw(st.sampled_from(self.accepted)), "operator o1"))
+
+    # ── the hub ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(count=st.integers(1, 5))
+    def commit(self, count: int) -> None:
+        for _ in range(count):
+            if self.store.waiting:
+                self.store.commit()
+                self._turn()
+
+    @rule()
+    def disk_is_full(self) -> None:
+        if self.store.waiting:
+            self.store.fail()
+            self._turn()
+
+    @rule(written=st.integers(0, 3))
+    def hub_crashes(self, written: int) -> None:
+        self.link = None
+        self.store.lose(written)
+        for task in list(self.tasks):
+            task.cancel()
+        self._turn()
+        self.hub = self._new_hub()
+
+    @rule(seconds=st.sampled_from([1, 5, 20]))
+    def time_passes(self, seconds: int) -> None:
+        self.store.now_ns += seconds * NS_PER_S
+        self.hub.pass_deadlines()
+        self.hub.retry()
+        self._turn()
+
+    # ── the connection ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule()
+    def connect(self) -> None:
+        self.link = Link()
+        self.hub.connected(DEVICE, self.link)
+        self.link.to_hub.extend(self.device.known[id] for id in sorted(self.device.unrecorded))
+
+    @rule()
+    def disconnect(self) -> None:
+        if self.link is not None:
+            self.hub.disconnected(DEVICE, self.link)
+        self.link = None
+
+    @rule(count=st.integers(1, 5))
+    def arrive_at_device(self, count: int) -> None:
+        for _ in range(count):
+            if self.link is not None and self.link.to_device:
+                self.device.receive(self.link.to_device.popleft(), self.link)
+
+    @rule(count=st.integers(1, 5))
+    def arrive_at_hub(self, count: int) -> None:
+        for _ in range(count):
+            if self.link is not None and self.link.to_hub:
+                self._begin(self._report(self.link, self.link.to_hub.popleft()))
+
+    async def _report(self, link: Link, state: CommandState) -> None:
+        assert await self.hub.report(DEVICE, state)
+        link.send(CommandRecorded(state.id, state.state))
+
+    @precondition(lambda self: self.link is not None)
+    @rule(data=st.data())
+    def repeat_and_reorder(self, data: st.DataObject) -> None:
+        assert self.link is not None
+        for queue in (self.link.to_device, self.link.to_hub):
+            if queue:
+                messages = [*queue, data.draw(st.sampled_from(list(queue)))]
+                queue.clear()
+                queue.extend(data.draw(st.permutations(messages)) if len(messages) < 6 else messages)
+
+    # ── the device ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @rule()
+    def device_starts(self) -> None:
+        self.device.start()
+
+    @rule(state=st.sampled_from(["succeeded", "failed", "rejected"]))
+    def device_finishes(self, state: str) -> None:
+        self.device.finish(state, self.link)
+
+    @rule()
+    def device_crashes(self) -> None:
+        self.device.crash()
+        self.disconnect()
+
+    # ── what always holds ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _stored(self, id: str) -> CommandRecord:
+        record = select_command(self.store.connection, DEVICE, id)
+        assert record is not None, "an accepted command is lost"
+        return record
+
+    @invariant()
+    def no_command_is_executed_twice(self) -> None:
+        assert all(count == 1 for count in self.device.executed.values())
+
+    @invariant()
+    def every_state_is_true_and_explained(self) -> None:
+        for id in self.accepted:
+            record = self._stored(id)
+            changes = [change.state for change in record.changes]
+            assert changes[0] is CommandPhase.QUEUED
+            assert len(changes) == len(set(changes)) <= 6
+            assert [change.time_ns for change in record.changes] == sorted(change.time_ns for change in record.changes)
+            known = self.device.known.get(id)
+            match record.state:
+                case CommandPhase.SUCCEEDED | CommandPhase.FAILED | CommandPhase.REJECTED:
+                    assert known is not None
+                    assert (record.state.value, record.result) == (known.state, known.result)
+                    assert record.late is (CommandPhase.TIMED_OUT in changes)
+                case CommandPhase.RECEIVED:
+                    assert known is not None
+                case CommandPhase.EXPIRED | CommandPhase.CANCELLED | CommandPhase.QUEUED:
+                    assert known is None, "the device has a command that was never sent"
+            if record.state in (CommandPhase.EXPIRED, CommandPhase.CANCELLED, CommandPhase.TIMED_OUT):
+                assert record.reason.code
+                assert record.reason.message
+
+    @invariant()
+    def no_more_is_sent_than_the_limit(self) -> None:
+        states = Counter(record.state for record in select_open(self.store.connection))
+        assert states[CommandPhase.SENT] <= MAX_COMMANDS_SENT
+
+    def _is_moving(self) -> bool:
+        assert self.link is not None
+        is_executing = any(state.state == "received" for state in self.device.known.values())
+        return bool(self.store.waiting or self.link.to_device or self.link.to_hub or is_executing)
+
+    def teardown(self) -> None:
+        """With a connection that holds, every command gets the end that the device reports."""
+        self.hub.retry()
+        self.connect()
+        assert self.link is not None
+        turns = 0
+        while self._is_moving() or select_open(self.store.connection):
+            turns += 1
+            assert turns < 1_000, "the commands never end"
+            # A write that failed is tried again a second later.
+            self.time_passes(0 if self._is_moving() else 1)
+            self.commit(5)
+            self.arrive_at_device(5)
+            self.arrive_at_hub(5)
+            self.device.start()
+            self.device.finish("succeeded", self.link)
+        self.every_state_is_true_and_explained()
+        self.no_command_is_executed_twice()
+        for id in self.accepted:
+            record, known = self._stored(id), self.device.known.get(id)
+            assert not record.state.is_open
+            assert record.state.is_final or (record.state is CommandPhase.TIMED_OUT and known is None)
+            assert known is None or known.state == record.state
+        assert not self.device.unrecorded
+        events = select_events(self.store.connection, DEVICE)
+        for id in self.accepted[-20:]:  # the events of a device are bounded
+            kinds = [event.kind for event in events if id in event.detail]
+            assert kinds[0] == f"command {self._stored(id).state.value.replace('_', ' ')}"
+        self.loop.close()
+
+
+TestCommands = CommandMachine.TestCase
+TestCommands.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
