@@ -83,7 +83,7 @@ def send(
         if name is None:
             _list_declared(device, declared, as_json)
             return
-        known = next((item["declaration"] for item in declared if item["declaration"]["name"] == name), None)
+        known = next((item for item in declared if item["name"] == name), None)
         if known is None:
             _refuse_unknown(command, device, name, declared)
         body = {
@@ -92,7 +92,7 @@ def send(
             "mode": "queue" if queue else "call",
             "timeout_s": timeout,
             "ttl_s": ttl,
-            "confirmed": yes or not known.get("confirm") or _confirm(command, device, known),
+            "confirmed": yes or not known["confirm"] or _confirm(command, device, known),
         }
         sent = client.send("POST", _path(device), body=body)
         if not queue:
@@ -175,14 +175,14 @@ def _path(device: str) -> str:
 
 def _list_declared(device: str, declared: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([item["declaration"] for item in declared]))
+        typer.echo(json.dumps(declared))
         return
     if not declared:
         typer.echo(f"{printable(device)} declares no command", err=True)
         return
     table = plain_table("command", "description")
     for item in declared:
-        table.add_row(*cells(item["usage"], item["declaration"].get("description", "")))
+        table.add_row(*cells(item["usage"], item["description"]))
     stdout_console().print(table)
 
 
@@ -195,7 +195,7 @@ def _refuse_unknown(command: str, device: str, name: str, declared: Sequence[dic
 
 def _parameters(command: str, words: Sequence[str], known: dict[str, Any]) -> dict[str, object]:
     """Return the parameters by the types that the device declares. The hub checks everything else."""
-    types = {parameter["name"]: parameter.get("type", "float") for parameter in known.get("parameters", ())}
+    types = {parameter["name"]: parameter["type"] for parameter in known["parameters"]}
     values: dict[str, object] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -223,7 +223,7 @@ def _read(text: str, type: str) -> object:
 def _confirm(command: str, device: str, known: dict[str, Any]) -> bool:
     if not sys.stdin.isatty():
         fail(command, f"{device} asks for a confirmation of {known['name']}: add --yes", MISUSE)
-    about = f" ({known['description']})" if known.get("description") else ""
+    about = f" ({known['description']})" if known["description"] else ""
     typer.confirm(printable(f"send {known['name']}{about} to {device}?"), abort=True, err=True)
     return True
 
@@ -244,7 +244,7 @@ def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[s
         try:
             sent = client.get(path, {"wait_s": f"{min(WAIT_S, left_s):.1f}", "seen": shown})
         except RequestFailed as failure:
-            # The hub restarts, or the network is interrupted: the command is on its disk, and goes on without us.
+            # The hub restarts, or the network is interrupted: the command is on its disk, and continues without us.
             if failure.status is not None or left_s <= 1:
                 raise
             time.sleep(0.2)

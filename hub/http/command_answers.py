@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from hub.http.answers import Page, TimeNs
 from hub.model.command import (
@@ -12,14 +13,18 @@ from hub.model.command import (
     DEFAULT_TTL_S,
     MAX_TTL_S,
     CommandMode,
-    CommandPhase,
     CommandRecord,
 )
 from wire.command import CommandDeclaration, ParameterValue
 from wire.limits import MAX_COMMAND_NAME, MAX_COMMAND_TIMEOUT_MS, MAX_PARAMETERS
+from wire.model import MetricType
 
 MAX_WAIT_S = 60
 """Longest time that a request waits: proxies end a request without an answer after a minute or more."""
+
+StateName = Literal[
+    "queued", "sent", "received", "succeeded", "failed", "rejected", "expired", "timed_out", "cancelled"
+]
 
 Wait = Annotated[
     float,
@@ -57,7 +62,7 @@ class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class CommandStateChange(Struct, frozen=True):
     """A state of a command, since when, and the reason."""
 
-    state: CommandPhase
+    state: StateName
     time_ns: TimeNs
     code: Annotated[str, Meta(description="The reason for programs; empty if there is none.")]
     message: str
@@ -75,7 +80,7 @@ class CommandDetails(Struct, frozen=True):
     created_ns: TimeNs
     timeout_ms: int
     expires_ns: Annotated[TimeNs, Meta(description="The hub does not send it after this time.")]
-    state: CommandPhase
+    state: StateName
     code: Annotated[str, Meta(description="The reason of the state, for programs.")]
     message: Annotated[str, Meta(description="The reason of the state, for people.")]
     late: Annotated[bool, Meta(description="The device reported after the hub had stopped waiting.")]
@@ -89,17 +94,45 @@ class CommandsPage(Page):
     commands: list[CommandDetails]
 
 
-class DeclaredCommand(Struct, frozen=True):
-    """A command that the device declares. `usage` is one line for people."""
+class DeclaredParameter(Struct, frozen=True):
+    """A parameter of a command that a device declares."""
 
-    declaration: CommandDeclaration
-    usage: str
+    name: str
+    type: MetricType
+    unit: str
+    min: float | int | None
+    max: float | int | None
+    choices: Annotated[list[ParameterValue], Meta(description="If there are any, no other value is accepted.")]
+    required: bool
+    default: ParameterValue | None
+    description: str
+
+
+class DeclaredCommand(Struct, frozen=True):
+    """A command that a device declares."""
+
+    name: str
+    description: str
+    confirm: Annotated[bool, Meta(description="Ask the operator for a confirmation, and send `confirmed`.")]
+    parameters: list[DeclaredParameter]
+    usage: Annotated[str, Meta(description="The command with its parameters in one line, for people.")]
 
 
 class DeclaredCommands(Struct, frozen=True):
     """The commands that a device declares, in its order."""
 
     commands: list[DeclaredCommand]
+
+
+def described(declaration: CommandDeclaration) -> DeclaredCommand:
+    """Return a declared command as the API shows it."""
+    return DeclaredCommand(
+        name=declaration.name,
+        description=declaration.description,
+        confirm=declaration.confirm,
+        parameters=[DeclaredParameter(**asdict(parameter)) for parameter in declaration.parameters],
+        usage=declaration.signature(),
+    )
 
 
 def details(record: CommandRecord) -> CommandDetails:
@@ -115,10 +148,10 @@ def details(record: CommandRecord) -> CommandDetails:
         created_ns=record.created_ns,
         timeout_ms=record.timeout_ms,
         expires_ns=record.expires_ns,
-        state=record.state,
+        state=record.state.value,
         code=reason.code,
         message=reason.message,
         late=record.late,
         result=record.result,
-        states=[CommandStateChange(c.state, c.time_ns, c.code, c.message) for c in record.changes],
+        states=[CommandStateChange(c.state.value, c.time_ns, c.code, c.message) for c in record.changes],
     )

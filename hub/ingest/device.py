@@ -287,7 +287,7 @@ class Devices:
         self.refusal: WireError | None = None
         self.has_lost = False
         self.commands: CommandInbox | None = None
-        """Where sessions report commands; None if no device gets any."""
+        """The commands of all devices; None if no device gets any."""
         self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns

@@ -10,7 +10,7 @@ before anything follows from it. A report of the device always counts: it knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -103,7 +103,7 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_ms: int
     expires_ns: int
     state: CommandPhase = CommandPhase.QUEUED
-    changes: Sequence[PhaseChange] = ()
+    changes: tuple[PhaseChange, ...] = ()
     result: Any = None
     late: bool = False
 
@@ -173,7 +173,7 @@ def reported(record: CommandRecord, report: CommandState, now_ns: int) -> Comman
         return None
     if record.state.is_open:
         return _changed(record, change)
-    # The hub has stopped waiting, and goes on to show that; that the device has the command is worth to know.
+    # The hub has stopped waiting, and continues to show that; that the device has the command is worth to know.
     return replace(record, changes=(*record.changes, change), late=True)
 
 

@@ -36,7 +36,7 @@ class Action(StrEnum):
     READ = "read"
     """See the fleet, live updates, history, events and counters."""
     OPERATE = "operate"
-    """Retry and delete quarantined messages, retire devices."""
+    """Retry and delete quarantined messages, retire devices, send commands to devices."""
     ADMINISTER = "administer"
     """Create and revoke tokens, end the sessions of browsers, change metrics."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import DownloadRoutes
@@ -20,6 +21,7 @@ RESOURCES = (
     HubRoutes,
     ConnectionRoutes,
     DeviceRoutes,
+    CommandRoutes,
     MetricRoutes,
     HistoryRoutes,
     ReadingRoutes,

@@ -17,9 +17,10 @@ from hub.http.command_answers import (
     CommandDetails,
     CommandRequest,
     CommandsPage,
-    DeclaredCommand,
     DeclaredCommands,
+    StateName,
     Wait,
+    described,
     details,
 )
 from hub.http.problem import ProblemCode, Refusal
@@ -63,7 +64,7 @@ class ReadCommands(Protocol):
 class CommandsQuery(Struct, frozen=True):
     """The parameters of a list of commands."""
 
-    state: Annotated[list[CommandPhase] | None, Meta(description="States to return. All without it.")] = None
+    state: Annotated[list[StateName] | None, Meta(description="States to return. All without it.")] = None
     limit: Annotated[int, Meta(ge=1, le=MAX_COMMAND_PAGE, description=paging.LIMIT)] = 100
     cursor: paging.Cursor = None
 
@@ -73,8 +74,8 @@ class CommandQuery(Struct, frozen=True):
 
     wait_s: Wait = 0
     seen: Annotated[
-        int | None,
-        Meta(ge=0, description="Wait for more than so many states. Without it, wait until the command has ended."),
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Wait for more than so many states. Without it, wait until the command has ended."),
     ] = None
 
 
@@ -90,8 +91,7 @@ class CommandRoutes:
     async def declared(self, device: DeviceName) -> DeclaredCommands:
         """Return the commands that a device declares, with their parameters."""
         self._check_device(device)
-        declared = self.table.declared(device)
-        return DeclaredCommands([DeclaredCommand(known, known.signature()) for known in declared])
+        return DeclaredCommands([*map(described, self.table.declared(device))])
 
     @Operation("POST", "/api/v1/devices/{device}/commands", may=Action.OPERATE, status=201, errors=(409, 503))
     async def send_command(self, caller: Identity, device: DeviceName, body: CommandRequest) -> CommandDetails:
@@ -122,7 +122,8 @@ class CommandRoutes:
         """Return a device's commands, newest first."""
         self._check_device(device)
         before = None if query.cursor is None else paging.decode_cursor(query.cursor, "commands", int)
-        found = await self.table.commands(device, limit=query.limit + 1, before=before, states=query.state or ())
+        states = [CommandPhase(state) for state in query.state or ()]
+        found = await self.table.commands(device, limit=query.limit + 1, before=before, states=states)
         page, following = paging.end_page([*found], attrgetter("number"), list_name="commands", limit=query.limit)
         return CommandsPage(commands=[*map(details, page)], next=following)
 

@@ -60,6 +60,84 @@ export interface components {
             /** @description Whether a retry can accept them, after their cause is corrected. */
             retryable: boolean;
         };
+        /** @description A command with its history. `states` begins with `queued` and ends with the newest. */
+        CommandDetails: {
+            id: string;
+            device: string;
+            name: string;
+            parameters: {
+                [key: string]: number | boolean | string;
+            };
+            /** @enum {unknown} */
+            mode: "call" | "queue";
+            /** @description Role and id of the token that sent it. */
+            operator: string;
+            created_ns: number;
+            timeout_ms: number;
+            /** @description The hub does not send it after this time. */
+            expires_ns: number;
+            /** @enum {unknown} */
+            state: "cancelled" | "expired" | "failed" | "queued" | "received" | "rejected" | "sent" | "succeeded" | "timed_out";
+            /** @description The reason of the state, for programs. */
+            code: string;
+            /** @description The reason of the state, for people. */
+            message: string;
+            /** @description The device reported after the hub had stopped waiting. */
+            late: boolean;
+            /** @description The value that the device returned; null if there is none. */
+            result: unknown;
+            states: components["schemas"]["CommandStateChange"][];
+        };
+        /** @description A command to send. */
+        CommandRequest: {
+            name: string;
+            /**
+             * @description Numbers, booleans and texts, as declared.
+             * @default {}
+             */
+            parameters?: Record<string, never>;
+            /**
+             * @description `call`: only to a connected device. `queue`: the command waits until the device returns.
+             * @default call
+             * @enum {unknown}
+             */
+            mode?: "call" | "queue";
+            /**
+             * @description Time for the result: of a call from now on, of a queued command after the device has it.
+             * @default 10
+             */
+            timeout_s?: number;
+            /**
+             * @description Time in which a queued command is sent; later it expires.
+             * @default 86400
+             */
+            ttl_s?: number;
+            /**
+             * @description The operator was asked, for a command with `confirm`.
+             * @default false
+             */
+            confirmed?: boolean;
+            /**
+             * @description Wait so long for a change, or for the end; 0: answer at once.
+             * @default 0
+             */
+            wait_s?: number;
+        };
+        /** @description A state of a command, since when, and the reason. */
+        CommandStateChange: {
+            /** @enum {unknown} */
+            state: "cancelled" | "expired" | "failed" | "queued" | "received" | "rejected" | "sent" | "succeeded" | "timed_out";
+            time_ns: number;
+            /** @description The reason for programs; empty if there is none. */
+            code: string;
+            message: string;
+        };
+        /** @description The commands of a device, newest first. */
+        CommandsPage: {
+            commands: components["schemas"]["CommandDetails"][];
+            /** @description The `cursor` of the next part; null at the end. */
+            next: string | null;
+        };
         /** @description Answer that a WebSocket endpoint would give to the caller. */
         ConnectionCheck: {
             /** @description `ok`, or the reason of the refusal, for programs. */
@@ -99,6 +177,34 @@ export interface components {
         CreatedToken: {
             id: string;
             token: string;
+        };
+        /** @description A command that a device declares. */
+        DeclaredCommand: {
+            name: string;
+            description: string;
+            /** @description Ask the operator for a confirmation, and send `confirmed`. */
+            confirm: boolean;
+            parameters: components["schemas"]["DeclaredParameter"][];
+            /** @description The command with its parameters in one line, for people. */
+            usage: string;
+        };
+        /** @description The commands that a device declares, in its order. */
+        DeclaredCommands: {
+            commands: components["schemas"]["DeclaredCommand"][];
+        };
+        /** @description A parameter of a command that a device declares. */
+        DeclaredParameter: {
+            name: string;
+            /** @enum {unknown} */
+            type: "boolean" | "float" | "integer" | "string";
+            unit: string;
+            min: number | null;
+            max: number | null;
+            /** @description If there are any, no other value is accepted. */
+            choices: (number | boolean | string)[];
+            required: boolean;
+            default: number | boolean | string | null;
+            description: string;
         };
         /** @description The number of deleted batches. */
         DeletedCount: {
@@ -948,10 +1054,17 @@ export type BridgeState = components['schemas']['BridgeState'];
 export type BridgesAnswer = components['schemas']['BridgesAnswer'];
 export type ChangedMetric = components['schemas']['ChangedMetric'];
 export type CodeCount = components['schemas']['CodeCount'];
+export type CommandDetails = components['schemas']['CommandDetails'];
+export type CommandRequest = components['schemas']['CommandRequest'];
+export type CommandStateChange = components['schemas']['CommandStateChange'];
+export type CommandsPage = components['schemas']['CommandsPage'];
 export type ConnectionCheck = components['schemas']['ConnectionCheck'];
 export type ConnectionRequest = components['schemas']['ConnectionRequest'];
 export type ConsumerDetails = components['schemas']['ConsumerDetails'];
 export type CreatedToken = components['schemas']['CreatedToken'];
+export type DeclaredCommand = components['schemas']['DeclaredCommand'];
+export type DeclaredCommands = components['schemas']['DeclaredCommands'];
+export type DeclaredParameter = components['schemas']['DeclaredParameter'];
 export type DeletedCount = components['schemas']['DeletedCount'];
 export type DescribedMetric = components['schemas']['DescribedMetric'];
 export type DeviceAudit = components['schemas']['DeviceAudit'];

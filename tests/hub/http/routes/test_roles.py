@@ -14,11 +14,13 @@ from hub.http.application import LIVE_PATH
 from hub.http.openapi import DescriptionRoutes
 from hub.http.routes import RESOURCES
 from hub.http.routing import operations_of
+from hub.model.command import new_command
 from hub.model.identity import ALLOWED, Role
 from tests.hub.cli.hub_command import batch, commanded_hub
 from tests.hub.http.opened_hub import HOST, connected, new_token, read_to_end
 
 DEVICE = "pump"
+COMMAND = "0" * 32
 
 PUBLIC = {
     *("/health", "/ready", "/metrics", "/api/v1/openapi.json"),
@@ -48,7 +50,14 @@ class Reader(NamedTuple):
 
     async def get(self, path: str, role: Role | None) -> httpx.Response:
         """Return the answer to a request for what is the device's own, with a token of this role."""
-        own = {"device": DEVICE, "offset": str(self.offset), "file": "agent.whl", "code": "x", "id": "x"}
+        own = {
+            "device": DEVICE,
+            "offset": str(self.offset),
+            "file": "agent.whl",
+            "code": "x",
+            "id": "x",
+            "command": COMMAND,
+        }
         headers = {} if role is None else {"Authorization": f"Bearer {self.tokens[role]}"}
         wanted = re.sub(r"{(\w+)}", lambda match: own[match[1]], path)
         query = {"device": DEVICE} if path in ("/api/v1/history", "/api/v1/export", "/api/v1/quarantine") else {}
@@ -60,6 +69,10 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Read
     async with commanded_hub(tmp_path_factory.mktemp("roles")) as hub:
         await hub.send(DEVICE, batch(1, 1.0), batch(2, 2.0, metric="undeclared"))
         (offset,) = hub.services.journal.quarantine.index
+        command = new_command(
+            id=COMMAND, device=DEVICE, name="stop", parameters={}, operator="", now_ns=1, timeout_ms=1, ttl_s=1
+        )
+        await hub.services.registry.commands.insert(command, lambda _: None)
         owned = {Role.DEVICE: DEVICE, Role.GATEWAY: "*"}
         tokens = {role: await new_token(hub.services, role, owned.get(role, "")) for role in Role}
         transport = httpx.ASGITransport(app=hub.services.application)

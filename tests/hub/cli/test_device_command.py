@@ -1,0 +1,91 @@
+"""`hub command` with a running hub and a device that answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.conditions import until
+from tests.hub.cli.hub_command import CommandedHub, commanded_hub
+from tests.hub.http.command_agent import command_agent, state
+from tests.tasks import running_task
+from wire import device as messages
+
+
+@pytest.fixture(scope="module")
+async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CommandedHub]:
+    """Run a hub that knows the device, which is not connected."""
+    async with commanded_hub(tmp_path_factory.mktemp("hub")) as running, running_task(running.services.commands.run()):
+        async with command_agent(running.url, running.gateway):
+            pass
+        await until(lambda: not is_connected(running))
+        yield running
+
+
+def is_connected(hub: CommandedHub) -> bool:
+    device = hub.services.devices.get("pump")
+    return device is not None and device.session is not None
+
+
+async def test_send_waits_for_the_result_and_shows_the_states(hub: CommandedHub) -> None:
+    """States on stderr, the result on stdout; JSON for programs."""
+    async with command_agent(hub.url, hub.gateway):
+        done = await hub.run("command", "send", "pump", "set_speed", "speed=12.5", "mode=7")
+        assert (done.exit_code, done.stdout) == (0, 'succeeded: {"speed": 12.5, "mode": "7"}\n')
+        assert done.stderr.splitlines()[0] == "queued"
+        shown = json.loads((await hub.run("command", "send", "pump", "stop", "--json")).stdout)
+        assert (shown["name"], shown["state"]) == ("stop", "succeeded")
+        confirmed = await hub.run("command", "send", "pump", "erase")
+        assert (confirmed.exit_code, "add --yes" in confirmed.stderr) == (2, True)
+        assert (await hub.run("command", "send", "pump", "erase", "--yes")).exit_code == 0
+    await until(lambda: not is_connected(hub))
+
+
+async def test_the_exit_code_says_how_it_ended(hub: CommandedHub) -> None:
+    """1: it did not happen or failed, 3: nobody knows."""
+
+    def execute(command: messages.Command) -> list[messages.CommandState]:
+        if command.name == "stop":
+            return []
+        return [state(command, "rejected", code="busy", message="the pump is busy")]
+
+    async with command_agent(hub.url, hub.gateway, execute=execute):
+        rejected = await hub.run("command", "send", "pump", "set_speed", "speed=1")
+        assert (rejected.exit_code, rejected.stdout) == (1, "rejected: the pump is busy\n")
+        silent = await hub.run("command", "send", "pump", "stop", "--timeout", "0.3")
+        assert (silent.exit_code, silent.stdout[:9]) == (3, "timed out")
+    await until(lambda: not is_connected(hub))
+    offline = await hub.run("command", "send", "pump", "stop")
+    assert (offline.exit_code, "queue the command" in offline.stderr) == (1, True)
+
+
+async def test_a_wrong_command_shows_those_that_there_are(hub: CommandedHub) -> None:
+    """Exit code 2, like wrong parameters."""
+    listed = await hub.run("command", "send", "pump")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["command", "stop", "set_speed", "erase"]
+    for words, problem in (
+        (["start"], "set_speed speed=FLOAT m/s (0 to 30)"),
+        (["set_speed", "speed"], "write NAME=VALUE"),
+        (["set_speed", "speed=1", "speed=2"], "given twice"),
+        (["set_speed", "speed=31", "--queue"], "31 m/s is above 30 m/s"),
+        (["set_speed", "speed=fast", "--queue"], "not of the type float"),
+    ):
+        refused = await hub.run("command", "send", "pump", *words)
+        assert (refused.exit_code, problem in refused.stderr) == (2, True), refused.stderr
+
+
+async def test_a_queued_command_is_listed_shown_and_cancelled(hub: CommandedHub) -> None:
+    """With its reasons; a command that is not there is an error."""
+    queued = await hub.run("command", "send", "pump", "stop", "--queue", "--json")
+    id = json.loads(queued.stdout)["id"]
+    listed = await hub.run("command", "list", "pump", "--state", "queued")
+    assert listed.stdout.splitlines()[1].split()[0] == id
+    assert "sent when it returns" in listed.stdout
+    cancelled = await hub.run("command", "cancel", "pump", id)
+    assert (cancelled.exit_code, cancelled.stdout) == (0, f"cancelled stop ({id})\n")
+    shown = await hub.run("command", "show", "pump", id)
+    assert [line.split()[2] for line in shown.stdout.splitlines()[2:]] == ["queued", "cancelled"]
+    unknown = await hub.run("command", "show", "pump", "0" * 32)
+    assert (unknown.exit_code, "pump has no command" in unknown.stderr) == (1, True)
