@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -17,10 +18,12 @@ from device_agent.operator_commands.settings import (
     line_of_command,
 )
 from device_agent.process_group import GROUP_OPTIONS, end_group
+from device_agent.source_state import SourceHealth, shorten
 from device_agent.sources import Source
 from device_agent.sources.command import program_environment, signal_name
 from device_agent.sources.connection import SourceUnavailable
 from wire.command import ParameterValue
+from wire.limits import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from device_agent.sources.modbus.source import ModbusSource
@@ -30,9 +33,16 @@ MAX_OUTPUT_BYTES = 1024
 
 READ_BYTES = 4096
 
+MAX_ANSWER = 512
+"""Characters of an answer that an operator sees."""
+
 
 class LineWriter(Protocol):
-    """A source that can send bytes to its device."""
+    """A source that can send bytes to its device, and reads its lines."""
+
+    @property
+    def health(self) -> SourceHealth:
+        """The health of the source, with its input."""
 
     def write(self, data: bytes) -> None:
         """Send bytes. Raises SourceUnavailable; the message says what was sent."""
@@ -59,16 +69,44 @@ def _with_any_names(function: Any) -> Any:
 async def write_line(
     command: ConfiguredCommand, writer: LineWriter, parameters: Mapping[str, ParameterValue]
 ) -> CommandOutcome:
-    """Send the line of a command. The device does not confirm it, and the outcome says so."""
+    """Send the line of a command, and wait for the answer of the device if the settings have one.
+
+    Without it the device does not confirm the line, and the outcome says so.
+    """
     try:
         line = line_of_command(command, parameters)
     except ValueError as error:
         raise Rejected(str(error), code="parameters") from None
+    input = writer.health.input
+    assert input is not None
+    answered: asyncio.Future[CommandOutcome] = asyncio.get_running_loop().create_future()
+
+    def take(raw: bytes) -> bool:
+        outcome = _answer(command, raw.decode(errors="replace").strip())
+        if outcome is None or answered.done():
+            return False
+        answered.set_result(outcome)
+        return True
+
+    before, input.take_line = input.take_line, take
     try:
         writer.write(line)
+        if command.answer:
+            return await answered
     except SourceUnavailable as error:
         raise CommandFailed(str(error), code="not_written") from None
+    finally:
+        input.take_line = before
     return CommandOutcome("succeeded", "not_confirmed", f"sent to {command.source}, which does not confirm it")
+
+
+def _answer(command: ConfiguredCommand, line: str) -> CommandOutcome | None:
+    """Return the outcome if a line of the device is its answer. `refusal` wins over `answer`."""
+    if command.refusal and fnmatchcase(line, command.refusal):
+        return CommandOutcome("rejected", "refused", shorten(line, MAX_MESSAGE))
+    if command.answer and fnmatchcase(line, command.answer):
+        return CommandOutcome("succeeded", result=shorten(line, MAX_ANSWER))
+    return None
 
 
 async def write_register(

@@ -34,8 +34,9 @@ SERIAL, TCP, MODBUS = "SerialSettings", "TcpSettings", "ModbusSettings"
 class ConfiguredCommand(Struct, frozen=True, kw_only=True):
     """A command and what it does: exactly one of `line`, `register` and `program` is set.
 
-    `line` is sent to the port of `source`, with `{name}` for each parameter, and the `ending`. `register` is the field
-    of a map of the Modbus `source`, of `slave` if several have it, to which `value` is written: a constant, or `{name}`
+    `line` is sent to the port of `source`, with `{name}` for each parameter, and the `ending`. A line of the device
+    that matches `answer` confirms it, and one that matches `refusal` rejects it. `register` is the field of a map of
+    the Modbus `source`, of `slave` if several have it, to which `value` is written: a constant, or `{name}`
     of a parameter. `program` is a program and its arguments, of which `{name}` may be a whole one; it runs in
     `directory`. `device` is the device of a program, if there are several.
     """
@@ -48,6 +49,8 @@ class ConfiguredCommand(Struct, frozen=True, kw_only=True):
     source: str = ""
     line: Annotated[str, Meta(min_length=1, max_length=MAX_LINE_CHARACTERS)] | None = None
     ending: Literal["lf", "crlf", "cr", "none"] = "lf"
+    answer: Annotated[str, Meta(max_length=MAX_LINE_CHARACTERS)] = ""
+    refusal: Annotated[str, Meta(max_length=MAX_LINE_CHARACTERS)] = ""
     register: str = ""
     slave: int | None = None
     value: ParameterValue | None = None
@@ -64,6 +67,10 @@ class ConfiguredCommand(Struct, frozen=True, kw_only=True):
             _check_program(self)
         elif not self.source:
             raise ValueError("source is missing: the name of the [[source]] whose port it uses")
+        if self.line is None and (self.answer or self.refusal):
+            raise ValueError("answer and refusal belong to line")
+        if self.refusal and not self.answer:
+            raise ValueError("answer is missing: without it, a command that is not refused would never end")
         if not self.register and (self.value is not None or self.slave is not None):
             raise ValueError("value and slave belong to register")
         if not self.program and (self.directory is not None or self.device):

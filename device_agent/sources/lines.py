@@ -81,7 +81,8 @@ class ForeignInput:
     """Rules and counts of what one source reads.
 
     `known_type` returns the type that a metric of the device has already. `observe` gets each result, with its reading
-    if the line had a format.
+    if the line had a format. `take_line` gets each line first, and returns True for one that is no reading: the answer
+    to a command.
     """
 
     rules: Rules
@@ -90,6 +91,7 @@ class ForeignInput:
     counts: InputCounts = field(default_factory=InputCounts)
     known_type: KnownType = lambda device, metric: None
     observe: Callable[[Reading | None, Result], None] = lambda reading, result: None
+    take_line: Callable[[bytes], bool] = lambda raw: False
 
     def new_reading(self, *, window: int) -> Reading:
         """Return a reading by these rules."""
@@ -211,6 +213,8 @@ class LineInput:
         for frame in frames:
             self._input.counts.lines += 1
             is_first, self._is_first = self._is_first, False
+            if isinstance(frame, TextFrame) and self._input.take_line(frame.raw):
+                continue
             self.restarts.read_line(frame.raw, now_ns)
             if isinstance(frame, RefusedInput):
                 results.append(self._input.refuse(frame))

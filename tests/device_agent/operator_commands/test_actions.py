@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,6 +51,13 @@ class Operator:
         return ends()[0]
 
 
+async def begin(board: PtyPort, peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
+    """Return when the agent reads the board; what is sent before it has opened the port is discarded."""
+    await until(lambda: "reading from" in caplog.text)
+    await board.write(b'{"t": 1}\n')
+    await peer.until(lambda: bool(peer.values("t")))
+
+
 @asynccontextmanager
 async def agent_with(peer: Peer, tmp_path: Path, settings: str) -> AsyncIterator[Operator]:
     """Run the service with these sources and commands."""
@@ -64,8 +72,9 @@ async def agent_with(peer: Peer, tmp_path: Path, settings: str) -> AsyncIterator
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_line_is_sent_to_a_board(peer: Peer, tmp_path: Path) -> None:
+async def test_a_line_is_sent_to_a_board(peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The board gets the values in the line; unplugged, the command has failed, and nothing is sent later."""
+    caplog.set_level(logging.INFO)
     board = PtyPort(tmp_path / "board")
     settings = f"""
 [[source]]
@@ -88,8 +97,7 @@ parameters = [{{ name = "text", type = "string" }}]
     board.plug_in()
     async with agent_with(peer, tmp_path, settings) as operator:
         assert peer.commands["set_speed"].confirm
-        await board.write(b'{"t": 1}\n')
-        await peer.until(lambda: bool(peer.values("t")))
+        await begin(board, peer, caplog)
         sent = await operator.send("set_speed", speed=12)
         assert (sent.state, sent.code) == ("succeeded", "not_confirmed")
         assert sent.message == f"sent to {board.path}, which does not confirm it"
@@ -106,8 +114,50 @@ parameters = [{{ name = "text", type = "string" }}]
         assert (end.state, end.code) == ("failed", "not_written")
 
 
-async def test_a_port_that_takes_nothing_does_not_stop_the_agent(peer: Peer, tmp_path: Path) -> None:
+async def test_a_board_answers(peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its line confirms the command or rejects it, and is no reading; other lines are, and silence is a failure."""
+    caplog.set_level(logging.INFO)
+    board = PtyPort(tmp_path / "board")
+    settings = f"""
+[[source]]
+kind = "serial"
+port = "{board.path}"
+
+[[command]]
+name = "set_speed"
+source = "{board.path}"
+line = "SPEED {{speed}}"
+answer = "OK*"
+refusal = "ERR*"
+time_limit_s = 0.3
+{SPEED}
+"""
+    board.plug_in()
+    async with agent_with(peer, tmp_path, settings) as operator:
+        await begin(board, peer, caplog)
+
+        async def answered(answer: bytes) -> CommandState:
+            sending = asyncio.create_task(operator.send("set_speed", speed=12))
+            await asyncio.to_thread(board.read, 9)
+            await board.write(answer)
+            return await sending
+
+        confirmed = await answered(b'{"t": 2}\nOK 12\r\n{"t": 3}\n')
+        assert (confirmed.state, confirmed.code, confirmed.result) == ("succeeded", "", "OK 12")
+        refused = await answered(b"ERR the lid is open\n")
+        assert (refused.state, refused.code, refused.message) == ("rejected", "refused", "ERR the lid is open")
+        silent = await answered(b'{"t": 4}\n')
+        assert (silent.state, silent.code) == ("failed", "time_limit")
+        await peer.until(lambda: peer.values("t") == [1, 2, 3, 4])
+        assert peer.reports() == []
+    board.pull()
+
+
+async def test_a_port_that_takes_nothing_does_not_stop_the_agent(
+    peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nobody reads the tty: its buffer is full, and the command says how much was sent."""
+    caplog.set_level(logging.INFO)
     board = PtyPort(tmp_path / "board")
     settings = f"""
 [[source]]
@@ -121,8 +171,7 @@ line = "x"
 """
     board.plug_in()
     async with agent_with(peer, tmp_path, settings) as operator:
-        await board.write(b'{"t": 1}\n')
-        await peer.until(lambda: bool(peer.values("t")))
+        await begin(board, peer, caplog)
         board.fill()
         end = await operator.send("fill")
         assert (end.code, end.message) == (

@@ -106,6 +106,8 @@ def test_each_action_can_be_configured(tmp_path: Path) -> None:
         ('name = "a"\nline = "x"\nsource = "bord"', "there is no source 'bord'"),
         ('name = "a"\nline = "x"\nsource = "host"', "takes no lines"),
         ('name = "a"\nline = "x"\nsource = "listener"', "listens for devices"),
+        ('name = "a"\nline = "x"\nsource = "board"\nrefusal = "ERR"', "answer is missing"),
+        ('name = "a"\nprogram = ["x"]\nanswer = "OK"', "answer and refusal belong to line"),
         ('name = "a"\nline = "x"\nsource = "board"\nvalue = 1', "value and slave belong to register"),
         ('name = "a"\nline = "x"\nsource = "board"\ndevice = "kiln"', "directory and device belong to program"),
         (f'name = "a"\nline = "S {{sped}}"\nsource = "board"{SPEED}', "{sped} is no parameter"),
