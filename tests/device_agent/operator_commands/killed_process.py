@@ -26,6 +26,19 @@ POINTS = (
     "handler",
 )
 
+EXPECTED = {
+    "1-before": ("succeeded", 1),
+    "1-after": ("succeeded", 1),
+    "2-before": ("succeeded", 1),
+    "2-after": ("failed", 0),
+    "handler": ("failed", 1),
+    "3-before": ("failed", 1),
+    "3-after": ("succeeded", 1),
+    "4-before": ("succeeded", 1),
+    "4-after": ("succeeded", 1),
+}
+"""The final state of each command, and how often its handler took effect. A failed one is `interrupted`."""
+
 _ROOT = Path(__file__).parents[3]
 
 

@@ -6,23 +6,16 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.device_agent.operator_commands.killed_process import POINTS, commanded_agent, effects, kill_agents
+from tests.device_agent.operator_commands.killed_process import (
+    EXPECTED,
+    POINTS,
+    commanded_agent,
+    effects,
+    kill_agents,
+)
 from tests.device_agent.peer import Peer
 
 COMMAND = "00112233445566{:02x}"
-
-EXPECTED = {
-    "1-before": ("succeeded", 1),
-    "1-after": ("succeeded", 1),
-    "2-before": ("succeeded", 1),
-    "2-after": ("failed", 0),
-    "handler": ("failed", 1),
-    "3-before": ("failed", 1),
-    "3-after": ("succeeded", 1),
-    "4-before": ("succeeded", 1),
-    "4-after": ("succeeded", 1),
-}
-"""The final state of each command, and how often its handler took effect. A failed one is `interrupted`."""
 
 
 async def test_a_killed_agent_runs_no_command_twice_and_explains_each(tmp_path: Path) -> None:
