@@ -33,6 +33,10 @@ _ACKNOWLEDGED = (
     "the hub has acknowledged them and the agent kept them as a copy only, so nothing is lost",
     "check the disk; the running agent deletes them with the next batches that the hub acknowledges, after 10 minutes",
 )
+_COMMANDS = (
+    "the agent reports these commands as failed: whether they took effect is not known, and they are not run again",
+    "start the agent if it does not run, and check the disk",
+)
 _REPAIRED = (
     "the next start of the agent repairs the log; a batch on the damaged page becomes a gap",
     "check the disk, start the agent, and verify again",
@@ -54,6 +58,7 @@ def verify_spool(path: Path) -> list[Finding]:
             problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
             problems += _problems(snapshot.connection)
             acknowledged, waiting = _damaged_batches(snapshot.connection)
+            commands = sum(command.content is None for command in read_commands(snapshot.connection))
             batches = snapshot.connection.execute("SELECT count(*) FROM batch").get
     except Damaged as fault:
         return [Finding(name, False, str(fault), *_DECLARED)]
@@ -65,6 +70,9 @@ def verify_spool(path: Path) -> list[Finding]:
         return [Finding(name, False, f"the file cannot be read: {error}", *_DECLARED)]
     findings = [Finding(name, False, problem, *_DECLARED) for problem in [*problems, *waiting]]
     findings += [Finding(name, False, problem, *_ACKNOWLEDGED) for problem in acknowledged]
+    if commands:
+        what = plural(commands, "record of a command is damaged", "records of commands are damaged")
+        findings.append(Finding(name, False, what, *_COMMANDS))
     if damage is not None:
         what = f"frame {damage.frame} of the write-ahead log is damaged"
         findings.append(Finding(beside(path, "-wal").name, False, what, *_REPAIRED))
@@ -77,9 +85,6 @@ def _problems(connection: apsw.Connection) -> Iterator[str]:
             read(connection)
         except Damaged as damage:
             yield str(damage)
-    damaged = sum(command.content is None for command in read_commands(connection))
-    if damaged:
-        yield f"{plural(damaged, 'record of a command is', 'records of commands are')} damaged"
 
 
 def _damaged_batches(connection: apsw.Connection) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from device_agent.errors import SpoolError
-from device_agent.spool import SqliteSpool, StoredBatch
+from device_agent.spool import SqliteSpool, StoredBatch, StoredCommand
 from device_agent.spool.contract import DAMAGED_REASON, new_epoch
 from device_agent.spool.layout import APPLICATION_ID, SCHEMA_VERSION
 from device_agent.spool.opening import open_spool
@@ -124,6 +124,41 @@ def test_a_conversion_that_is_killed_is_repeated(earlier: Path) -> None:
     for path in copies:
         assert contents(path) == before
         convert(path)
+
+
+async def test_a_spool_of_the_second_version_is_converted(path: Path) -> None:
+    """It has no commands; its batches stay, and it keeps commands from then on."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.append(batch_of(1))
+    before = contents(path)
+    connection = sqlite3.connect(path)
+    connection.executescript("DROP TABLE command; PRAGMA user_version = 2")
+    connection.close()
+    commands = [StoredCommand("b2", b"two"), StoredCommand("a1", b"one")]
+    async with SqliteSpool(path, device="boiler") as spool:
+        assert spool.moved_to is None
+        assert await spool.read_commands() == []
+        await spool.write_commands(commands, [])
+        await spool.write_commands([StoredCommand("b2", b"changed"), StoredCommand("c3", b"")], ["a1", "unknown"])
+    assert version(path) == SCHEMA_VERSION
+    assert contents(path)[1:] == before[1:]
+    async with SqliteSpool(path, device="boiler") as spool:
+        assert await spool.read_commands() == [StoredCommand("b2", b"changed"), StoredCommand("c3", b"")]
+
+
+async def test_a_damaged_spool_keeps_its_commands(path: Path) -> None:
+    """A command that ran must not run again because batches were damaged; a damaged one is named."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.append(batch_of(1))
+        await spool.write_commands([StoredCommand("a1", b"one"), StoredCommand("b2", b"two")], [])
+    connection = sqlite3.connect(path)
+    connection.executescript("UPDATE life SET checksum = 0; UPDATE command SET content = x'00' WHERE id = 'b2'")
+    connection.close()
+    async with SqliteSpool(path, device="boiler") as spool:
+        assert spool.moved_to is not None
+        found = await spool.read_commands()
+    assert found[0] == StoredCommand("a1", b"one")
+    assert (found[1].id, found[1].content or b"") == ("b2", b"")
 
 
 def _hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.spool import SqliteSpool
+from device_agent.spool import SqliteSpool, StoredCommand
 from device_agent.spool.verify import verify_spool
 from integrity.finding import Finding
 from tests.device_agent.batches import NUMBER, batch_of
@@ -71,6 +71,16 @@ async def test_a_damaged_batch_that_the_hub_has_is_no_loss(path: Path) -> None:
     assert acknowledged.what == "1 acknowledged batch is damaged, the first is 7"
     assert "nothing is lost" in acknowledged.consequence
     assert "start the agent" not in acknowledged.next_step
+
+
+async def test_a_damaged_record_of_a_command_is_found(path: Path) -> None:
+    """The batches are intact, and the consequence is that of a command."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.write_commands([StoredCommand("a1", b"content"), StoredCommand("a2", b"content")], [])
+    change(path, "UPDATE command SET content = x'00' WHERE id = 'a1'")
+    (finding,) = verify_spool(path)
+    assert (finding.intact, finding.what) == (False, "1 record of a command is damaged")
+    assert "whether they took effect is not known" in finding.consequence
 
 
 async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
