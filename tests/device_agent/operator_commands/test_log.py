@@ -268,7 +268,7 @@ class CommandsOfADevice(RuleBasedStateMachine):
         assert {entry.step for entry in self.device.disk.values()} <= {"recorded"}
 
 
-CommandsOfADevice.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+CommandsOfADevice.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestCommandsOfADevice = CommandsOfADevice.TestCase
 
 
