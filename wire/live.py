@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from wire import limits
 from wire.device import Sources
 from wire.errors import Code
-from wire.model import DeviceId, Epoch, MetricType, Offset, TimeNs
+from wire.model import DeviceId, Epoch, MetricName, MetricType, Offset, TimeNs
 
 SUBPROTOCOL = "telemetry.live.v1"
 
@@ -28,6 +28,9 @@ Selectors = Annotated[
 ]
 """Names; `*` matches any characters."""
 ResetReason = Literal["other_journal", "too_old", "too_much"]
+Presence = Literal["connected", "reconnecting", "silent", "offline", "retired", "unconnected"]
+"""State of a device. `reconnecting`: it has disconnected and has time to return. `silent`: it is connected, and every
+metric with a usual interval is stale. `unconnected`: no agent of it has ever connected."""
 SubscriptionId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -77,10 +80,12 @@ class WatchFleet(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     """Viewer → hub: send the fleet now and every change of a device's state from now on.
 
     With `progress`, changes are sent together as `devices`, states have their `sources`, and `progress` follows the
-    acknowledgements. Viewers of an older version know none of these.
+    acknowledgements. With `presence`, states have `presence`, `presence_since` and `stale`. Viewers of an older version
+    know none of these.
     """
 
     progress: bool = False
+    presence: bool = False
 
 
 class Ping(Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
@@ -154,7 +159,8 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     far the device's clock is ahead of the hub's, `clock_error_ns` the error of that. A `retired` device is not part of
     the fleet until it sends again. `sources` has the states of the device's sources, by the hub's clock, and
     `source_refused` counts the lines and values that they refused. `events` counts the events that the device's agent
-    reported since the hub started.
+    reported since the hub started. `presence_since` is when the `presence` began, and `stale` has the metrics without a
+    reading for several of their usual intervals.
     """
 
     device: DeviceId
@@ -172,6 +178,9 @@ class DeviceState(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     sources: Sources = []
     source_refused: Annotated[int, Meta(ge=0)] = 0
     events: Annotated[int, Meta(ge=0)] = 0
+    presence: Presence | None = None
+    presence_since: TimeNs = 0
+    stale: list[MetricName] = []
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True, tag="fleet"):

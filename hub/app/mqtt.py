@@ -24,6 +24,7 @@ from hub.journal.journal import Journal
 from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
 from hub.model.bridge import DecodedMessage
+from hub.model.presence import NO_PRESENCE, DevicePresence
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
 from hub.mqtt.connection import BrokerOptions, tls_context
@@ -33,6 +34,7 @@ from hub.mqtt.decoders.mapping import TopicMapping
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.inbound import BridgeEpochs, Inbound
 from hub.mqtt.outbound import Outbound, remove_consumers
+from hub.mqtt.presence import PresenceMessages
 from hub.mqtt.publication import Publication
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
@@ -100,10 +102,11 @@ async def open_bridges(
     decode: Callable[[Entry], Batch],
     zone: str,
     public_url: str | None = None,
+    presence: Callable[[str], DevicePresence] = lambda device: NO_PRESENCE,
 ) -> list[Bridge]:
     """Return the bridges, not yet running.
 
-    `zone` is that of times without an offset, `public_url` the hub's address in messages.
+    `zone` is that of times without an offset, `public_url` the hub's address in messages, `presence` that of a device.
 
     Raises HubError if the settings of a bridge cannot work.
     """
@@ -124,15 +127,14 @@ async def open_bridges(
             # Readings from this broker do not return to it, and readings that any hub has published are not published
             # again: hubs that share two brokers would exchange them forever.
             excluded = {*relayed, epochs.own}
-            discovery = _discovery(
-                bridge, plan, registry=registry, devices=devices, excluded=excluded, public_url=public_url
-            )
+            discovery = _discovery(bridge, plan, registry, devices, excluded, public_url)
             bridge.discovery = discovery
+            bridge.presence = _presence(bridge, plan, registry, devices, excluded, presence)
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
             bridge.outbound = Outbound(
                 journal, plan.publications, name=name, hub=registry.id, excluded_epochs=excluded,
-                decode=decode, discovery=discovery, on_refused=bridge.publish_refused,
+                decode=decode, discovery=discovery, presence=bridge.presence, on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
         recent = await recent_readings(journal, reader, epochs, WARM_START_ENTRIES)
@@ -189,6 +191,7 @@ def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> Br
             settings.discovery.prefix,
             settings.discovery.enabled,
             settings.will_topic.replace("{client_id}", client_id),
+            TopicTemplate.parse(settings.presence_topic) if settings.presence_topic else None,
         )
         plan.check()
         return plan
@@ -223,7 +226,6 @@ def _options(settings: MqttSettings, client_id: str) -> BrokerOptions:
 def _discovery(
     bridge: Bridge,
     plan: BridgePlan,
-    *,
     registry: Registry,
     devices: Devices,
     excluded: Set[str],
@@ -258,6 +260,35 @@ def _discovery(
         public_url=public_url,
         prefix=plan.discovery_prefix,
         enabled=plan.is_discovery_enabled,
+    )
+
+
+def _presence(
+    bridge: Bridge,
+    plan: BridgePlan,
+    registry: Registry,
+    devices: Devices,
+    excluded: Set[str],
+    presence: Callable[[str], DevicePresence],
+) -> PresenceMessages | None:
+    """Return the messages with the presence of devices, None if the settings have no topic for them."""
+    if plan.presence_topic is None:
+        return None
+
+    def is_published(name: str) -> bool:
+        device = devices.get(name)
+        return device is not None and device.epoch not in excluded
+
+    def notify() -> None:
+        if bridge.outbound is not None:
+            bridge.outbound.notify()
+
+    return PresenceMessages(
+        plan.presence_topic,
+        devices=lambda: list(registry.devices),
+        presence=presence,
+        is_published=is_published,
+        on_change=notify,
     )
 
 

@@ -161,6 +161,7 @@ async def _serve(
         await running.enter_async_context(failed.running(services.devices.probe_clocks(), "clocks"))
         await running.enter_async_context(failed.running(services.commands.run(), "commands"))
         await running.enter_async_context(failed.running(services.readings.run(), "readings"))
+        await running.enter_async_context(failed.running(services.presence.run(), "presence"))
         await running.enter_async_context(failed.running(server.run(), "server"))
         running.push_async_callback(_close_connections, services)
         if services.tls is not None:

@@ -13,6 +13,7 @@ import structlog
 
 from hub.app.data_directory import check_restored
 from hub.app.mqtt import known_type, message_decoder, open_bridges, recent_readings
+from hub.app.presence import PresenceService
 from hub.app.store import open_store
 from hub.config.settings import Settings
 from hub.http.access import COOKIE_ID, SESSION_COOKIE, Access
@@ -101,6 +102,7 @@ class Core(NamedTuple):
     accounting: AccountingService
     devices: Devices
     commands: CommandDispatcher
+    presence: PresenceService
     store_sink: StoreSink
     store_consumer: Consumer
 
@@ -115,6 +117,7 @@ class HubServices(NamedTuple):
     holds: StoreHolds
     devices: Devices
     commands: CommandDispatcher
+    presence: PresenceService
     readings: ForeignReadings
     connections: Connections
     refusals: RequestRefusals
@@ -148,6 +151,7 @@ async def open_services(
     started_ns = time.time_ns()
     async with contextlib.AsyncExitStack() as stack:
         core = await _open_core(settings, stack)
+        stack.push_async_callback(core.presence.save)
         registry, devices, live = core.registry, core.devices, core.live
         bridges = await open_bridges(
             settings.mqtt,
@@ -160,6 +164,7 @@ async def open_services(
             decode=decoder(registry),
             zone=settings.zone,
             public_url=settings.public_url,
+            presence=core.presence.presence,
         )
 
         readings = await _foreign_readings(settings, core)
@@ -187,6 +192,7 @@ async def open_services(
             core.holds,
             devices,
             core.commands,
+            core.presence,
             readings,
             connections,
             refusals,
@@ -218,6 +224,7 @@ def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:
     registry, devices, fleet = core.registry, core.devices, core.live.fleet
 
     def service_changed(device: Device) -> None:
+        core.presence.follow(device)
         fleet.state_changed(device.state())
         for bridge in bridges:
             bridge.service_changed()
@@ -233,6 +240,7 @@ def _watch_devices(core: Core, bridges: Sequence[Bridge]) -> Retirement:
     devices.watch(presence_changed)
     devices.watch(retirement.device_changed)
     devices.watch_sources(lambda device: fleet.state_changed(device.state()))
+    core.presence.watch(presence_changed)
     return retirement
 
 
@@ -282,7 +290,8 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     _restore_devices(registry, devices)
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
-    await _begin_run(registry, journal, devices)
+    presence = PresenceService(registry, devices, live, settings.data / REGISTRY_FILE, partial(_series_of, registry))
+    presence.restore(await _begin_run(registry, journal, devices))
     _follow_losses(accounting, devices, journal)
     sink = StoreSink(
         journal,
@@ -294,7 +303,7 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
-    return Core(registry, journal, store, holds, reader, live, accounting, devices, commands, sink, consumer)
+    return Core(registry, journal, store, holds, reader, live, accounting, devices, commands, presence, sink, consumer)
 
 
 def _restore_devices(registry: Registry, devices: Devices) -> None:
@@ -381,18 +390,19 @@ def _discount(devices: Devices, journal: Journal, known: Sequence[CountedEntry])
         journal.touch(device)
 
 
-async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> None:
-    """Record the start of the hub, and the end of a previous run that was not stopped."""
+async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> frozenset[str]:
+    """Record the start of the hub, and the end of a previous run that was not stopped. Return its connected devices."""
     last_commit_ns = 0
     if journal.first_offset <= journal.last_offset:
         with contextlib.suppress(JournalTrimmed):  # the newest entries are lost
             last_commit_ns = (await journal.read(journal.last_offset - 1))[-1].received_ns
     ended = await registry.begin_run(last_commit_ns)
     if ended is None:
-        return
+        return frozenset()
     log.warning("previous run ended without a stop", ended_ns=ended.time_ns, connected_devices=len(ended.devices))
     for id in ended.devices:
         devices.device(id).since_ns = ended.time_ns
+    return frozenset(ended.devices)
 
 
 def _application(
@@ -495,7 +505,14 @@ def _resources(
     )
     return [
         HubRoutes(status, partial(registry.events, of_hub=True)),
-        DeviceRoutes(status, store, series=registry.series.values, read_events=registry.events, retirement=retirement),
+        DeviceRoutes(
+            status,
+            store,
+            series=registry.series.values,
+            read_events=registry.events,
+            read_hub_events=partial(registry.events, of_hub=True),
+            retirement=retirement,
+        ),
         CommandRoutes(status, core.commands, registry.commands),
         MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
@@ -531,6 +548,8 @@ def _status(core: Core, identity: HubIdentity, bridges: Sequence[Bridge], tls: P
         history_problem=lambda: core.store.history_problem or core.store_sink.loss,
         registry_problem=lambda: registry.problem,
         registry_file_problem=lambda: registry.file_problem,
+        freshness=core.presence.freshness,
+        presence_counts=lambda: core.presence.counts,
         bridges=lambda: [bridge.state for bridge in bridges],
         tls_problems=lambda: [] if tls is None else tls.problems(),
         incidents=lambda: core.journal.losses.incidents,

@@ -207,6 +207,9 @@ class MqttSettings(Section):
     will_topic: str = Field(
         default="{client_id}/status", description="Topic with the retained status online or offline; empty: none."
     )
+    presence_topic: str = Field(
+        default="", description="Topic with {device} for the retained presence of each published device; empty: none."
+    )
     subscribe: tuple[SubscribeSettings, ...] = Field(default=(), description="Subscriptions at the broker.")
     presets: tuple[str, ...] = Field(
         default=(), description="Ready-made subscriptions: zigbee2mqtt, or zigbee2mqtt=BASE."
@@ -291,6 +294,10 @@ class MqttSettings(Section):
             raise ValueError(f"two tables of publish use the topic {twice!r}: change one of them")
         if self.discovery.enabled and not any(publication.payload != "line" for publication in self.publish):
             raise ValueError("discovery needs readings published as value or json: add publish, or disable discovery")
+        if self.presence_topic and TopicTemplate.parse(self.presence_topic).names != ("device",):
+            raise ValueError(f"presence_topic {self.presence_topic!r} needs {{device}}, and no other placeholder")
+        if self.presence_topic and not self.publish:
+            raise ValueError("presence_topic is for devices whose readings are published: add publish")
         if not (self.subscribe or self.presets or self.publish or self.host_id):
             raise ValueError("the broker is not used: set subscribe, presets, publish or host_id")
         return self

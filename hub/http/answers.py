@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from hub.model.bridge import BridgeState
 from wire import limits
+from wire.live import Presence
 from wire.model import MetricName, MetricType, Value
 from wire.plain import RefusedReading
 
@@ -111,6 +112,18 @@ class TimedValue(Struct, frozen=True):
     value: Value
 
 
+class FreshnessDetails(Struct, frozen=True):
+    """The reporting of a metric, and whether it is stale. Only a `periodic` one can be: its intervals are regular."""
+
+    reporting: Annotated[
+        Literal["learning", "periodic", "on_change"],
+        Meta(description="`learning`: too few readings have arrived. `on_change`: the intervals are irregular."),
+    ]
+    interval_ns: Annotated[int | None, Meta(description="The usual interval of a periodic metric.")]
+    stale_after_ns: Annotated[int | None, Meta(description="The age at which a periodic metric is stale.")]
+    stale: bool
+
+
 class MetricDetails(Struct, frozen=True):
     """A metric and its latest reading."""
 
@@ -119,6 +132,12 @@ class MetricDetails(Struct, frozen=True):
     unit: str
     description: str
     latest: TimedValue | None
+
+
+class DeviceMetric(MetricDetails, frozen=True, kw_only=True):
+    """A metric, its latest reading, and its freshness."""
+
+    freshness: FreshnessDetails
 
 
 class SourceDetails(Struct, frozen=True):
@@ -152,7 +171,10 @@ class DeviceDetails(Struct, frozen=True):
     source_refused: Annotated[
         int, Meta(description="Lines and values that its sources refused before the spool, as its agent reported.")
     ]
-    metrics: Sequence[MetricDetails]
+    presence: Annotated[Presence, Meta(description="Its state: see operations.md, States of devices.")]
+    presence_since: Annotated[TimeNs, Meta(description="When the state began.")]
+    stale: Annotated[Sequence[str], Meta(description="Metrics without a reading for several usual intervals.")]
+    metrics: Sequence[DeviceMetric]
 
 
 class DevicesPage(Page):
@@ -184,6 +206,25 @@ class LatestPage(Page):
     """Latest readings."""
 
     latest: Sequence[LatestMetric]
+
+
+class PresenceInterval(Struct, frozen=True):
+    """A state that a device had for a time."""
+
+    state: Annotated[
+        Literal["connected", "reconnecting", "silent", "offline", "retired", "unconnected", "unknown"],
+        Meta(description="`unknown`: the hub was off."),
+    ]
+    from_ns: TimeNs
+    to_ns: Annotated[TimeNs | None, Meta(description="null: until now.")]
+    reason: Annotated[str, Meta(description="Why the state began; may be empty.")]
+
+
+class PresenceTimeline(Struct, frozen=True):
+    """The connection timeline of a device, newest first, as far as its last 200 events reach."""
+
+    device: str
+    intervals: Sequence[PresenceInterval]
 
 
 class EventDetails(Struct, frozen=True):

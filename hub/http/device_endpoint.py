@@ -92,6 +92,11 @@ class AgentConnection:
             self.cut = asyncio.get_running_loop().call_later(CLOSING_S, self.direct.transport.abort)
             self._start()
 
+    @property
+    def is_revoked(self) -> bool:
+        """Return whether the connection ended because its token was revoked."""
+        return self.ending is not None and self.ending.code is Code.REVOKED
+
     async def close(self) -> None:
         """Wait until everything is sent, at most CLOSING_S."""
         self._cancel_hello_timer()
@@ -194,7 +199,7 @@ class DeviceEndpoint:
         self.connections.add(connection, scope, direct, self.recognise(scope))
         loop = asyncio.get_running_loop()
         connection.hello_timer = loop.call_later(limits.AUTHENTICATION_SECONDS, _check_hello, session)
-        why = "the hub stopped"
+        why, has_left = "the hub stopped", False
         try:
             direct.attach(reading.receive)
             await send({"type": "websocket.accept", "subprotocol": chosen})
@@ -202,11 +207,11 @@ class DeviceEndpoint:
                 # Only messages that an agent sends before its upgrade is answered arrive here.
                 text = event.get("text")
                 reading.receive(event["bytes"] if text is None else text.encode(), text is not None)
-            why = why_closed(event)
+            why, has_left = why_closed(event), event.get("code") in ORDERLY_CLOSES
         finally:
             await reading.stop()
             self.connections.remove(connection)
-            session.close(why)
+            session.close(why, has_left=has_left or connection.is_revoked)
             await connection.close()
 
 
@@ -306,6 +311,10 @@ def _check_hello(session: AgentSession) -> None:
         session.end(
             WireError(Code.NOT_AUTHENTICATED, f"no hello with a token within {limits.AUTHENTICATION_SECONDS:g} s")
         )
+
+
+ORDERLY_CLOSES = frozenset({1000, 1001})
+"""Close codes of an agent that was stopped: it does not try to return."""
 
 
 def why_closed(message: Message, client: str = "agent") -> str:

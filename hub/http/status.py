@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -13,12 +13,14 @@ from hub.http import answers
 from hub.ingest.device import Device, Devices
 from hub.journal.consumer import ConsumerStatus
 from hub.journal.journal import Journal
+from hub.live.cadence import Freshness
 from hub.live.hub import LiveHub
 from hub.model.accounting import Balance
 from hub.model.batch import Series
 from hub.model.bridge import BridgeState
 from hub.model.identity import Action, Identity
 from hub.model.journal import JournalIncident
+from wire.live import Presence
 
 BALANCE = answers.ReadingBalance.__struct_fields__
 
@@ -61,6 +63,8 @@ class Status:
     history_problem: Callable[[], str | None]
     registry_problem: Callable[[], str | None]
     registry_file_problem: Callable[[], str | None] = lambda: None
+    freshness: Callable[[Series], Freshness]
+    presence_counts: Callable[[], Mapping[Presence, int]]
     bridges: Callable[[], Sequence[BridgeState]]
     tls_problems: Callable[[], Sequence[str]]
     incidents: Callable[[], Sequence[JournalIncident]] = tuple
@@ -88,7 +92,13 @@ class Status:
         device = self.devices.get(device_id)
         if device is None:
             return None
-        metrics = [self.metric(series) for series in self.series_of(device.id)]
+        metrics = [
+            answers.DeviceMetric(
+                **msgspec.structs.asdict(self.metric(series)),
+                freshness=answers.FreshnessDetails(*self.freshness(series)[:-1]),
+            )
+            for series in self.series_of(device.id)
+        ]
         state = msgspec.structs.asdict(device.state())
         del state["events"]  # the page reads the list of events again when it changes
         state["sources"] = [answers.SourceDetails(**msgspec.structs.asdict(source)) for source in device.sources]

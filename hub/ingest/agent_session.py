@@ -202,8 +202,8 @@ class AgentSession:
         self._session.close()
         self._outlet.end(error)
 
-    def close(self, reason: str) -> None:
-        """Record that the connection is closed."""
+    def close(self, reason: str, *, has_left: bool = False) -> None:
+        """Record that the connection is closed. `has_left`: the agent will not return by itself."""
         self._is_closed = True
         self._session.close()
         device = self.device
@@ -211,6 +211,7 @@ class AgentSession:
             self._devices.commands.disconnected(device.id, self)
         if device is not None and device.session is self:
             device.session = None
+            device.has_left = has_left
             device.since_ns = self._clock()
             self._directory.record(device.id, "disconnected", reason)
             self._devices.changed(device)

@@ -15,6 +15,7 @@ from hub.ingest.source_report import REPORTS_KEPT, EventBudget
 from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import SOURCE_REFUSED, Batch, Entry, EntryKind, Mark, Series
 from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull, QuarantineDecision
+from hub.model.presence import NO_PRESENCE, DevicePresence
 from wire import device as messages
 from wire import limits
 from wire import live as live_messages
@@ -84,7 +85,8 @@ class Device:
     `received` is the highest seq of `epoch` that was accepted, durable or not; `earlier` has those of earlier epochs.
     `durable` is the mark on disk. The counts include what is not durable yet, and return to the durable ones when a
     commit fails. A device that is `retired` is in service again when it sends something. `sources` is what its agent
-    reported last, by the hub's clock. `events` counts the events that its agent reported. `reports` are the offsets of
+    reported last, by the hub's clock. `events` counts the events that its agent reported. `presence` is what follows
+    from its connection and its readings. `has_left`: its last connection ended in order. `reports` are the offsets of
     its reports in quarantine, None before they are needed.
     """
 
@@ -103,6 +105,8 @@ class Device:
     sources: tuple[messages.SourceState, ...] = ()
     source_events: EventBudget | None = None
     events: int = 0
+    presence: DevicePresence = NO_PRESENCE
+    has_left: bool = False
     epoch: str = field(init=False)
     received: int = field(init=False)
     earlier: tuple[tuple[str, int], ...] = field(init=False)
@@ -213,6 +217,9 @@ class Device:
             sources=list(self.sources),
             source_refused=self.durable.source_refused,
             events=self.events,
+            presence=self.presence.state,
+            presence_since=self.presence.since_ns,
+            stale=list(self.presence.stale),
         )
 
     @property

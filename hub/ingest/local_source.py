@@ -101,11 +101,15 @@ class LocalSource:
             self._directory.record(device.id, "connected", self.agent)
             self._devices.changed(device)
 
-    def disconnect(self, reason: str) -> None:
-        """End the device's session: it has disconnected, as far as its source knows."""
+    def disconnect(self, reason: str, *, has_left: bool = False) -> None:
+        """End the device's session: it has disconnected, as far as its source knows.
+
+        `has_left`: its source says that it is off, and not only that the connection is down.
+        """
         device = self.device
         if device.session is self:
             device.session = None
+            device.has_left = has_left
             device.since_ns = self._devices.clock()
             self._directory.record(device.id, "disconnected", reason)
             self._devices.changed(device)

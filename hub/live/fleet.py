@@ -84,8 +84,12 @@ class ProgressRounds:
 
 @dataclass(slots=True, eq=False)
 class MissedChanges:
-    """Changes that a dashboard has still to receive because it reads too slowly: the newest for each device."""
+    """Changes that a dashboard has still to receive because it reads too slowly: the newest for each device.
 
+    `has_presence`: it asked for the presence of devices.
+    """
+
+    has_presence: bool
     states: dict[str, messages.DeviceState] = field(default_factory=dict)
     progressed: set[ProgressingDevice] = field(default_factory=set)
 
@@ -108,11 +112,17 @@ class FleetFeed:
         self._states_timer: asyncio.TimerHandle | None = None
         self._progress_timer: asyncio.TimerHandle | None = None
 
-    def watch(self, outbox: Outbox, fleet: Sequence[messages.DeviceState], *, progress: bool) -> None:
+    def watch(
+        self, outbox: Outbox, fleet: Sequence[messages.DeviceState], *, progress: bool, presence: bool = False
+    ) -> None:
         """Send the fleet, and every change from now on."""
-        outbox.control(LIVE_MESSAGES.encode(messages.Fleet([*(fleet if progress else map(_plain, fleet))])))
+        if not progress:
+            fleet = [_plain(state) for state in fleet]
+        elif not presence:
+            fleet = [_without_presence(state) for state in fleet]
+        outbox.control(LIVE_MESSAGES.encode(messages.Fleet([*fleet])))
         if progress:
-            self._watchers[outbox] = MissedChanges()
+            self._watchers[outbox] = MissedChanges(presence)
         else:
             self._plain.add(outbox)
 
@@ -151,10 +161,10 @@ class FleetFeed:
         if not missed or not outbox.has_control_room:
             return
         if missed.states:
-            outbox.control(LIVE_MESSAGES.encode(messages.DeviceStates(list(missed.states.values()))))
+            outbox.control(_states_frame(missed.states.values(), has_presence=missed.has_presence))
         if missed.progressed:
             outbox.control(LIVE_MESSAGES.encode(_progress(missed.progressed)))
-        self._watchers[outbox] = MissedChanges()
+        self._watchers[outbox] = MissedChanges(missed.has_presence)
 
     def _schedule_progress(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,13 +178,14 @@ class FleetFeed:
             for frame in [LIVE_MESSAGES.encode(_plain(state)) for state in changed.values()]:
                 for outbox in self._plain:
                     outbox.control(frame)
-        if self._watchers:
-            frame = LIVE_MESSAGES.encode(messages.DeviceStates(list(changed.values())))
-            for outbox, missed in self._watchers.items():
-                if missed or not outbox.has_control_room:
-                    missed.states.update(changed)
-                else:
-                    outbox.control(frame)
+        frames: dict[bool, bytes] = {}
+        for outbox, missed in self._watchers.items():
+            if missed or not outbox.has_control_room:
+                missed.states.update(changed)
+                continue
+            if missed.has_presence not in frames:
+                frames[missed.has_presence] = _states_frame(changed.values(), has_presence=missed.has_presence)
+            outbox.control(frames[missed.has_presence])
 
     def _send_progress(self) -> None:
         part = self._rounds.take(asyncio.get_running_loop().time())
@@ -190,9 +201,23 @@ class FleetFeed:
 
 def _plain(state: messages.DeviceState) -> messages.DeviceState:
     """Return the state without the fields that only watchers of progress know."""
+    state = _without_presence(state)
     if not (state.sources or state.source_refused or state.events):
         return state
     return msgspec.structs.replace(state, sources=[], source_refused=0, events=0)
+
+
+def _without_presence(state: messages.DeviceState) -> messages.DeviceState:
+    """Return the state without the fields that only watchers of presence know."""
+    if state.presence is None:
+        return state
+    return msgspec.structs.replace(state, presence=None, presence_since=0, stale=[])
+
+
+def _states_frame(states: Iterable[messages.DeviceState], *, has_presence: bool) -> bytes:
+    return LIVE_MESSAGES.encode(
+        messages.DeviceStates([state if has_presence else _without_presence(state) for state in states])
+    )
 
 
 def _progress(devices: Collection[ProgressingDevice]) -> messages.FleetProgress:

@@ -44,9 +44,13 @@ class GroupKey(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class LiveSeries:
-    """Live state of a series: its newest reading, and the groups that contain it, with its position in each."""
+    """Live state of a series: its newest reading, and the groups that contain it, with its position in each.
+
+    The next arrival from `arrive_ns` on is recorded, by the monotonic clock.
+    """
 
     time_ns: int = -1
+    arrive_ns: int = 0
     value: Value = None
     groups: list[tuple[Group, int]] = field(default_factory=list)
 

@@ -69,8 +69,8 @@ class Subscriber:
                 self._subscribe(message)
             case messages.Unsubscribe(id=id):
                 self._end(id)
-            case messages.WatchFleet(progress=progress):
-                self._live.fleet.watch(self.outbox, self._fleet(), progress=progress)
+            case messages.WatchFleet(progress=progress, presence=presence):
+                self._live.fleet.watch(self.outbox, self._fleet(), progress=progress, presence=presence)
             case messages.Ping(time_ms=time_ms):
                 self._send(messages.Pong(time_ms))
         return None

@@ -17,9 +17,11 @@ from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery, discovery_subscriptio
 from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Decoded, Message, Publish
 from hub.mqtt.outbound import Outbound
+from hub.mqtt.presence import PresenceMessages, check_presence_topic
 from hub.mqtt.publication import Publication, publication_loops
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscription, Subscriptions, SubscriptionStore
+from hub.mqtt.topics import TopicTemplate
 
 NOT_AUTHORIZED = 0x87
 """Reason code of PUBACK (MQTT 5.0, table 3-4)."""
@@ -39,6 +41,7 @@ class BridgePlan(NamedTuple):
     discovery_prefix: str
     is_discovery_enabled: bool
     status_topic: str
+    presence_topic: TopicTemplate | None = None
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -57,7 +60,12 @@ class BridgePlan(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError if published messages would return through a subscription."""
-        loops = publication_loops(self.publications, [wanted.filter for wanted in self.subscriptions])
+        filters = [wanted.filter for wanted in self.subscriptions]
+        loops = publication_loops(self.publications, filters)
+        if self.presence_topic is not None:
+            check_presence_topic(self.presence_topic)
+            presence = Publication(self.presence_topic, "json")
+            loops += publication_loops([presence], filters)
         if loops:
             raise ValueError("; ".join(loops))
 
@@ -71,6 +79,7 @@ class Bridge(ConnectionListener):
         """Set before `run`, because it publishes through the bridge."""
         self.outbound: Outbound | None = None
         self.discovery: Discovery | None = None
+        self.presence: PresenceMessages | None = None
         self.subscriptions = Subscriptions(plan.subscriptions, store.refused)
         self._session = BrokerSession(plan.options, self)
         self._address = address
@@ -126,9 +135,11 @@ class Bridge(ConnectionListener):
                 decoder.forget(device, name)
 
     def presence_changed(self, device: str) -> None:
-        """Announce that a device connected to the hub or disconnected."""
+        """Announce that a device connected to the hub or disconnected, or that its presence changed otherwise."""
         if self.discovery is not None:
             self.discovery.presence_changed(device)
+        if self.presence is not None:
+            self.presence.presence_changed(device)
 
     def service_changed(self) -> None:
         """Announce that a device was retired or put back into service."""

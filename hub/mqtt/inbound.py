@@ -390,7 +390,7 @@ class Inbound:
         for device, online in pending.presence.items():
             source = self._writer.source(device)
             if not online:
-                source.disconnect("the broker reports that the device is offline")
+                source.disconnect("the broker reports that the device is offline", has_left=True)
             elif not source.is_taken:
                 source.connect()
 

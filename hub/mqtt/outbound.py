@@ -18,6 +18,7 @@ from hub.mqtt.connection import BrokerConnection
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
 from hub.mqtt.paho_client import UserProperties, encode_pairs, packet_size
+from hub.mqtt.presence import PresenceMessages
 from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication
 
 CONSUMER_PREFIX = "mqtt:"
@@ -112,6 +113,7 @@ class Outbound:
         excluded_epochs: Set[str],
         decode: Decode,
         discovery: Discovery | None = None,
+        presence: PresenceMessages | None = None,
         on_refused: Callable[[int], None] = lambda reason: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -121,7 +123,7 @@ class Outbound:
         """
         self._journal = journal
         self._excluded_epochs = excluded_epochs
-        self._discovery = discovery
+        self._announcements = [source for source in (discovery, presence) if source is not None]
         self._on_refused = on_refused
         self._consumer = Consumer(
             journal,
@@ -253,8 +255,8 @@ class Outbound:
         # algorithm needs before its next PUBACK. Waiting for half of them cost 40 ms each time.
         self._resume_at = self._limit - 1
         self._opened = self._connection
-        if self._discovery is not None:
-            self._discovery.connected()
+        for source in self._announcements:
+            source.connected()
         self._other_due.set()
 
     async def write(self, entries: Sequence[Entry]) -> Sequence[RefusedReadings]:
@@ -323,8 +325,9 @@ class Outbound:
                 continue
 
     async def _publish_announcements(self, connection: BrokerConnection) -> None:
-        for message in self._discovery.pending() if self._discovery is not None else ():
-            await self._publish(connection, message, None)
+        for source in self._announcements:
+            for message in source.pending():
+                await self._publish(connection, message, None)
 
     async def _publish_samples(self, connection: BrokerConnection) -> None:
         now_s = asyncio.get_running_loop().time()

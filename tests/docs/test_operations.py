@@ -14,8 +14,18 @@ from device_agent.spool.file import KEPT_BYTES
 from device_agent.spool.layout import MAX_INCIDENTS, MAX_SET_ASIDE
 from hub.app.data_directory import REPLACED
 from hub.ingest.source_report import EVENT_BURST
+from hub.live.cadence import (
+    KEPT,
+    MIN_STALE_NS,
+    REGULAR_NUMBERS,
+    REGULAR_REPEATED,
+    REGULAR_STATES,
+    STALE_INTERVALS,
+)
+from hub.live.presence import FIRST_READING_NS, GRACE_NS
 from hub.registry.hub_run import RESTORED_KIND
 from hub.storage.hold import MAX_HOLD_S
+from wire.timestamp import NS_PER_S
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "dashboards" / "web" / "src"
@@ -78,17 +88,18 @@ def test_the_section_about_spools_has_the_agent_s_words_and_bounds() -> None:
 
 
 def test_the_section_about_states_has_the_page_s_words_and_bounds() -> None:
-    """Each state has a row with the page's word; the times are those of the page, and the bound of events the hub's."""
+    """Each state has a row with the page's word; the times and the bound of events are those of the hub."""
     states = section("States of devices")
-    icons, fleet = (WEB / "ui" / "icon.tsx").read_text(), (WEB / "data" / "fleet.ts").read_text()
+    icons = (WEB / "ui" / "icon.tsx").read_text()
     words = re.findall(r'\w+: "(\w+)"', icons.partition("CONDITION_TEXTS")[2].partition(";")[0])
     assert re.findall(r"(?m)^\| (\w+) \|", states) == [*words, "Backlog"]
-    assert "SILENT_AFTER_MS = 60_000;" in fleet
-    assert "SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;" in fleet
-    assert "SILENT_INTERVALS = 5;" in fleet
-    assert "for five times the usual interval" in states
-    assert "for at least a minute" in states
-    assert "for 10 minutes" in states
+    assert (STALE_INTERVALS, "**five of its own intervals**" in states) == (5, True)
+    assert f"at least {MIN_STALE_NS // NS_PER_S}" in states
+    assert f"the last {KEPT} intervals" in states
+    assert (GRACE_NS, "for more than a minute" in states) == (60 * NS_PER_S, True)
+    assert (FIRST_READING_NS, "in the two hours since" in states) == (7_200 * NS_PER_S, True)
+    assert "have arrived: five to seven of a number, nine of a text or boolean." in states
+    assert (REGULAR_REPEATED + 1, REGULAR_NUMBERS + 1, REGULAR_STATES + 1) == (5, 7, 9)
     assert f"at most {EVENT_BURST} events of its sources at once" in states
 
 

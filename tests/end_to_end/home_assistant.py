@@ -12,6 +12,7 @@ SETTINGS = """
 url = "{url}"
 client_id = "hub-7"
 publish = [{{ topic = "hub/{{device}}/{{metric}}" }}]
+presence_topic = "hub/{{device}}/presence"
 discovery = {{ enabled = {enabled} }}
 """
 
@@ -38,6 +39,11 @@ class HomeAssistant:
         """Return whether the device is available by the rule of the mode `all`."""
         assert described["availability_mode"] == "all"
         return all(self.retained.get(source["topic"]) == b"online" for source in described["availability"])
+
+    def presence(self, device: str) -> str | None:
+        """Return the state of a device that the hub published last."""
+        payload = self.retained.get(f"hub/{device}/presence")
+        return None if payload is None else str(json.loads(payload)["state"])
 
     def count(self, topic: str) -> int:
         """Return how many messages came on the topic."""

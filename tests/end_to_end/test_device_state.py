@@ -207,7 +207,7 @@ async def test_a_hub_that_was_killed_is_seen_and_recorded(tmp_path: Path, chromi
             assert await page.get_by_test_id("connected-for").inner_text() == shown
             await hub.start()
             await page.get_by_test_id("events").filter(has_text="hub ended without a stop").wait_for()
-            await page.get_by_test_id("condition").filter(has_text="Offline").wait_for()
+            await page.get_by_test_id("condition").filter(has_text="Reconnecting").wait_for()
             events = await runs(hub)
             assert [event["kind"] for event in events] == ["hub started", "hub ended without a stop", "hub started"]
             assert events[1]["detail"] == "killed, or the power failed; 1 device was connected"

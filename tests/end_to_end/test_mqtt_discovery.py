@@ -39,11 +39,13 @@ async def test_a_device_is_announced_available_while_connected_and_removed(
                     (component,) = described["components"].values()
                     assert (component["device_class"], component["unit_of_measurement"]) == ("temperature", "°C")
                     await ear.until(lambda: home.retained.get(component["state_topic"]) == b"21.5")
+                    await ear.until(lambda: home.presence("boiler.1") == "connected")
                     (config,) = (topic for topic in home.retained if topic.endswith("/config"))
                     assert home.count(config) == 1
                     publish(broker, [("homeassistant/status", "online")])
                     await ear.until(lambda: home.count(config) == 2)
                 await ear.until(lambda: not home.is_available(described))
+                await ear.until(lambda: home.presence("boiler.1") == "offline")
                 assert home.retained["hub-7/status"] == b"online"
                 async with Agent(hub.url, device="boiler.1", token=token, metrics=metrics):
                     await ear.until(lambda: home.is_available(described))
@@ -52,6 +54,7 @@ async def test_a_device_is_announced_available_while_connected_and_removed(
                     assert home.described() == [described]
                     await hub.start()
                     await ear.until(lambda: home.is_available(described))
+                    await ear.until(lambda: home.presence("boiler.1") == "connected")
             settings.write_text(SETTINGS.format(url=broker.url, enabled="false"))
             async with running_hub(tmp_path / "data", options=options):
                 await ear.until(lambda: not home.described())

@@ -20,6 +20,7 @@ from hub.http.problem import RETRY_AFTER, Refusal
 from hub.http.routing import Operation
 from hub.http.status import Status
 from hub.live.selection import matches, selection
+from hub.live.timeline import presence_timeline
 from hub.model.batch import Series
 from hub.model.event import Event
 from hub.model.identity import Action, Identity
@@ -40,6 +41,12 @@ class ReadEvents(Protocol):
     async def __call__(
         self, device: str | None = None, *, limit: int = 100, before: int | None = None
     ) -> Sequence[Event]: ...
+
+
+class ReadHubEvents(Protocol):
+    """Reads the newest events of the hub itself."""
+
+    async def __call__(self, *, limit: int = 100) -> Sequence[Event]: ...
 
 
 class RetireDevices(Protocol):
@@ -82,6 +89,7 @@ class DeviceRoutes:
     store: Store
     series: Callable[[], Iterable[Series]]
     read_events: ReadEvents
+    read_hub_events: ReadHubEvents
     retirement: RetireDevices
 
     @Operation("GET", "/api/v1/devices", may=Action.READ)
@@ -103,6 +111,16 @@ class DeviceRoutes:
         before = None if query.cursor is None else paging.decode_cursor(query.cursor, "events", int)
         found = [*await self.read_events(device, limit=query.limit + 1, before=before)]
         return events_page(found, query.limit)
+
+    @Operation("GET", "/api/v1/devices/{device}/presence", may=Action.READ)
+    async def presence(self, device: DeviceName) -> answers.PresenceTimeline:
+        """Return a device's connection timeline: the states that it had, newest first."""
+        self._known(device)
+        known = self.status.devices.device(device)
+        events = await self.read_events(device, limit=MAX_EVENT_PAGE)
+        of_hub = await self.read_hub_events(limit=MAX_EVENT_PAGE)
+        spans = presence_timeline(events, of_hub, known.presence)
+        return answers.PresenceTimeline(device, [answers.PresenceInterval(*span) for span in spans])
 
     @Operation("GET", "/api/v1/latest", may=Action.READ)
     async def latest(self, query: LatestQuery) -> answers.LatestPage:

@@ -122,13 +122,17 @@ class OperationsRoutes(Collector):
                 # A value that is not known at the moment gets no sample: 0 would be wrong.
                 yield family(name, help_text, [], [] if value is None else [([], value)])
         connected = sum(device.session is not None for device in status.devices)
+        stale = sum(len(device.presence.stale) for device in status.devices if not device.retired)
         for name, help_text, value in (
             ("devices", "Devices in service", len(status.device_ids())),
             ("devices_connected", "Devices connected", connected),
+            ("stale_series", "Periodic series without a reading for several of their intervals", stale),
             ("ready", "1 when data are accepted and stored", not status.problems()),
             ("connections", "Open WebSocket connections", self.connections()),
         ):
             yield _gauge(name, help_text, [], [([], value)])
+        presence = [([str(state)], float(count)) for state, count in status.presence_counts().items()]
+        yield _gauge("devices_by_presence", "Devices by their state", ["state"], presence)
         quarantined = [([code], count) for code, count in status.journal.quarantine.totals.items()]
         yield _counter("quarantined_batches", "Batches put in quarantine", ["code"], quarantined)
         refused = [([reason.value], self.refusals[reason]) for reason in RefusalCause]

@@ -24,8 +24,7 @@ async def answers_of(hub: Hub) -> dict[str, Any]:
         events[device["device"]] = (await hub.get(f"/api/v1/devices/{device['device']}/events"))["events"]
     return {
         "hub": {name: identity[name] for name in ("hub", "journal")},
-        # Earlier versions did not know the sources of a device.
-        "devices": [without(device, "sources", "source_refused") for device in devices],
+        "devices": [known_device(device) for device in devices],
         "latest": (await hub.get("/api/v1/latest"))["latest"],
         "history": (await hub.get("/api/v1/history", device="*", points=0, **{"from": "0"}))["series"],
         "quarantine": [await message_of(hub, entry["offset"]) for entry in quarantine],
@@ -42,6 +41,12 @@ async def message_of(hub: Hub, offset: int) -> dict[str, Any]:
     """Return a message in quarantine, readable, without the advice and what earlier versions did not return."""
     message = await hub.get(f"/api/v1/quarantine/{offset}")
     return without(message, "advice", "retryable", "partial", "values", "readings", "raw")
+
+
+def known_device(device: dict[str, Any]) -> dict[str, Any]:
+    """Return a device without its sources and its presence, which earlier versions did not know."""
+    known = without(device, "sources", "source_refused", "presence", "presence_since", "stale")
+    return known | {"metrics": [without(metric, "freshness") for metric in device["metrics"]]}
 
 
 def without(answer: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def test_the_scheme_decides_port_and_tls(url: str, address: tuple[str, int, bool
         {"url": "mqtts://b", "tls_ca": "ca.pem", "tls_certificate": "c.pem", "tls_key": "k.pem"},
         {"will_topic": ""},
         {"will_topic": "a/{client_id}/b"},
+        {"publish": [{"topic": "a/{device}/{metric}"}], "presence_topic": "a/{device}/presence"},
     ],
 )  # fmt: skip
 def test_these_settings_are_valid(values: dict[str, Any]) -> None:
@@ -72,6 +73,8 @@ def test_these_settings_are_valid(values: dict[str, Any]) -> None:
         ({"presets": ["tasmota=a/{b"]}, ""),
         ({"will_topic": "a/{device}"}, "may contain {client_id}"),
         ({"will_topic": "a/+"}, "but not '+' or '#'"),
+        ({"publish": [{"topic": "a/{device}/{metric}"}], "presence_topic": "a/presence"}, "needs {device}"),
+        ({"publish": [], "presence_topic": "a/{device}"}, "add publish"),
         ({"client_id": "a/b"}, "is one level of a topic"),
         ({"host_id": "a+b"}, "is one level of a topic"),
         ({"name": "Plant"}, "match"),

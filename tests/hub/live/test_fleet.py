@@ -202,3 +202,19 @@ async def test_a_watcher_that_does_not_read_costs_one_change_a_device() -> None:
                 acked_of.update(zip(ids, acked, strict=True))
     assert states_of == dict.fromkeys(names, 11)
     assert acked_of == dict.fromkeys(names, 11)
+
+
+async def test_only_a_watcher_of_presence_receives_it() -> None:
+    """A viewer of an older version knows no such fields, in the fleet and in later changes."""
+    state = messages.DeviceState("a", True, presence="silent", presence_since=5, stale=["flow"])
+    plain = messages.DeviceState("a", True)
+    feed = FleetFeed()
+    for progress, presence in ((False, False), (True, False), (True, True)):
+        outbox = Outbox(lambda: None)
+        feed.watch(outbox, [state], progress=progress, presence=presence)
+        feed.state_changed(state)
+        expected = state if presence else plain
+        assert LIVE_MESSAGES.decode(await outbox.next_frame()) == messages.Fleet([expected])
+        changed = messages.DeviceStates([expected]) if progress else plain
+        assert LIVE_MESSAGES.decode(await outbox.next_frame()) == changed
+        feed.unwatch(outbox)

@@ -235,7 +235,7 @@ export class LiveConnection {
         clearTimeout(this.welcomeTimer);
         this.status.value = { state: "live", since: performance.now() };
         this.onWelcome?.(message);
-        if (this.fleetListener !== null) this.send({ type: "watch_fleet", progress: true });
+        if (this.fleetListener !== null) this.send({ type: "watch_fleet", progress: true, presence: true });
         for (const subscribe of this.session.openingMessages()) this.send(subscribe);
         this.schedulePing();
         break;

@@ -14,6 +14,8 @@ import type {
   HistoryAnswer,
   HubDetails,
   MetricChangeRequest,
+  PresenceInterval,
+  PresenceTimeline,
   SessionDetails,
   TokenDetails,
   TokenRequest,
@@ -161,6 +163,11 @@ export function retireDevice(device: string): Promise<void> {
 export async function fetchEvents(device: string, limit: number): Promise<EventDetails[]> {
   const path = `/devices/${encodeURIComponent(device)}/events?limit=${limit}`;
   return (await request<EventsPage>("GET", path)).events;
+}
+
+/** Return the connection timeline of a device, newest first. */
+export async function fetchPresence(device: string): Promise<PresenceInterval[]> {
+  return (await request<PresenceTimeline>("GET", `/devices/${encodeURIComponent(device)}/presence`)).intervals;
 }
 
 /** Return the events of the hub itself. */

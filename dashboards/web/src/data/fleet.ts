@@ -1,7 +1,7 @@
 /** The devices of the fleet: the state of each device as the hub reports it, and its metrics. */
 
 import { type Signal, signal } from "@preact/signals";
-import type { DeviceDetails, MetricDetails } from "../wire/api";
+import type { DeviceDetails, DeviceMetric } from "../wire/api";
 import type { DeviceState, FleetProgress, SourceState } from "../wire/live";
 import { fetchDevice, fetchDevices } from "./api";
 import { hubNow, MINUTE } from "./time";
@@ -10,31 +10,20 @@ export interface DeviceRecord {
   readonly device: string;
   readonly state: Signal<DeviceState>;
   /** null until the hub has sent them. */
-  readonly metrics: Signal<MetricDetails[] | null>;
+  readonly metrics: Signal<DeviceMetric[] | null>;
   /** When its newest reading reached this page or the hub, by the hub's clock in milliseconds; 0: never. */
   lastReading_ms: number;
   /** Time of its newest reading while it is not connected, in milliseconds: it may be imported; 0: unknown. */
   newest_ms: number;
   /** What the hub had received, as `lastReading_ms`, when it knew no reading: it was refused, or is old; 0: it knows one. */
   withoutReading_ms: number;
-  /** When this page began to receive its readings, needed to detect silence; 0: it does not receive them. */
-  watchedSince: number;
-  /** When the hub last reported its newest reading, by the hub's clock in milliseconds; 0: never. */
-  reported_ms: number;
-  /** Moving average of the time between its readings; null: unknown. */
-  interval_ms: number | null;
 }
 
 /** Compare device names; numbers in them are compared as numbers. */
 export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
-export type Condition = "online" | "silent" | "offline" | "unconnected";
+export type Condition = "online" | "reconnecting" | "silent" | "offline" | "unconnected";
 
-/** A connected device is silent after several usual intervals without a reading, but not before this time. */
-const SILENT_AFTER_MS = 60_000;
-/** Limit while the usual interval is unknown: many sensors report only every few minutes. */
-const SILENT_WHEN_UNKNOWN_MS = 10 * 60_000;
-const SILENT_INTERVALS = 5;
 /** For more devices than this, one request of the whole list replaces single requests. */
 const MAX_SINGLE_REQUESTS = 8;
 /** A new device declares its metrics right after it connects, so the request waits. */
@@ -76,7 +65,8 @@ export class FleetStore {
       const before = this.records.get(state.device)?.state.peek();
       this.updateState(state);
       // A device may declare other metrics on a new connection, and has other newest readings at its end.
-      if (before !== undefined && before.since !== state.since) this.requestMetrics(state.device);
+      const isStaleOther = (before?.stale ?? []).join() !== (state.stale ?? []).join();
+      if (before !== undefined && (before.since !== state.since || isStaleOther)) this.requestMetrics(state.device);
     }
     this.version.value++;
   }
@@ -108,11 +98,7 @@ export class FleetStore {
   recordReading(device: string): void {
     const record = this.records.get(device);
     if (record === undefined) return;
-    const now = hubNow();
-    const interval = now - record.lastReading_ms;
-    if (record.lastReading_ms > 0 && record.watchedSince > 0 && record.lastReading_ms >= record.watchedSince)
-      record.interval_ms = record.interval_ms === null ? interval : record.interval_ms * 0.8 + interval * 0.2;
-    record.lastReading_ms = now;
+    record.lastReading_ms = hubNow();
   }
 
   /** Load a device from the hub. Throws ApiError. */
@@ -148,7 +134,6 @@ export class FleetStore {
     record.lastReading_ms = Math.max(record.lastReading_ms, Math.min(newest, hubNow()));
     if (!record.state.peek().connected) record.newest_ms = Math.min(newest, hubNow());
     record.withoutReading_ms = newest === 0 ? (state.seen ?? 0) / 1e6 : 0;
-    record.reported_ms = hubNow();
   }
 
   private updateState(state: DeviceState): DeviceRecord {
@@ -161,9 +146,6 @@ export class FleetStore {
         lastReading_ms: 0,
         newest_ms: 0,
         withoutReading_ms: 0,
-        watchedSince: 0,
-        reported_ms: 0,
-        interval_ms: null,
       };
       if (this.loaded.peek()) this.requestMetrics(state.device);
     } else record.state.value = state;
@@ -209,16 +191,17 @@ export function failedSources(state: DeviceState): SourceState[] {
   return (state.sources ?? []).filter(({ ok }) => !ok);
 }
 
-/** Return the condition of a device. It is silent only if this page would have received its readings. */
-export function conditionOf(record: DeviceRecord, now: number): Condition {
+/** Return the condition of a device, as the hub has found it; a retired one is shown as its connection is. */
+export function conditionOf(record: DeviceRecord): Condition {
   const state = record.state.value;
-  if (!state.connected) return hasConnected(state) ? "offline" : "unconnected";
-  const limit =
-    record.interval_ms === null
-      ? SILENT_WHEN_UNKNOWN_MS
-      : Math.max(SILENT_AFTER_MS, SILENT_INTERVALS * record.interval_ms);
-  const last = Math.max(record.lastReading_ms, (state.since ?? 0) / 1e6);
-  const watched = record.watchedSince > 0 && now - Math.max(last, record.watchedSince) > limit;
-  const reported = record.reported_ms - last > limit;
-  return watched || reported ? "silent" : "online";
+  switch (state.presence) {
+    case "reconnecting":
+    case "silent":
+    case "offline":
+    case "unconnected":
+      return state.presence;
+    default:
+      if (state.connected) return "online";
+      return hasConnected(state) ? "offline" : "unconnected";
+  }
 }

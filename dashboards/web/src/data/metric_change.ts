@@ -1,6 +1,7 @@
 /** Change of a metric: what to send to the hub, and what the hub did. */
 
-import type { MetricChangeRequest, MetricDetails, RetriedBatches } from "../wire/api";
+import type { MetricChangeRequest, RetriedBatches } from "../wire/api";
+import type { MetricDetails } from "./metrics";
 import { plural } from "./number_format";
 
 export interface EditedMetric {

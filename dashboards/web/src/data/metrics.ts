@@ -1,6 +1,9 @@
 /** Order, grouping and colours of a device's metrics. */
 
-import type { MetricDetails } from "../wire/api";
+import type { DeviceMetric } from "../wire/api";
+
+/** A metric and its latest reading. */
+export type MetricDetails = Omit<DeviceMetric, "freshness">;
 
 /** A metric without its reading. */
 export type MetricHead = Omit<MetricDetails, "latest">;

@@ -1,6 +1,6 @@
 /** Number formatting: fixed decimals per metric from its own resolution, and large units with prefixes. */
 
-import type { MetricDetails } from "../wire/api";
+import type { MetricDetails } from "./metrics";
 import type { SeriesBuffer } from "./series_buffer";
 
 export interface NumberFormat {

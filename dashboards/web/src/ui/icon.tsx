@@ -63,6 +63,7 @@ export function Logo() {
 
 export const CONDITION_TEXTS: Record<Condition, string> = {
   online: "Online",
+  reconnecting: "Reconnecting",
   silent: "Silent",
   offline: "Offline",
   unconnected: "No agent",
@@ -77,8 +78,12 @@ export function DashedCircle() {
   );
 }
 
-/** Shape of a condition: full for online, half for silent, a cross for offline, empty for a device without an agent. */
+/**
+ * Shape of a condition: full for online, half for silent, dashed while the device reconnects, a cross for offline, empty
+ * for a device without an agent.
+ */
 export function Shape({ condition }: { condition: Condition }) {
+  if (condition === "reconnecting") return <DashedCircle />;
   return (
     <svg class={`shape ${condition}`} viewBox="0 0 10 10" aria-hidden="true">
       {condition === "online" && <circle cx="5" cy="5" r="4" fill="currentColor" />}

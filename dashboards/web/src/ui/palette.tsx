@@ -4,7 +4,6 @@ import { signal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { conditionOf, type DeviceRecord } from "../data/fleet";
 import { hub } from "../data/hub";
-import { hubNow } from "../data/time";
 import { withBase } from "../wire/base_path";
 import { Icon, type IconName, Shape } from "./icon";
 import { searchItems } from "./list";
@@ -179,7 +178,7 @@ function Option({ entry, index, selected, select, choose }: OptionProps) {
       onMouseMove={() => !selected && select()}
       onClick={choose}
     >
-      {record !== undefined && <Shape condition={conditionOf(record, hubNow())} />}
+      {record !== undefined && <Shape condition={conditionOf(record)} />}
       {icon !== undefined && <Icon name={icon} />}
       <span class={`ellipsis ${record === undefined ? "" : "mono"}`}>{text}</span>
       <span class="hint">{hint}</span>

@@ -8,7 +8,6 @@ import { signOut } from "../data/api";
 import { boardTab } from "../data/boards";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
-import { now } from "../data/time";
 import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
@@ -129,7 +128,7 @@ function RecentDevices() {
             aria-current={shown.page === "device" && shown.device === record.device ? "page" : undefined}
             title={record.device}
           >
-            <Shape condition={conditionOf(record, now.value)} />
+            <Shape condition={conditionOf(record)} />
             <span class="mono ellipsis">{record.device}</span>
           </a>
         ))}

@@ -285,7 +285,16 @@ export interface components {
             sources: components["schemas"]["SourceDetails"][];
             /** @description Lines and values that its sources refused before the spool, as its agent reported. */
             source_refused: number;
-            metrics: components["schemas"]["MetricDetails"][];
+            /**
+             * @description Its state: see operations.md, States of devices.
+             * @enum {unknown}
+             */
+            presence: "connected" | "offline" | "reconnecting" | "retired" | "silent" | "unconnected";
+            /** @description When the state began. */
+            presence_since: number;
+            /** @description Metrics without a reading for several usual intervals. */
+            stale: string[];
+            metrics: components["schemas"]["DeviceMetric"][];
         };
         /** @description The accounting of a device: its epoch, its newest acknowledged batch, and its totals. */
         DeviceFlow: {
@@ -317,6 +326,16 @@ export interface components {
             device: string;
             epoch: string;
             acked: number;
+        };
+        /** @description A metric, its latest reading, and its freshness. */
+        DeviceMetric: {
+            metric: string;
+            /** @enum {unknown} */
+            type: "boolean" | "float" | "integer" | "string";
+            unit: string;
+            description: string;
+            latest: components["schemas"]["TimedValue"] | null;
+            freshness: components["schemas"]["FreshnessDetails"];
         };
         /** @description The fleet. */
         DevicesPage: {
@@ -390,6 +409,19 @@ export interface components {
             /** @description Invalid frames that ended their connection, since the hub started. */
             bad_messages: number;
             devices: components["schemas"]["DeviceFlow"][];
+        };
+        /** @description The reporting of a metric, and whether it is stale. Only a `periodic` one can be: its intervals are regular. */
+        FreshnessDetails: {
+            /**
+             * @description `learning`: too few readings have arrived. `on_change`: the intervals are irregular.
+             * @enum {unknown}
+             */
+            reporting: "learning" | "on_change" | "periodic";
+            /** @description The usual interval of a periodic metric. */
+            interval_ns: number | null;
+            /** @description The age at which a periodic metric is stale. */
+            stale_after_ns: number | null;
+            stale: boolean;
         };
         /** @description Stored readings. They contain exactly the entries of the journal up to `offset`. */
         HistoryAnswer: {
@@ -491,15 +523,6 @@ export interface components {
              */
             description?: string | null;
         };
-        /** @description A metric and its latest reading. */
-        MetricDetails: {
-            metric: string;
-            /** @enum {unknown} */
-            type: "boolean" | "float" | "integer" | "string";
-            unit: string;
-            description: string;
-            latest: components["schemas"]["TimedValue"] | null;
-        };
         /** @description The metrics of a device. */
         MetricsPage: {
             metrics: components["schemas"]["DescribedMetric"][];
@@ -546,6 +569,24 @@ export interface components {
             refused: number;
             /** @description Journal entries deleted, or not decodable, before they were published. */
             missed: number;
+        };
+        /** @description A state that a device had for a time. */
+        PresenceInterval: {
+            /**
+             * @description `unknown`: the hub was off.
+             * @enum {unknown}
+             */
+            state: "connected" | "offline" | "reconnecting" | "retired" | "silent" | "unconnected" | "unknown";
+            from_ns: number;
+            /** @description null: until now. */
+            to_ns: number | null;
+            /** @description Why the state began; may be empty. */
+            reason: string;
+        };
+        /** @description The connection timeline of a device, newest first, as far as its last 200 events reach. */
+        PresenceTimeline: {
+            device: string;
+            intervals: components["schemas"]["PresenceInterval"][];
         };
         /** @description An error of the API and what to do about it (RFC 9457). */
         Problem: {
@@ -1071,12 +1112,14 @@ export type DeviceAudit = components['schemas']['DeviceAudit'];
 export type DeviceCodeCount = components['schemas']['DeviceCodeCount'];
 export type DeviceDetails = components['schemas']['DeviceDetails'];
 export type DeviceFlow = components['schemas']['DeviceFlow'];
+export type DeviceMetric = components['schemas']['DeviceMetric'];
 export type DevicesPage = components['schemas']['DevicesPage'];
 export type DownloadDetails = components['schemas']['DownloadDetails'];
 export type EventDetails = components['schemas']['EventDetails'];
 export type EventsPage = components['schemas']['EventsPage'];
 export type FlowCounts = components['schemas']['FlowCounts'];
 export type FlowDetails = components['schemas']['FlowDetails'];
+export type FreshnessDetails = components['schemas']['FreshnessDetails'];
 export type HistoryAnswer = components['schemas']['HistoryAnswer'];
 export type HubDetails = components['schemas']['HubDetails'];
 export type InboundCounts = components['schemas']['InboundCounts'];
@@ -1085,10 +1128,11 @@ export type LatestMetric = components['schemas']['LatestMetric'];
 export type LatestPage = components['schemas']['LatestPage'];
 export type LostSeries = components['schemas']['LostSeries'];
 export type MetricChangeRequest = components['schemas']['MetricChangeRequest'];
-export type MetricDetails = components['schemas']['MetricDetails'];
 export type MetricsPage = components['schemas']['MetricsPage'];
 export type MissingInStore = components['schemas']['MissingInStore'];
 export type OutboundCounts = components['schemas']['OutboundCounts'];
+export type PresenceInterval = components['schemas']['PresenceInterval'];
+export type PresenceTimeline = components['schemas']['PresenceTimeline'];
 export type Problem = components['schemas']['Problem'];
 export type QuarantineCounts = components['schemas']['QuarantineCounts'];
 export type QuarantinePage = components['schemas']['QuarantinePage'];

@@ -21,6 +21,7 @@ const nanoseconds = shape.nullable(shape.integer(-protocol.MAX_TIME_NS, protocol
 const metricType = shape.oneOf("float", "integer", "boolean", "string");
 const start = shape.oneOf("snapshot", "history", "cursor");
 const resetReason = shape.oneOf("other_journal", "too_old", "too_much");
+const presence = shape.oneOf("connected", "reconnecting", "silent", "offline", "retired", "unconnected");
 const cursor = { journal: required(shape.text(0, 64)), offset: required(offset) };
 const history = shape.object({
   span_ms: required(shape.integer(1, protocol.MAX_HISTORY_SPAN_MS)),
@@ -57,6 +58,10 @@ const deviceState = {
   sources: optional(shape.list(shape.object(source), 0, protocol.MAX_SOURCES)),
   source_refused: optional(count),
   events: optional(count),
+  presence: optional(shape.nullable(presence)),
+  presence_since: optional(time),
+  /** Metrics without a reading for several of their usual intervals. */
+  stale: optional(shape.list(shape.text(1, protocol.MAX_METRIC_NAME))),
 };
 const listedState = { ...deviceState, type: optional(shape.oneOf("device")) };
 
@@ -72,7 +77,7 @@ const VIEWER_MESSAGES = {
     cursor: optional(shape.nullable(shape.object(cursor))),
   },
   unsubscribe: { id: required(subscriptionId) },
-  watch_fleet: { progress: optional(shape.boolean) },
+  watch_fleet: { progress: optional(shape.boolean), presence: optional(shape.boolean) },
   ping: { time_ms: required(shape.number) },
 };
 

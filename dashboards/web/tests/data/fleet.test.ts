@@ -48,9 +48,15 @@ test("a device whose agent has never connected is not offline", () => {
     { device: "imported", connected: false },
     { device: "importing", connected: true },
     { device: "left", connected: false, agent: "telemetry-hub-agent/1" },
+    { device: "returning", connected: false, agent: "telemetry-hub-agent/1", presence: "reconnecting" },
+    { device: "silent", connected: true, presence: "silent", stale: ["flow"] },
+    { device: "works", connected: true, presence: "connected", stale: ["flow"] },
+    { device: "retired", connected: false, presence: "retired" },
   ]);
-  const conditions = [...fleet.records.values()].map((record) => conditionOf(record, 0));
-  expect(conditions).toEqual(["unconnected", "online", "offline"]);
+  const conditions = [...fleet.records.values()].map((record) => conditionOf(record));
+  expect(conditions).toEqual([
+    ...["unconnected", "online", "offline", "reconnecting", "silent", "online", "unconnected"],
+  ]);
 });
 
 test("the last reading of a device that is not connected has its own time, not the time of its import", async () => {

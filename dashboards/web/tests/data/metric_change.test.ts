@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { changeOf, retriedText } from "../../src/data/metric_change";
-import type { MetricDetails, RetriedBatches } from "../../src/wire/api";
+import type { MetricDetails } from "../../src/data/metrics";
+import type { RetriedBatches } from "../../src/wire/api";
 
 const metric: MetricDetails = { metric: "t", type: "string", unit: "", description: "of the boiler", latest: null };
 const edited = { name: "t", type: metric.type, unit: "", description: "of the boiler" };

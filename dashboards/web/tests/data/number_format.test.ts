@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { MetricDetails } from "../../src/data/metrics";
 import {
   decimalsOf,
   FormatCache,
@@ -9,7 +10,6 @@ import {
   plural,
 } from "../../src/data/number_format";
 import { SeriesBuffer } from "../../src/data/series_buffer";
-import type { MetricDetails } from "../../src/wire/api";
 
 const shown = (values: number[], unit: string, value: number, integer = false) => {
   const format = formatFor(values, unit, { integer });

@@ -83,14 +83,15 @@ async def test_the_fleet_comes_in_order_of_ids_and_in_pages(tmp_path: Path) -> N
         assert (boiler["connected"], boiler["acked"], boiler["tags"], boiler["agent"]) == (
             False, 1, {"site": "north"}, "test/1"
         )  # fmt: skip
+        learning = {"reporting": "learning", "interval_ns": None, "stale_after_ns": None, "stale": False}
         assert boiler["metrics"] == [
             {
                 "metric": "flow", "type": "float", "unit": "m³/h", "description": "",
-                "latest": {"time_ns": 11, "value": 1.5},
+                "latest": {"time_ns": 11, "value": 1.5}, "freshness": learning,
             },
             {
                 "metric": "state", "type": "string", "unit": "", "description": "running or stopped",
-                "latest": {"time_ns": 11, "value": "running"},
+                "latest": {"time_ns": 11, "value": "running"}, "freshness": learning,
             },
         ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { describeRefusal, fetchNewestQuarantined, fetchRefusals, refusedSince } from "../../data/arrival";
 import { lastReading } from "../../data/fleet";
 import { hub } from "../../data/hub";
+import type { MetricDetails } from "../../data/metrics";
 import { FormatCache, latestReading } from "../../data/number_format";
 import { Poller } from "../../data/poller";
 import { age, hubNow, now } from "../../data/time";
@@ -12,7 +13,7 @@ import { WithCode } from "../../ui/controls";
 import { DashedCircle, Icon, Shape } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
-import type { MetricDetails, QuarantinedBatch, RefusedClient } from "../../wire/api";
+import type { QuarantinedBatch, RefusedClient } from "../../wire/api";
 import { withBase } from "../../wire/base_path";
 
 const PERIOD_MS = 2000;

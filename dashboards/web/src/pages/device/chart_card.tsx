@@ -19,20 +19,25 @@ import { ChartTable } from "./chart_table";
 import type { DeviceData } from "./device_data";
 import { Legend, type LegendOrder } from "./legend";
 import { ValueAxis } from "./value_axis";
+import { StaleAge } from "./values";
 
 interface ChartCardProps {
   data: DeviceData;
   group: ChartGroup;
   /** All metrics of the device: the position of a metric determines its colour. */
   heads: readonly MetricHead[];
+  /** The stale metrics of the device. */
+  stale: readonly string[];
 }
 
 export function ChartCard(props: ChartCardProps) {
-  const { data, group, heads } = props;
+  const { data, group, heads, stale } = props;
   const [table, setTable] = useState(false);
   const elements = useChartElements();
   const chart = useChart(elements, props, table);
+  useEffect(() => chart.current?.legend?.markStale(new Set(stale)), [stale, table]);
   const many = group.metrics.length > 1;
+  const old = group.metrics.filter(({ metric }) => stale.includes(metric));
   const title = group.title || (group.unit === "" ? "Without unit" : `All in ${group.unit}`);
   const download = useAction(async () => {
     const { device } = data.scheduler;
@@ -42,7 +47,7 @@ export function ChartCard(props: ChartCardProps) {
   });
   return (
     <section
-      class={`chart box ${many ? "many" : ""}`}
+      class={`chart box ${many ? "many" : ""} ${old.length === group.metrics.length ? "stale" : ""}`}
       ref={elements.card}
       data-testid="chart"
       data-metric={group.metrics[0].metric}
@@ -55,6 +60,7 @@ export function ChartCard(props: ChartCardProps) {
         <span class="description ellipsis">
           {many ? `${group.metrics.length} series` : group.metrics[0].description}
         </span>
+        {old.length > 0 && (many ? <StaleCount count={old.length} /> : <StaleAge data={data} head={old[0]} />)}
         <ChartTools title={title} table={table} setTable={setTable} download={download} />
         <span class="readout number">
           {!many && !table && <span ref={elements.readout}>–</span>}
@@ -75,6 +81,14 @@ export function ChartCard(props: ChartCardProps) {
       )}
       {many && !table && <ChartLegend host={elements.legend} chart={chart} />}
     </section>
+  );
+}
+
+function StaleCount({ count }: { count: number }) {
+  return (
+    <span class="stale-age" data-testid="stale-age">
+      {count} stale
+    </span>
   );
 }
 

@@ -30,7 +30,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
         <h1 class="mono" data-testid="device-name">
           {record.device}
         </h1>
-        <ConditionLabel condition={conditionOf(record, now.value)} />
+        <ConditionLabel condition={conditionOf(record)} />
         {state.retired && <span class="tag">retired</span>}
         <div class="device-tags">
           {tags.slice(0, TAGS).map(([key, value]) => (
@@ -45,7 +45,7 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
       </div>
       <SourceFaults sources={failedSources(state)} />
       <dl class="facts box">
-        <Fact name={state.connected ? "Connected for" : hasConnected(state) ? "Offline since" : "Connected"}>
+        <Fact name={linkName(state)}>
           <Since record={record} />
         </Fact>
         <Fact name="Last reading">
@@ -79,6 +79,12 @@ export function DeviceHead({ record }: { record: DeviceRecord }) {
       </dl>
     </>
   );
+}
+
+function linkName(state: DeviceState): string {
+  if (state.connected) return "Connected for";
+  if (!hasConnected(state)) return "Connected";
+  return state.presence === "reconnecting" ? "Reconnecting since" : "Offline since";
 }
 
 function Fact({ name, children }: { name: string; children: ComponentChildren }) {

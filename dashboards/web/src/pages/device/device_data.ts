@@ -5,16 +5,17 @@ import { mergeColumns, recodeTexts } from "../../chart/chart_series";
 import { FrameScheduler } from "../../chart/frame_scheduler";
 import { restartsIn } from "../../chart/intervals";
 import { rangeOfAtLeast, spanOf, type TimeView } from "../../chart/time_view";
-import { fetchEvents, fetchHistory } from "../../data/api";
+import { fetchEvents, fetchHistory, fetchPresence } from "../../data/api";
 import { type Conflated, Feed } from "../../data/feed";
 import { offlineSince } from "../../data/fleet";
 import { HistoryWindow, toWindowSeries } from "../../data/history_window";
 import type { Hub } from "../../data/hub";
+import type { MetricDetails } from "../../data/metrics";
 import { isState, type MetricHead } from "../../data/metrics";
 import { FormatCache, formatFor, type NumberFormat } from "../../data/number_format";
 import type { Columns } from "../../data/series_buffer";
 import { DAY } from "../../data/time";
-import type { EventDetails } from "../../wire/api";
+import type { EventDetails, PresenceInterval } from "../../wire/api";
 import type { DeviceState } from "../../wire/live";
 
 /** Shorter spans show every reading, up to 13 per second for five minutes. */
@@ -38,6 +39,8 @@ export interface Notice {
 export class DeviceData {
   readonly scheduler: FrameScheduler;
   readonly events: Signal<EventDetails[]> = signal([]);
+  /** The connection timeline, newest first. */
+  readonly presence: Signal<PresenceInterval[]> = signal([]);
   readonly notice: Signal<Notice | null> = signal(null);
   /** True after the first data have arrived. */
   readonly ready = signal(false);
@@ -92,7 +95,7 @@ export class DeviceData {
     this.scheduler.offlineSince = offline === null ? null : offline + this.scheduler.clockAhead_ms;
     this.scheduler.requestFrame();
     const sources = (state?.sources ?? []).map(({ name, ok }) => `${name} ${ok}`);
-    const key = `${state?.since} ${state?.connected} ${state?.events} ${sources}`;
+    const key = `${state?.since} ${state?.connected} ${state?.presence} ${state?.events} ${sources}`;
     if (!isLive || key === this.eventsKey) return;
     this.eventsKey = key;
     void this.loadEvents();
@@ -113,6 +116,12 @@ export class DeviceData {
     return formatFor(this.scheduler.window.series.get(metric)?.values ?? [], unit, { integer });
   }
 
+  /** Return the time of the newest reading of a metric by the hub's clock in milliseconds; 0: unknown. */
+  lastReading({ metric, latest }: MetricHead & Partial<Pick<MetricDetails, "latest">>): number {
+    const last = Math.max(this.feed.series.get(metric)?.buffer.lastTime ?? 0, (latest?.time_ns ?? 0) / 1e6);
+    return last === 0 ? 0 : last - this.scheduler.clockAhead_ms;
+  }
+
   close(): void {
     if (observed.get(this.device) === this) observed.delete(this.device);
     for (const stop of this.disposers) stop();
@@ -123,8 +132,6 @@ export class DeviceData {
     this.next?.close();
     this.scheduler.window.close();
     this.scheduler.close();
-    const record = this.hub.fleet.records.get(this.device);
-    if (record !== undefined) record.watchedSince = 0;
   }
 
   private createFeed(span_ms: number): Feed {
@@ -175,6 +182,7 @@ export class DeviceData {
     try {
       this.events.value = await fetchEvents(this.device, EVENTS);
       this.scheduler.restarts = restartsIn(this.events.value);
+      this.presence.value = await fetchPresence(this.device);
       this.scheduler.requestFrame();
     } catch {
       // Without events, gaps have no explanation; everything else works.

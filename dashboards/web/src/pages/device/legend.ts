@@ -72,6 +72,13 @@ export class Legend {
     if (text !== this.cells[index].data) this.cells[index].data = text;
   }
 
+  /** Show the values of these metrics in grey. */
+  markStale(metrics: ReadonlySet<string>): void {
+    this.series.forEach(({ metric }, index) => {
+      this.items[index].classList.toggle("stale", metrics.has(metric));
+    });
+  }
+
   /** Sort by name, or by the current value, largest first. */
   sort(order: LegendOrder): void {
     const positions = this.series.map((_, index) => index);

@@ -2,11 +2,14 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { changeMetric } from "../../data/api";
+import { isStale, reportingText } from "../../data/freshness";
 import { hub } from "../../data/hub";
 import { changeOf, type EditedMetric, retriedText } from "../../data/metric_change";
+import type { MetricDetails } from "../../data/metrics";
 import { ActionProblem, Field, SelectField, useAction } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
-import type { MetricDetails, RetriedBatches } from "../../wire/api";
+import type { DeviceMetric, RetriedBatches } from "../../wire/api";
+import type { DeviceState } from "../../wire/live";
 
 const TYPES = (["float", "integer", "boolean", "string"] as const).map((type) => [type, type] as const);
 
@@ -15,7 +18,13 @@ const MAX_NAME = 128;
 const MAX_UNIT = 32;
 const MAX_DESCRIPTION = 256;
 
-export function Metrics({ device, metrics }: { device: string; metrics: MetricDetails[] }) {
+interface MetricsProps {
+  device: string;
+  metrics: DeviceMetric[];
+  state: DeviceState;
+}
+
+export function Metrics({ device, metrics, state }: MetricsProps) {
   const [edited, setEdited] = useState<MetricDetails | null>(null);
   if (metrics.length === 0) return null;
   return (
@@ -29,8 +38,9 @@ export function Metrics({ device, metrics }: { device: string; metrics: MetricDe
                 <span class="mono">{metric.metric}</span>
                 <span class="muted">
                   {metric.type}
-                  {metric.unit !== "" && `, ${metric.unit}`}
+                  {[metric.unit, reportingText(metric)].filter(Boolean).map((text) => `, ${text}`)}
                 </span>
+                {isStale(state, metric.metric) && <span class="stale-tag">Stale</span>}
                 {metric.description !== "" && <span class="detail muted">{metric.description}</span>}
               </span>
               {hub.canAdminister && (

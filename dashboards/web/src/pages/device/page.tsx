@@ -5,16 +5,18 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { DEFAULT_SPAN_MS, fromQuery, RANGES, type TimeView, toQuery } from "../../chart/time_view";
 import { ApiError } from "../../data/api";
 import { type DeviceRecord, lastReading } from "../../data/fleet";
+import { isStale, UNKNOWN_FRESHNESS } from "../../data/freshness";
 import { hub } from "../../data/hub";
 import { chartGroups, isState } from "../../data/metrics";
 import { plural } from "../../data/number_format";
-import { dateTime, hubNow, now } from "../../data/time";
+import { dateTime, now } from "../../data/time";
 import { PageMessage } from "../../ui/controls";
 import { pageActions } from "../../ui/palette";
 import { addRecentDevice, readPreference, writePreference } from "../../ui/preferences";
 import { pageView } from "../../ui/shell";
-import type { MetricDetails } from "../../wire/api";
+import type { DeviceMetric } from "../../wire/api";
 import { ChartCard } from "./chart_card";
+import { Connection } from "./connection";
 import { DeviceHead, Events, Retirement, Sources, Tags } from "./details";
 import { DeviceData, type Notice } from "./device_data";
 import { Metrics } from "./metrics";
@@ -24,6 +26,8 @@ import { Values } from "./values";
 const TOGETHER_KEY = "charts-together";
 /** The address is updated after a gesture has ended. */
 const ADDRESS_AFTER_MS = 300;
+
+const NO_METRICS: readonly string[] = [];
 
 const together = signal(readPreference(TOGETHER_KEY) === "yes");
 
@@ -50,7 +54,6 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   const [data, setData] = useState<DeviceData | null>(null);
   useEffect(() => {
     const created = new DeviceData(hub, device, view);
-    record.watchedSince = hubNow();
     setData(created);
     addRecentDevice(device);
     return () => created.close();
@@ -63,7 +66,8 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
       <div class="panels">
         <Events events={data?.events.value ?? []} />
         <div class="panel-column">
-          {metrics !== null && <Metrics device={device} metrics={metrics} />}
+          <Connection intervals={data?.presence.value ?? []} />
+          {metrics !== null && <Metrics device={device} metrics={metrics} state={record.state.value} />}
           <Sources state={record.state.value} />
           <Tags tags={record.state.value.tags ?? {}} />
         </div>
@@ -76,7 +80,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
 
 interface ChartsProps {
   data: DeviceData;
-  metrics: MetricDetails[];
+  metrics: DeviceMetric[];
   record: DeviceRecord;
 }
 
@@ -92,12 +96,12 @@ function Charts({ data, metrics, record }: ChartsProps) {
     );
   return (
     <>
-      <Values data={data} metrics={metrics} />
+      <Values data={data} metrics={metrics} state={record.state.value} />
       <ChartBar data={data} metrics={metrics} record={record} />
       {states.length > 0 && (
         <div class="timelines box">
           {states.map((head) => (
-            <StateTimeline key={head.metric} data={data} head={head} />
+            <StateTimeline key={head.metric} data={data} head={head} stale={isStale(record.state.value, head.metric)} />
           ))}
         </div>
       )}
@@ -108,6 +112,7 @@ function Charts({ data, metrics, record }: ChartsProps) {
             data={data}
             group={group}
             heads={metrics}
+            stale={record.state.value.stale ?? NO_METRICS}
           />
         ))}
       </div>
@@ -163,7 +168,7 @@ function LastReadings({ data, record }: { data: DeviceData; record: DeviceRecord
 }
 
 /** Return the device's metrics: those that the hub listed, and new ones from live readings. */
-function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricDetails[] | null {
+function useMetrics(record: DeviceRecord, data: DeviceData | null): DeviceMetric[] | null {
   const listed = record.metrics.value;
   const changed = data?.scheduler.seriesVersion.value ?? 0;
   return useMemo(() => {
@@ -172,7 +177,7 @@ function useMetrics(record: DeviceRecord, data: DeviceData | null): MetricDetail
     const added = [...(data?.scheduler.feed.series.values() ?? [])].filter(({ info }) => !known.has(info.metric));
     if (added.length === 0) return listed;
     hub.fleet.requestMetrics(record.device);
-    const defaults = { type: "float" as const, unit: "", description: "" };
+    const defaults = { type: "float" as const, unit: "", description: "", freshness: UNKNOWN_FRESHNESS };
     return [...listed, ...added.map(({ info }) => ({ ...defaults, ...info, latest: null }))];
   }, [listed, changed, data, record]);
 }

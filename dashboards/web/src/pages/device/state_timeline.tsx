@@ -12,11 +12,18 @@ import { upperBound } from "../../data/series_buffer";
 import type { TimeRange } from "../../data/time";
 import { visible } from "../../data/visible_text";
 import type { DeviceData } from "./device_data";
+import { StaleAge } from "./values";
 
 const LABEL_PADDING = 6;
 const BAND_ALPHA = 0.26;
 
-export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHead }) {
+interface TimelineProps {
+  data: DeviceData;
+  head: MetricHead;
+  stale: boolean;
+}
+
+export function StateTimeline({ data, head, stale }: TimelineProps) {
   const row = useRef<HTMLElement>(null);
   const viewport = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -41,9 +48,10 @@ export function StateTimeline({ data, head }: { data: DeviceData; head: MetricHe
     };
   }, [data, head]);
   return (
-    <section class="timeline" ref={row} data-testid="timeline" data-metric={head.metric}>
+    <section class={`timeline ${stale ? "stale" : ""}`} ref={row} data-testid="timeline" data-metric={head.metric}>
       <h3 class="ellipsis" title={head.description || head.metric}>
         {head.metric}
+        {stale && <StaleAge data={data} head={head} />}
       </h3>
       <div class="viewport" ref={viewport} role="img" tabIndex={0} aria-label={`States of ${head.metric} over time`}>
         <canvas ref={canvas} />

@@ -2,9 +2,12 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { setText } from "../../chart/marks";
-import { leadingMetrics } from "../../data/metrics";
+import { isStale, staleText } from "../../data/freshness";
+import type { MetricDetails } from "../../data/metrics";
+import { leadingMetrics, type MetricHead } from "../../data/metrics";
 import { latestReading, type ReadingText } from "../../data/number_format";
-import type { MetricDetails } from "../../wire/api";
+import { now } from "../../data/time";
+import type { DeviceState } from "../../wire/live";
 import type { DeviceData } from "./device_data";
 
 const TILES = 6;
@@ -13,17 +16,32 @@ const LONG = 8;
 /** Numbers that change more often are unreadable. */
 const EVERY_MS = 200;
 
-export function Values({ data, metrics }: { data: DeviceData; metrics: MetricDetails[] }) {
+interface ValuesProps {
+  data: DeviceData;
+  metrics: MetricDetails[];
+  state: DeviceState;
+}
+
+export function Values({ data, metrics, state }: ValuesProps) {
   return (
     <div class="values" data-testid="values">
       {leadingMetrics(metrics, TILES).map((head) => (
-        <ValueTile key={head.metric} data={data} head={head} />
+        <ValueTile key={head.metric} data={data} head={head} stale={isStale(state, head.metric)} />
       ))}
     </div>
   );
 }
 
-function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
+/** Age of a stale value, after its name. */
+export function StaleAge({ data, head }: { data: DeviceData; head: MetricHead }) {
+  return (
+    <span class="stale-age" data-testid="stale-age">
+      {staleText(data.lastReading(head), now.value)}
+    </span>
+  );
+}
+
+function ValueTile({ data, head, stale }: { data: DeviceData; head: MetricDetails; stale: boolean }) {
   const tile = useRef<HTMLDivElement>(null);
   const big = useRef<HTMLParagraphElement>(null);
   const number = useRef<HTMLSpanElement>(null);
@@ -51,9 +69,10 @@ function ValueTile({ data, head }: { data: DeviceData; head: MetricDetails }) {
     return tile.current === null ? undefined : data.scheduler.add({ frame }, tile.current);
   }, [data, head]);
   return (
-    <div class="value-tile box" ref={tile} data-testid="value" data-metric={head.metric}>
+    <div class={`value-tile box ${stale ? "stale" : ""}`} ref={tile} data-testid="value" data-metric={head.metric}>
       <p class="label ellipsis" title={head.description || head.metric}>
         {head.metric}
+        {stale && <StaleAge data={data} head={head} />}
       </p>
       <p class="big number" ref={big}>
         <span ref={number}>–</span>

@@ -13,7 +13,6 @@ import {
 } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
-import { hubNow } from "../../data/time";
 import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
 import { withBase } from "../../wire/base_path";
@@ -43,7 +42,7 @@ interface FleetList {
 const words = signal("");
 const condition = signal<Condition | null>(null);
 
-const NONE: Record<Condition, number> = { online: 0, silent: 0, offline: 0, unconnected: 0 };
+const NONE: Record<Condition, number> = { online: 0, reconnecting: 0, silent: 0, offline: 0, unconnected: 0 };
 const sorting = signal<Sorting>({ key: "state", down: false });
 
 const SORTS: Record<SortKey, string> = {
@@ -105,7 +104,7 @@ function FleetBar({ counts }: FleetList) {
       <div class="chips">
         <Chip amount={Object.values(counts).reduce((sum, amount) => sum + amount, 0)} value={null} />
         <Chip amount={counts.online} value="online" />
-        {(["silent", "offline", "unconnected"] as const).map(
+        {(["silent", "reconnecting", "offline", "unconnected"] as const).map(
           (value) =>
             (counts[value] > 0 || condition.value === value) && (
               <Chip key={value} amount={counts[value]} value={value} />
@@ -248,7 +247,7 @@ interface FleetEntry {
   condition: Condition;
 }
 
-const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, online: 2, unconnected: 3 };
+const SEVERITY: Record<Condition, number> = { offline: 0, silent: 1, reconnecting: 2, online: 3, unconnected: 4 };
 const ORDERS: Record<SortKey, (a: FleetEntry, b: FleetEntry) => number> = {
   state: (a, b) => severityOf(a) - severityOf(b),
   name: (a, b) => compareNames(a.record.device, b.record.device),
@@ -264,13 +263,12 @@ function severityOf({ record, condition }: FleetEntry): number {
 
 /** Return the devices that match the search and the chosen condition, sorted. */
 function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {
-  const now = hubNow();
   const counts = { ...NONE };
   const entries: FleetEntry[] = [];
   for (const record of hub.fleet.records.values()) {
     const text = [record.device, ...Object.values(record.state.peek().tags ?? {})].join(" ");
     if (words.trim() !== "" && matchScore(text, words) === null) continue;
-    const condition = conditionOf(record, now);
+    const condition = conditionOf(record);
     counts[condition]++;
     if (chosen === null || condition === chosen) entries.push({ record, condition });
   }

@@ -5,14 +5,15 @@ import { memo } from "preact/compat";
 import { useEffect, useMemo } from "preact/hooks";
 import { Feed } from "../../data/feed";
 import { conditionOf, type DeviceRecord, failedSources, lastReading, lastSeen, offlineSince } from "../../data/fleet";
+import { isStale, staleText } from "../../data/freshness";
 import { hub } from "../../data/hub";
+import type { MetricDetails } from "../../data/metrics";
 import { colourOf, leadingMetrics } from "../../data/metrics";
 import { count, FormatCache, latestReading } from "../../data/number_format";
 import { age, now } from "../../data/time";
 import { Icon } from "../../ui/icon";
 import { devicePath } from "../../ui/route";
 import { ConditionLabel } from "../../ui/status";
-import type { MetricDetails } from "../../wire/api";
 import { Sparkline } from "./sparkline";
 
 const SPARKLINE_SPAN_MS = 5 * 60_000;
@@ -36,7 +37,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   const leading = useMemo(() => leadingMetrics(metrics ?? [], METRICS), [metrics]);
   const names = leading.map(({ metric }) => metric).join("\n");
   const live = useFeed(record, names);
-  const condition = conditionOf(record, now.value);
+  const condition = conditionOf(record);
   const state = record.state.value;
   const age_ms = lastReading(record) === 0 ? null : now.value - lastReading(record);
   const seen_ms = lastSeen(record);
@@ -78,6 +79,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
           colour={leading[position] === undefined ? 0 : colourOf(metrics ?? [], leading[position].metric)}
           live={live}
           offlineSince={offlineSince(state)}
+          stale={leading[position] !== undefined && isStale(state, leading[position].metric)}
         />
       ))}
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
@@ -129,14 +131,12 @@ function useFeed(record: DeviceRecord, names: string): Live {
           });
       };
       live.feed = feed;
-      record.watchedSince = now.peek();
     }, SUBSCRIBE_AFTER_MS);
     return () => {
       clearTimeout(timer);
       cancelAnimationFrame(frame);
       live.feed?.close();
       live.feed = null;
-      record.watchedSince = 0;
     };
   }, [record, names, live]);
   return live;
@@ -148,17 +148,20 @@ interface CellProps {
   colour: number;
   live: Live;
   offlineSince: number | null;
+  stale: boolean;
 }
 
-function MetricCell({ place, head, colour, live, offlineSince }: CellProps) {
+function MetricCell({ place, head, colour, live, offlineSince, stale }: CellProps) {
   if (head === undefined) return <span class={`metric-cell ${place}`} />;
   const buffer = live.feed?.series.get(head.metric)?.buffer;
   const { text, unit } = latestReading(head, buffer, live.formats);
+  const last = Math.max(buffer?.lastTime ?? 0, (head.latest?.time_ns ?? 0) / 1e6);
   return (
-    <span class={`metric-cell ${place}`}>
+    <span class={`metric-cell ${place} ${stale ? "stale" : ""}`} data-testid={stale ? "stale-cell" : undefined}>
       <span class="reading">
         <span class="label ellipsis" title={head.metric}>
           {head.metric}
+          {stale && `, ${staleText(last, now.value)}`}
         </span>
         <span class="value number ellipsis">
           {text}
