@@ -474,6 +474,18 @@ def test_a_device_that_returns_has_its_interval_to_send() -> None:
     assert hub.state() == "silent"
 
 
+def test_an_absence_teaches_no_interval() -> None:
+    """A device without a spool that is away again and again keeps its usual interval, and is no report on change."""
+    hub, series = make_hub()
+    for _ in range(6):
+        hub.follow("d", connected=True)
+        send(hub, series, 5)
+        hub.follow("d", connected=False)
+        hub.advance(3_600, sweep_s=60)
+    limit_ns = hub.live.cadences.limit_ns(series.id)
+    assert limit_ns == pytest.approx(300 * S, rel=0.05)
+
+
 def test_a_device_without_an_agent_is_silent_if_it_stops() -> None:
     """A program that posts readings has no connection. Its interval is known all the same."""
     hub, series = make_hub()
