@@ -181,7 +181,7 @@ class CommandDispatcher:
     def connected(self, device: str, link: CommandLink) -> None:
         """Send the device what it has not answered, and what waits for it, through this connection from now on."""
         self._links[device] = link
-        for record in to_repeat(self._open.get(device, {}).values()):
+        for record in to_repeat(self._open.get(device, {}).values(), self._clock()):
             link.send(record.message)
         self._pump(device)
 

@@ -214,16 +214,16 @@ def event_of(record: CommandRecord, time_ns: int) -> Event | None:
     return Event(0, record.device, time_ns, f"command {change.state.value.replace('_', ' ')}", text)
 
 
-def to_repeat(commands: Iterable[CommandRecord]) -> list[CommandRecord]:
-    """Return the commands of a device to send again after a welcome: it has not answered them."""
-    return [record for record in commands if record.state is CommandPhase.SENT]
+def to_repeat(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
+    """Return the commands of a device to send again after a welcome: it has not answered them, and there is time."""
+    return [record for record in commands if record.state is CommandPhase.SENT and now_ns < record.deadline_ns]
 
 
 def to_send(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
     """Return the queued commands of a device to send now, in their order."""
     commands = list(commands)
-    room = MAX_COMMANDS_SENT - len(to_repeat(commands))
-    queued = [record for record in commands if record.state is CommandPhase.QUEUED and now_ns < record.expires_ns]
+    room = MAX_COMMANDS_SENT - sum(record.state is CommandPhase.SENT for record in commands)
+    queued = [record for record in commands if record.state is CommandPhase.QUEUED and now_ns < record.deadline_ns]
     return queued[: max(0, room)]
 
 

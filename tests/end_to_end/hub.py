@@ -141,6 +141,11 @@ class Hub:
         self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
 
+    async def ended(self) -> int | None:
+        """Wait until the process has ended by itself; return its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def stop(self) -> int | None:
         """Send SIGTERM; return the exit code."""
         assert self._process is not None

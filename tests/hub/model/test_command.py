@@ -1,0 +1,139 @@
+"""The state machine of a command: every state with everything that can happen."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from hub.model.command import (
+    CommandPhase,
+    CommandRecord,
+    cancelled,
+    deadline_passed,
+    event_of,
+    new_command,
+    reported,
+    sent,
+    to_repeat,
+    to_send,
+)
+from wire.device import CommandState
+from wire.limits import MAX_COMMANDS_SENT
+from wire.timestamp import NS_PER_S
+
+ID = "0123456789abcdef"
+LATER = 100 * NS_PER_S
+
+
+def queued(ttl_s: float | None = 50, now_ns: int = 0) -> CommandRecord:
+    return new_command(
+        id=ID, device="pump", name="stop", parameters={}, operator="operator o", now_ns=now_ns, timeout_ms=10_000,
+        ttl_s=ttl_s,
+    )  # fmt: skip
+
+
+def report(state: Any, now_ns: int = 3) -> Any:
+    return partial(reported, report=CommandState(ID, state, 1, "code", "message", "result"), now_ns=now_ns)
+
+
+STEPS: dict[str, Any] = {
+    "sent": partial(sent, now_ns=1),
+    "received": report("received"),
+    "succeeded": report("succeeded"),
+    "deadline": partial(deadline_passed, now_ns=LATER),
+    "cancel": partial(cancelled, operator="operator o", now_ns=2),
+}
+WAYS = {
+    "queued": [],
+    "sent": ["sent"],
+    "received": ["sent", "received"],
+    "succeeded": ["sent", "received", "succeeded"],
+    "expired": ["deadline"],
+    "timed_out": ["sent", "deadline"],
+    "cancelled": ["cancel"],
+}
+TABLE = {
+    "queued": {
+        "sent": "sent", "received": "received", "succeeded": "succeeded", "deadline": "expired", "cancel": "cancelled"
+    },
+    "sent": {"received": "received", "succeeded": "succeeded", "deadline": "timed_out"},
+    "received": {"succeeded": "succeeded", "deadline": "timed_out"},
+    "succeeded": {},
+    "expired": {"received": "expired", "succeeded": "succeeded"},
+    "timed_out": {"received": "timed_out", "succeeded": "succeeded"},
+    "cancelled": {"received": "cancelled", "succeeded": "succeeded"},
+}  # fmt: skip
+"""(state, what happens) → the state after it. Of what is missing nothing follows. A report counts in every state but
+after another result: a hub that was restored from a copy may not know that it sent the command."""
+
+
+def after(steps: list[str]) -> CommandRecord:
+    record = queued()
+    for step in steps:
+        record = STEPS[step](record)
+    return record
+
+
+@pytest.mark.parametrize("state", WAYS)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_state_changes_as_the_table_has_it(state: str, step: str) -> None:
+    """With the time and the reason. After the hub has stopped waiting, a report is late."""
+    record = after(WAYS[state])
+    assert record.state.value == state
+    changed = STEPS[step](record)
+    if step not in TABLE[state]:
+        assert changed is None
+        return
+    assert changed.state.value == TABLE[state][step]
+    assert changed.changes[:-1] == record.changes
+    assert changed.late is (step in ("received", "succeeded") and not record.state.is_open)
+    assert changed.result == ("result" if step == "succeeded" else None)
+    if step != "sent":
+        assert (changed.changes[-1].code, changed.changes[-1].message) > ("", "")
+
+
+def test_the_deadline_depends_on_how_the_command_was_sent() -> None:
+    """A call has one for everything; a queued command has its time to live, and then the time-out of the result."""
+    call, waiting = queued(None), queued(50)
+    assert (call.deadline_ns, waiting.deadline_ns) == (10 * NS_PER_S, 50 * NS_PER_S)
+    for record, deadline_ns in ((call, 10 * NS_PER_S), (waiting, 70 * NS_PER_S)):
+        on_way = sent(record, 1)
+        assert on_way is not None
+        assert on_way.deadline_ns == record.deadline_ns
+        received = report("received", 60 * NS_PER_S)(on_way)
+        assert received.deadline_ns == deadline_ns
+        assert deadline_passed(received, deadline_ns - 1) is None
+        ended = deadline_passed(received, deadline_ns)
+        assert ended is not None
+        assert (ended.deadline_ns, ended.reason.code) == (0, "no_result")
+
+
+def test_nothing_is_sent_after_its_time() -> None:
+    """Neither for the first time nor again, as after a restart of the hub that took longer."""
+    record, on_way = queued(), after(["sent"])
+    before_ns, over_ns = record.expires_ns - 1, record.expires_ns
+    assert (to_send([record], before_ns), to_repeat([on_way], before_ns)) == ([record], [on_way])
+    assert (to_send([record], over_ns), to_repeat([on_way], over_ns)) == ([], [])
+    assert sent(record, over_ns) is None
+
+
+def test_no_more_is_sent_than_the_limit() -> None:
+    """In order; those that the device has do not count."""
+    on_way = [after(["sent"])] * (MAX_COMMANDS_SENT - 2)
+    waiting = [queued(now_ns=number) for number in range(5)]
+    assert to_send([*on_way, after(["sent", "received"]), *waiting], 9) == waiting[:2]
+
+
+def test_the_events_of_a_command_say_who_and_how_it_ended() -> None:
+    """None for the states between."""
+    begin, end = event_of(queued(), 7), event_of(after(["sent", "deadline", "succeeded"]), 7)
+    assert begin is not None
+    assert (begin.kind, begin.detail) == ("command", f"stop (queue {ID}) by operator o")
+    assert end is not None
+    assert (end.kind, end.detail) == ("command succeeded", f"stop ({ID}, late): code: message")
+    assert event_of(after(["sent"]), 7) is None
+    assert {phase for phase in CommandPhase if phase.is_final} | {CommandPhase.TIMED_OUT} == {
+        phase for phase in CommandPhase if not phase.is_open
+    }
