@@ -48,8 +48,8 @@ def kill_at(state: str, when: str, speed: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcomes
 
-    command.insert_command, command.change_commands = insert_command, change_commands
-    database._commit = commit_jobs
+    vars(command).update(insert_command=insert_command, change_commands=change_commands)
+    vars(database).update(_commit=commit_jobs)
 
 
 if __name__ == "__main__":
