@@ -1,8 +1,7 @@
-"""kill -9 of the hub and of agents at each step of a command: none is lost or executed twice, each is explained."""
+"""kill -9 of the hub at each step of a command: none is lost, none is executed twice."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,19 +13,12 @@ import httpx
 import pytest
 
 from tests.conditions import result_of
-from tests.device_agent.operator_commands.killed_process import POINTS, commanded_agent, effects, kill_agents
+from tests.device_agent.operator_commands.killed_process import commanded_agent, effects
 from tests.end_to_end.hub import NO_TLS, Hub
 
 HUB_POINTS = [
     f"{state} {when}" for state in ("queued", "sent", "received", "succeeded") for when in ("before", "after")
 ]
-AGENT_ENDS = {
-    **dict.fromkeys(("1-before", "1-after", "2-before", "3-after", "4-before", "4-after"), ("succeeded", 1)),
-    "2-after": ("failed", 0),
-    "handler": ("failed", 1),
-    "3-before": ("failed", 1),
-}
-"""The end of a command whose agent is killed there, and how often its handler took effect."""
 
 
 @asynccontextmanager
@@ -64,18 +56,18 @@ async def ended(client: httpx.AsyncClient, device: str) -> list[Any]:
 
 
 @pytest.mark.deadline(300)
-async def test_commands_survive_a_hub_and_agents_that_are_killed_anywhere(tmp_path: Path) -> None:
-    """The hub dies before and after each commit of a command, then agents die before and after each of their writes."""
+async def test_commands_survive_a_hub_that_is_killed_anywhere(tmp_path: Path) -> None:
+    """Before and after each commit of a command, with a device that executes them."""
     point = tmp_path / "point"
     hub = Hub(tmp_path / "data", launcher=(sys.executable, "-m", "tests.end_to_end.killed_hub", str(point)))
-    agents = AsyncExitStack()
+    agent = AsyncExitStack()
     try:
         for speed, place in enumerate(HUB_POINTS, 1):
             point.write_text(f"{place} {speed}")
             await hub.start()
             if speed == 1:
                 token = await hub.token("gateway", "--devices", "*")
-                await agents.enter_async_context(commanded_agent(hub.url, tmp_path, "pump", token, is_killed=False))
+                await agent.enter_async_context(commanded_agent(hub.url, tmp_path, "pump", token, is_killed=False))
             async with operator(hub) as client:
                 answer = await send(client, "pump", speed)
             assert answer is None or not place.startswith("queued")
@@ -84,11 +76,9 @@ async def test_commands_survive_a_hub_and_agents_that_are_killed_anywhere(tmp_pa
         await hub.start()
         async with operator(hub) as client:
             check_hub(tmp_path, await ended(client, "pump"))
-            await agents.aclose()
-            await check_agents(hub, client, tmp_path, token)
         assert await hub.stop() == 0, hub.log()[-3000:]
     finally:
-        await agents.aclose()
+        await agent.aclose()
         await hub.kill()
 
 
@@ -98,17 +88,3 @@ def check_hub(directory: Path, found: list[Any]) -> None:
     assert speeds == [*range(2, len(HUB_POINTS) + 1)]
     assert Counter(round(float(line)) for line in effects(directory, "pump")) == Counter(speeds)
     assert {(row["state"], row["late"]) for row in found} == {("succeeded", False)}
-
-
-async def check_agents(hub: Hub, client: httpx.AsyncClient, directory: Path, token: str) -> None:
-    """Kill an agent at each point. The hub shows how its command ended: executed once, or interrupted."""
-    async with AsyncExitStack() as agents:
-        sending = [asyncio.create_task(send(client, point, 3)) for point in POINTS]
-        await kill_agents(hub.url, directory, token)
-        await asyncio.gather(*sending)
-        for point in POINTS:
-            agent = commanded_agent(hub.url, directory, point, token, is_killed=False)
-            await agents.enter_async_context(agent)
-        found = {point: await ended(client, point) for point in POINTS}
-    assert {point: (row["state"], len(effects(directory, point))) for point, (row,) in found.items()} == AGENT_ENDS
-    assert {row["code"] for (row,) in found.values() if row["state"] == "failed"} == {"interrupted"}
