@@ -1,4 +1,4 @@
-"""`hub token`: create, list and revoke access tokens, whether or not the hub runs."""
+"""`hub token`: create, list, rotate and revoke access tokens, whether or not the hub runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hub.cli.command import (
     time_text,
 )
 from hub.config.address import find_running_hub
-from hub.http.answers import MAX_TOKEN_LIFE_S
+from hub.http.answers import DEFAULT_OVERLAP_S, MAX_TOKEN_LIFE_S
 from hub.model.identity import Role, Token, pattern_problem
 from hub.registry.database import FILE_NAME, RegistryError
 from hub.registry.token import LOGIN_CODE_SECONDS, SESSION_SECONDS, TokenDatabase, open_token_file
@@ -42,7 +42,7 @@ DATE_WIDTH = 10
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Create, list and revoke access tokens of devices, programs and people, whether or not the hub runs.",
+    help="Create, list, rotate and revoke access tokens of devices, programs and people, whether or not the hub runs.",
     epilog="Example:  hub token create --role device --device boiler-1",
 )
 
@@ -112,6 +112,32 @@ def list_tokens(as_json: AsJson = False, config: Config = None, data: Data = Non
         stdout_console().print(_table(tokens, now_ns))
     else:
         typer.echo("there is no token yet: `hub token create --help` shows how to create one", err=True)
+
+
+@app.command(
+    epilog="Examples:\n\n  NEW=$(hub token rotate k3vq7m2xw5tz4ahd)\n\n  hub token rotate k3vq7m2xw5tz4ahd --overlap 7d"
+)
+def rotate(
+    id: Annotated[str, Argument(metavar="ID", help="Token id, as `hub token list` shows it.")],
+    overlap: Annotated[str, Option(metavar="TIME", help="Time for which the old token stays valid: 12h, 7d.")] = (
+        f"{DEFAULT_OVERLAP_S // 3600}h"
+    ),
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Replace a token by a new one with the same rights, label and lifetime, and print the new one, alone, on stdout.
+
+    Both tokens are valid during the overlap. Then the old one expires, and the hub closes its connections. It expires
+    earlier if that was set, and signs out the pages that were signed in with it.
+    """
+    with _token_file(settings_or_exit(config, data=data).data) as file:
+        rotated = file.rotate_token(id, duration_ns(overlap))
+    typer.echo(rotated.new.text)
+    typer.echo(
+        f"{rotated.new.token.role} token {rotated.new.token.id} replaces {id}, which is valid until "
+        f"{_time(rotated.old_expires_ns, MINUTES)} UTC; save the new one now, it cannot be shown again",
+        err=True,
+    )
 
 
 @app.command(epilog="Example:  hub token revoke k3vq7m2xw5tz4ahd")

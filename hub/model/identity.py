@@ -36,7 +36,8 @@ class Action(StrEnum):
     READ = "read"
     """See the fleet, live updates, history, events and counters."""
     OPERATE = "operate"
-    """Retry and delete quarantined messages, retire devices, send commands to devices."""
+    """Retry and delete quarantined messages, retire devices, send commands to devices, decide about their access
+    requests."""
     ADMINISTER = "administer"
     """Create and revoke tokens, end the sessions of browsers, change metrics."""
 
@@ -108,6 +109,14 @@ class NewToken(NamedTuple):
     token: Token
     text: str
     digest: bytes
+
+
+class RotatedToken(NamedTuple):
+    """A new token with the rights of an old one, which is valid until `old_expires_ns`."""
+
+    new: NewToken
+    old_id: str
+    old_expires_ns: int
 
 
 class BrowserSession(NamedTuple):

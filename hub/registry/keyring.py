@@ -117,6 +117,13 @@ class Keyring:
         if token.expires_ns is not None and (self._next_expiry_ns or token.expires_ns) >= token.expires_ns:
             self._next_expiry_ns = token.expires_ns
 
+    def expire(self, id: str, expires_ns: int) -> None:
+        """Let a token expire at this time."""
+        state = self._tokens.get(id)
+        if state is not None:
+            state.token = state.token._replace(expires_ns=expires_ns)
+            self._plan_expiry()
+
     def remove(self, ids: Iterable[str]) -> None:
         """Remove revoked tokens and their sessions."""
         self._ended |= {id for id in ids if self._tokens.pop(id, None) is not None}

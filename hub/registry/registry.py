@@ -15,7 +15,7 @@ import structlog
 
 from hub.model.batch import Series
 from hub.model.event import Event
-from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, Token
+from hub.model.identity import BrowserSession, Identity, NewSession, NewToken, Role, RotatedToken, Token
 from hub.model.journal import JournalPosition
 from hub.model.metric import MetricChange
 from hub.registry import event, fleet, hub_run, token
@@ -200,6 +200,13 @@ class Registry:
                 connection, role, now_ns, pattern=pattern, label=label, expires_ns=expires_ns
             ),
             self._apply_new_token,
+        )
+
+    async def rotate_token(self, id: str, overlap_ns: int) -> RotatedToken:
+        """Replace a token; the old one expires after `overlap_ns`. Raises RegistryError: BAD_MESSAGE, TOO_MANY."""
+        now_ns = self._clock()
+        return await self._thread.write(
+            lambda connection: token.rotate_token(connection, id, now_ns, overlap_ns), self._apply_rotation
         )
 
     async def revoke(self, ids: Iterable[str]) -> list[str]:
@@ -412,6 +419,10 @@ class Registry:
     def _apply_new_token(self, found: Token | NewToken) -> None:
         if isinstance(found, NewToken):
             self._keyring.add(found.token, found.digest)
+
+    def _apply_rotation(self, rotated: RotatedToken) -> None:
+        self._keyring.add(rotated.new.token, rotated.new.digest)
+        self._keyring.expire(rotated.old_id, rotated.old_expires_ns)
 
     def _apply_revocation(self, ids: list[str]) -> None:
         self._keyring.remove(ids)

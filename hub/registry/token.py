@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from hub.model.event import Event
-from hub.model.identity import NewToken, Role, Token, pattern_problem
+from hub.model.identity import NewToken, Role, RotatedToken, Token, pattern_problem
 from hub.registry.database import RegistryError, damaged_row, data_version, open_database, transaction, translated
 from hub.registry.event import insert_events
 from hub.registry.last_state import current_state, find_loss, read_state, write_state
@@ -172,6 +172,28 @@ def insert_token(
     return NewToken(token, secret.text, secret.digest)
 
 
+def rotate_token(connection: apsw.Connection, id: str, now_ns: int, overlap_ns: int) -> RotatedToken:
+    """Create a token with the rights, the label and the lifetime of another one, which expires after `overlap_ns`.
+
+    One that expires earlier anyway does so. Raises RegistryError: BAD_MESSAGE for a token that does not exist or has
+    expired, TOO_MANY.
+    """
+    row = connection.execute(f"SELECT {_TOKEN} FROM tokens WHERE id = ?", (id,)).get
+    if row is None:
+        raise RegistryError(Code.BAD_MESSAGE, f"there is no token {id}: `hub token list` shows the ids")
+    old = _token(*row)
+    if not old.usable(now_ns):
+        raise RegistryError(Code.BAD_MESSAGE, f"the token {id} has expired: create a new one with `hub token create`")
+    old_expires_ns = now_ns + overlap_ns if old.expires_ns is None else min(old.expires_ns, now_ns + overlap_ns)
+    expires_ns = None if old.expires_ns is None else now_ns + old.expires_ns - old.created_ns
+    new = insert_token(
+        connection, old.role, now_ns, pattern=old.pattern, label=old.label, expires_ns=expires_ns, is_recorded=False
+    )
+    connection.execute("UPDATE tokens SET expires_ns = ? WHERE id = ?", (old_expires_ns, id))
+    _record(connection, now_ns, "token_rotated", old, f"replaced by {new.token.id}")
+    return RotatedToken(new, id, old_expires_ns)
+
+
 def delete_tokens(
     connection: apsw.Connection, ids: Iterable[str], now_ns: int, *, is_recorded: bool = True
 ) -> list[str]:
@@ -306,8 +328,8 @@ def _token(id: str, role: str, *facts: Any) -> Token:
     return Token(id, Role(role), *facts)
 
 
-def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token) -> None:
-    detail = " ".join(part for part in (token.role.value, token.pattern, token.id, token.label) if part)
+def _record(connection: apsw.Connection, now_ns: int, kind: str, token: Token, note: str = "") -> None:
+    detail = " ".join(part for part in (token.role.value, token.pattern, token.id, note, token.label) if part)
     insert_events(connection, [Event(0, None, now_ns, kind, detail)])
 
 
@@ -331,6 +353,11 @@ class TokenDatabase:
             return insert_token(
                 self.connection, role, self.clock(), pattern=pattern, label=label, expires_ns=expires_ns
             )
+
+    def rotate_token(self, id: str, overlap_ns: int) -> RotatedToken:
+        """Replace a token; the old one expires after `overlap_ns`. Raises RegistryError: BAD_MESSAGE, TOO_MANY."""
+        with transaction(self.connection):
+            return rotate_token(self.connection, id, self.clock(), overlap_ns)
 
     def revoke(self, ids: Iterable[str]) -> list[str]:
         """Revoke tokens with their sessions and codes. Return the ids that existed."""

@@ -19,7 +19,7 @@ from hub.http.authenticator import Authenticator
 from hub.http.paging import PageQuery, select_page
 from hub.http.problem import Refusal
 from hub.http.routing import NO_STORE, Operation
-from hub.model.identity import Action, BrowserSession, Identity, NewSession, NewToken, Role, Token
+from hub.model.identity import Action, BrowserSession, Identity, NewSession, NewToken, Role, RotatedToken, Token
 from wire.errors import WireError
 from wire.timestamp import NS_PER_S
 
@@ -34,6 +34,7 @@ class TokenRegistry(Protocol):
     async def create_token(
         self, role: Role, *, pattern: str = "", label: str = "", expires_ns: int | None = None
     ) -> NewToken: ...
+    async def rotate_token(self, id: str, overlap_ns: int) -> RotatedToken: ...
     async def revoke(self, ids: Iterable[str]) -> Sequence[str]: ...
     async def open_session(self, token_id: str) -> NewSession | None: ...
     async def redeem(self, code: str) -> NewSession | None: ...
@@ -75,6 +76,17 @@ class TokenRoutes:
         except WireError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
         return answers.CreatedToken(created.token.id, created.text)
+
+    @Operation("POST", "/api/v1/tokens/{id}/rotate", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
+    async def rotate_token(self, id: str, body: answers.TokenRotation) -> answers.RotatedToken:
+        """Replace a token by a new one with the same rights. The old one stays valid meanwhile."""
+        if not any(token.id == id for token in self.registry.tokens()):
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
+        try:
+            rotated = await self.registry.rotate_token(id, body.overlap_s * NS_PER_S)
+        except WireError as error:
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
+        return answers.RotatedToken(rotated.new.token.id, rotated.new.text, rotated.old_expires_ns)
 
     @Operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
     async def revoke_token(self, id: str) -> None:

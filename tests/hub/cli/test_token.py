@@ -280,3 +280,23 @@ def test_an_invalid_duration_is_rejected(text: str) -> None:
     """The message contains an example."""
     with pytest.raises(BadParameter, match="for example 12h"):
         token.duration_ns(text)
+
+
+async def test_a_rotated_token_is_valid_during_the_overlap(data: Path) -> None:
+    """The new one has the same rights and label; the list shows until when the old one is valid. A running hub applies
+    it. An unknown or expired token cannot be rotated."""
+    old = made("--role", "device", "--device", "boiler-1", "--label", "hall")
+    (before,) = listed()
+    async with Registry(data / FILE_NAME) as registry:
+        result = await asyncio.to_thread(run, "rotate", str(before["id"]), "--overlap", "1h")
+        assert result.exit_code == 0, result.output
+        await registry.refresh()
+        new = result.stdout.strip()
+        identities = [registry.verify(text) for text in (old, new)]
+        assert [identity and identity.pattern for identity in identities] == ["boiler-1", "boiler-1"]
+    assert "which is valid until" in result.stderr
+    shown_old, shown_new = listed()
+    assert (shown_old["expired"], shown_new["expires"]) == (False, None)
+    assert shown_old["expires"] is not None
+    assert [shown_new[key] for key in ("role", "devices", "label")] == ["device", "boiler-1", "hall"]
+    assert run("rotate", "nothing").exit_code == 2

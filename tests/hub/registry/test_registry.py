@@ -402,3 +402,20 @@ async def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="nowhere"):
         async with Registry(tmp_path / "nowhere" / "registry.db"):
             pass
+
+
+async def test_a_rotated_token_ends_after_the_overlap(registry: Registry, clock: SetClock) -> None:
+    """Both tokens are valid until then. The connections of the old one end at its expiry. It never lasts longer than it
+    would have, and the new one has the same lifetime. An expired token cannot be rotated."""
+    old = await registry.create_token(Role.DEVICE, pattern="pump", expires_ns=clock.now_ns + 100 * NS_PER_S)
+    rotated = await registry.rotate_token(old.token.id, 10 * NS_PER_S)
+    assert rotated.new.token.expires_ns == clock.now_ns + 100 * NS_PER_S
+    assert [registry.verify(text) is not None for text in (old.text, rotated.new.text)] == [True, True]
+    clock.now_ns += 10 * NS_PER_S
+    assert [registry.verify(text) is not None for text in (old.text, rotated.new.text)] == [False, True]
+    async with running(registry) as ended:
+        assert await ended.get() == {old.token.id}
+    with pytest.raises(RegistryError, match="has expired"):
+        await registry.rotate_token(old.token.id, NS_PER_S)
+    again = await registry.rotate_token(rotated.new.token.id, 1_000 * NS_PER_S)
+    assert again.old_expires_ns == rotated.new.token.expires_ns
