@@ -28,6 +28,7 @@ from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
 from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
+from hub.http.routes.access import AccessRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
@@ -523,6 +524,7 @@ def _resources(
             record=registry.record_event,
         ),
         TokenRoutes(registry, authenticator, now_ns=devices.clock),
+        AccessRoutes(registry, authenticator, now_ns=devices.clock, public_url=settings.public_url),
         QuarantineRoutes(core.journal, actions),
         TrialRoutes(TrialRunner(lambda device: {name: s.type for name, s in _metrics(registry, device).items()})),
         StoreFilesRoutes(core.holds, store),

@@ -59,7 +59,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/add", "/board", "/try", "/sign-in"})
+VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/access", "/add", "/board", "/try", "/sign-in"})
 DEVICE_VIEW = "/device/"
 """Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
 

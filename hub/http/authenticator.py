@@ -69,7 +69,7 @@ class Authenticator:
                 await self._refresh()
                 identity = find()
             if identity is None:
-                await self._penalise(scope)
+                await self.penalise(scope, "the token is not valid")
         except RequestRefused as refused:
             self.refusals.report_scope(scope, refused)
             raise
@@ -77,8 +77,8 @@ class Authenticator:
             scope.setdefault("state", {})[VERIFIED] = True
         return identity
 
-    async def _penalise(self, scope: Scope) -> None:
-        """Wait after an invalid token. Raises RequestRefused after too many of them."""
+    async def penalise(self, scope: Scope, reason: str) -> None:
+        """Wait after an invalid token or secret. Raises RequestRefused after too many of them."""
         delay_s = self._failures.record_failure(peer_of(scope), asyncio.get_running_loop().time())
         if delay_s is None:
             raise RequestRefused(
@@ -88,7 +88,7 @@ class Authenticator:
                 code=Code.BUSY,
                 status=HTTPStatus.TOO_MANY_REQUESTS,
             )
-        self.refusals.report_scope(scope, RequestRefused(RefusalCause.NOT_AUTHENTICATED, "the token is not valid"))
+        self.refusals.report_scope(scope, RequestRefused(RefusalCause.NOT_AUTHENTICATED, reason))
         await asyncio.sleep(delay_s)
 
 

@@ -34,7 +34,7 @@ ROOT = "/"
 
 RESERVED = frozenset(
     {
-        *("add", "api", "assets", "board", "device", "download", "flow", "health", "metrics", "mqtt", "open"),
+        *("access", "add", "api", "assets", "board", "device", "download", "flow", "health", "metrics", "mqtt", "open"),
         *("quarantine", "ready", "sign-in", "tokens", "try", "v1"),
     }
 )

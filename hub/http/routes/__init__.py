@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hub.http.routes.access import AccessRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.devices import DeviceRoutes
@@ -27,6 +28,7 @@ RESOURCES = (
     ReadingRoutes,
     StoreRoutes,
     TokenRoutes,
+    AccessRoutes,
     QuarantineRoutes,
     TrialRoutes,
     StoreFilesRoutes,
