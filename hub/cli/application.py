@@ -9,6 +9,7 @@ import typer
 from typer import Option
 
 from hub.cli import (
+    access,
     audit,
     backup,
     config,
@@ -61,6 +62,7 @@ app.command("restore")(backup.restore)
 app.command("export")(export.export)
 app.command("import")(import_.import_files)
 app.command("try")(try_.try_input)
+app.add_typer(access.app, name="access")
 app.add_typer(config.app, name="config")
 app.add_typer(device.app, name="device")
 app.add_typer(device_command.app, name="command")
