@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import msgspec
 
 from agent_client.endpoint import DEVICE_PATH, Endpoint
+from agent_client.hub_request import post_json
 
 CHECK_PATH = "/api/v1/connection-check"
-
-TIMEOUT_SECONDS = 10.0
-"""Longest time for each step of the request."""
-
-MAX_ANSWER_BYTES = 64 * 1024
-"""Bound of an answer, which has three short texts."""
 
 
 class HubAnswer(msgspec.Struct, frozen=True):
@@ -39,22 +32,10 @@ def ask_hub(endpoint: Endpoint, device: str) -> HubAnswer | None:
     """
     if endpoint.proxy is not None:
         return None
-    parts = urlsplit(endpoint.url)
-    path = parts.path.removesuffix(DEVICE_PATH) + CHECK_PATH
-    tls, host = endpoint.client_tls, parts.hostname or ""
-    connection = (
-        http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
-        if tls is None
-        else http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=tls.context)
-    )
-    body = msgspec.json.encode({"path": DEVICE_PATH, "device": device})
-    try:
-        connection.request("POST", path, body, {**endpoint.headers, "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        if answer.status != HTTPStatus.OK:
-            return None
-        return msgspec.json.decode(answer.read(MAX_ANSWER_BYTES), type=HubAnswer)
-    except (http.client.HTTPException, msgspec.DecodeError):
+    answer = post_json(endpoint, CHECK_PATH, {"path": DEVICE_PATH, "device": device})
+    if answer is None or answer.status != HTTPStatus.OK:
         return None
-    finally:
-        connection.close()
+    try:
+        return msgspec.json.decode(answer.body, type=HubAnswer)
+    except msgspec.DecodeError:
+        return None

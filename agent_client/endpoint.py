@@ -55,17 +55,22 @@ class AddressError(ValueError):
 class TokenFile:
     """A file that contains a token, read again for each connection: a corrected token needs no restart.
 
-    While the file cannot be read, the last token stays in use.
+    While the file cannot be read, the last token stays in use. A file that `may_be_missing` contains none until a
+    request for access has stored one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_missing: bool = False) -> None:
         """Read the file. Raises TokenFileError."""
         self.path = path
-        self._token = self._read()
+        self._token = None if may_be_missing and not path.exists() else self._read()
+
+    def keep(self, token: str) -> None:
+        """Use this token, which could not be stored in the file."""
+        self._token = token
 
     @property
-    def token(self) -> str:
-        """The token for the next connection."""
+    def token(self) -> str | None:
+        """The token for the next connection; None while the file is missing."""
         with suppress(TokenFileError):
             self._token = self._read()
         return self._token
@@ -120,9 +125,14 @@ class Endpoint(NamedTuple):
         return token if self.tls is None else (*token, self.tls.context)
 
     @property
+    def current_token(self) -> str | None:
+        """The token for the next connection; None without one."""
+        return self.token.token if isinstance(self.token, TokenFile) else self.token
+
+    @property
     def headers(self) -> dict[str, str]:
         """HTTP headers that prove the identity. The token is never a part of the URL, because URLs end up in logs."""
-        token = self.token.token if isinstance(self.token, TokenFile) else self.token
+        token = self.current_token
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 

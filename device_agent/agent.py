@@ -25,6 +25,7 @@ import msgspec
 from agent_client.client import ConnectionState, Surroundings
 from agent_client.endpoint import AddressError, Endpoint, TokenFile, device_url
 from agent_client.tls import ClientTls
+from device_agent.access import AccessRequester
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
@@ -34,7 +35,7 @@ from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.source_state import shorten
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
 from device_agent.spool_writer import FLUSH_MS, Batching, CollectedRow, Collector, SpoolWriter
-from device_agent.uplink import Uplink
+from device_agent.uplink import AGENT_NAME, Uplink
 from formats.record import RefusedInput
 from wire import device as messages
 from wire.codec import Format
@@ -84,7 +85,8 @@ class AgentOptions(NamedTuple):
     `format` encodes the readings. `flush_ms` is how long `collect` holds a row. `when_full` applies when the spool is
     full: "drop" its oldest batches, which are declared lost, or "wait" until there is room. `proxy` is a proxy's URL.
     `tls` has the trusted authorities and the certificate of the agent. `compression` compresses the frames: for a slow
-    or metered network, because it costs the agent and the hub several times the work.
+    or metered network, because it costs the agent and the hub several times the work. With `ask_access` and a
+    TokenFile that may be missing, an agent without a token asks the hub for access.
     """
 
     format: Format = "msgpack"
@@ -93,6 +95,7 @@ class AgentOptions(NamedTuple):
     proxy: str | None = None
     tls: ClientTls | None = None
     compression: bool = False
+    ask_access: bool = False
 
 
 class Agent:
@@ -149,6 +152,8 @@ class Agent:
             self._surroundings,
             commands=self._commands,
         )
+        if options.ask_access and isinstance(token, TokenFile):
+            self._uplink.access = AccessRequester(endpoint, token, device, AGENT_NAME, self._uplink.wake)
         self._catalogue = MetricCatalogue()
         when_full = self._wait_room if options.when_full == "wait" else None
         self._writer = SpoolWriter(self.spool, self._catalogue, options.format, when_full)
@@ -177,6 +182,8 @@ class Agent:
             raise
         for work in (self._uplink.run, self._report_refused, self._report_events, self._commands.run):
             self._start(work)
+        if self._uplink.access is not None:
+            self._start(self._uplink.access.run)
         self._open = True
         return self
 
@@ -235,8 +242,9 @@ class Agent:
 
     @property
     def problem(self) -> str:
-        """Why the last connection or attempt ended; empty while there is a connection."""
-        return self._uplink.problem
+        """Why the last connection or attempt ended, or what the agent waits for; empty while there is a connection."""
+        access = self._uplink.access
+        return self._uplink.problem and ((access and access.notice) or self._uplink.problem)
 
     @property
     def clock(self) -> ClockOffset | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from agent_client.client import ConnectFailed, connect
 from agent_client.connection_check import ask_hub
 from agent_client.endpoint import Endpoint, TokenFile, device_url
 from device_agent.errors import AgentError
-from device_agent.service import TOKEN_VARIABLE, tls_of, token_of
+from device_agent.service import TOKEN_VARIABLE, stored_token, tls_of
 from device_agent.settings import AgentSettings, AgentSettingsError, SettingsProblem, load_settings, located
 from device_agent.toml_lines import KeyPath, key_text
 from device_agent.uplink import AGENT_NAME
@@ -87,13 +87,13 @@ def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
     if settings.command:
         summary += f", {plural(len(settings.command), 'command')}"
     if connect_hub:
-        endpoint = _endpoint_of(settings)
-        found = None if endpoint is None else asyncio.run(check_hub(settings, endpoint))
-        if endpoint is None:
+        endpoints = _endpoints_of(settings)
+        found = None if endpoints is None else asyncio.run(check_hub(settings, endpoints))
+        if endpoints is None:
             summary += "; the hub was not asked"
         elif found is None:
             summary += f", and {settings.hub} accepts the agent"
-        elif endpoint.token is None and found.key == TOKEN_KEY:
+        elif found == _token_missing():
             # Both say that there is no token.
             findings = [finding for finding in findings if finding.key != TOKEN_KEY]
         findings += [] if found is None else [found]
@@ -121,38 +121,43 @@ def check_machine(settings: AgentSettings) -> Iterator[CheckFinding]:
 
 def _check_credentials(settings: AgentSettings) -> Iterator[CheckFinding]:
     try:
-        token = token_of(settings)
+        tokens = [stored_token(settings, device) for device in settings.devices]
     except AgentError as error:
         yield CheckFinding(TOKEN_KEY, str(error))
     else:
-        if token is None:
+        if None in tokens:
             text = f"there is no token: set token_file, or {TOKEN_VARIABLE} in the environment"
             yield CheckFinding(TOKEN_KEY, text, "warning")
-        elif isinstance(token, TokenFile) and token.permission_problem:
-            yield CheckFinding(TOKEN_KEY, token.permission_problem, "warning")
+        files = (token.permission_problem for token in tokens if isinstance(token, TokenFile))
+        for problem in dict.fromkeys(filter(None, files)):
+            yield CheckFinding(TOKEN_KEY, problem, "warning")
     try:
         tls_of(settings.tls)
     except AgentError as error:
         yield CheckFinding(("tls",), str(error))
 
 
-def _endpoint_of(settings: AgentSettings) -> Endpoint | None:
-    """Return the hub's endpoint; None if the settings have none, which is a problem of `check_machine`."""
+def _endpoints_of(settings: AgentSettings) -> dict[str, Endpoint] | None:
+    """Return the hub's endpoint for each device; None if the settings have none, a problem of `check_machine`."""
     try:
-        return Endpoint(
-            device_url(settings.hub),
-            token_of(settings),
-            settings.wire_format,
-            settings.proxy or None,
-            tls_of(settings.tls),
-            settings.compression,
-        )
+        return {
+            device: Endpoint(
+                device_url(settings.hub),
+                stored_token(settings, device),
+                settings.wire_format,
+                settings.proxy or None,
+                tls_of(settings.tls),
+                settings.compression,
+            )
+            for device in settings.devices
+        }
     except AgentError:
         return None
 
 
-async def check_hub(settings: AgentSettings, endpoint: Endpoint) -> CheckFinding | None:
+async def check_hub(settings: AgentSettings, endpoints: Mapping[str, Endpoint]) -> CheckFinding | None:
     """Return why the hub would not accept a connection or a device; None if it does. Nothing is sent over it."""
+    endpoint = next(iter(endpoints.values()))
     try:
         async with asyncio.timeout(HUB_SECONDS):
             connection = await connect(endpoint, name=AGENT_NAME)
@@ -165,6 +170,7 @@ async def check_hub(settings: AgentSettings, endpoint: Endpoint) -> CheckFinding
             return _token_missing()
         return CheckFinding(TOKEN_KEY if is_token else ("hub",), failure.ending.reason)
     for device, sources in settings.devices.items():
+        endpoint = endpoints[device]
         try:
             answer = await asyncio.to_thread(ask_hub, endpoint, device)
         except OSError as error:

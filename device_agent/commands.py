@@ -34,6 +34,7 @@ from device_agent.settings import (
     device_id_of,
     load_settings,
 )
+from device_agent.setup_command import setup
 from device_agent.sources.host import INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, HostSource
 from device_agent.sources.lines import ForeignInput
 from device_agent.sources.serial import SerialSource
@@ -177,6 +178,7 @@ def serial(
     stream(uplink, source, lambda agent: agent.collect)
 
 
+app.command(cls=GroupedCommand)(setup)
 app.command("ports", cls=GroupedCommand)(list_ports)
 app.command("hold", cls=GroupedCommand)(hold)
 

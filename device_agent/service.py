@@ -27,7 +27,14 @@ from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log
 from device_agent.program import RunningSource, run_sources, run_together, run_until_stopped, status_line
-from device_agent.settings import AgentSettings, AgentSettingsError, AgentTlsSettings, load_settings, with_options
+from device_agent.settings import (
+    AgentSettings,
+    AgentSettingsError,
+    AgentTlsSettings,
+    load_settings,
+    token_path,
+    with_options,
+)
 from device_agent.source_delivery import SourceDelivery
 from device_agent.sources import Source
 from device_agent.sources.settings import SourceSettings
@@ -59,6 +66,31 @@ def token_of(settings: AgentSettings) -> str | TokenFile | None:
         raise AgentError(str(error)) from None
 
 
+def stored_token(settings: AgentSettings, device: str) -> str | TokenFile | None:
+    """Return the token of a device: as `token_of`, or the one that its agent has asked for. Raises AgentError."""
+    token, path = token_of(settings), token_path(settings.spool_of(device))
+    if token is not None or not path.exists():
+        return token
+    try:
+        return TokenFile(path)
+    except TokenFileError as error:
+        raise AgentError(str(error)) from None
+
+
+def device_token(settings: AgentSettings, device: str) -> str | TokenFile:
+    """Return the token of a device, or the file for the one that its agent asks for. Raises AgentError.
+
+    Several devices cannot share a `token_file` that is missing: each asks for a token of its own.
+    """
+    path = settings.token_file
+    if path is None or path.exists() or len(settings.devices) > 1 or os.environ.get(TOKEN_VARIABLE):
+        token = stored_token(settings, device)
+        if token is not None:
+            return token
+        path = token_path(settings.spool_of(device))
+    return TokenFile(path, may_be_missing=True)
+
+
 def tls_of(settings: AgentTlsSettings) -> ClientTls | None:
     """Return the settings of TLS; None without any. Raises AgentError with the keys of agent.toml."""
     try:
@@ -76,7 +108,7 @@ class DeviceService:
         settings: AgentSettings,
         device: str,
         sources: Sequence[SourceSettings],
-        token: str | TokenFile | None,
+        token: str | TokenFile,
         tls: ClientTls | None,
     ) -> None:
         self.spool = settings.spool_of(device)
@@ -95,7 +127,11 @@ class DeviceService:
             ],
             tags=settings.tags,
             options=AgentOptions(
-                settings.wire_format, proxy=settings.proxy or None, tls=tls, compression=settings.compression
+                settings.wire_format,
+                proxy=settings.proxy or None,
+                tls=tls,
+                compression=settings.compression,
+                ask_access=True,
             ),
         )
         self.sources = []
@@ -127,11 +163,13 @@ class AgentService:
     def __init__(self, settings: AgentSettings) -> None:
         """Make the agents. Raises AgentError."""
         self.settings = settings
-        token, tls = token_of(settings), tls_of(settings.tls)
-        if isinstance(token, TokenFile) and (problem := token.permission_problem):
+        tls = tls_of(settings.tls)
+        tokens = {device: device_token(settings, device) for device in settings.devices}
+        for problem in {token.permission_problem for token in tokens.values() if isinstance(token, TokenFile)} - {None}:
             _log.warning("%s", problem)
         self.devices = [
-            DeviceService(settings, device, sources, token, tls) for device, sources in settings.devices.items()
+            DeviceService(settings, device, sources, tokens[device], tls)
+            for device, sources in settings.devices.items()
         ]
 
     async def run(self, on_ready: Callable[[], None]) -> None:

@@ -441,6 +441,11 @@ def default_spool(device: str) -> Path:
     return state_directory(sys.platform, os.environ, Path.home()) / f"{device}.spool"
 
 
+def token_path(spool: Path) -> Path:
+    """Return the path of the token that an agent receives when it asks for access, and has no other file for it."""
+    return spool.with_suffix(".token")
+
+
 def state_directory(platform: str, environment: Mapping[str, str], home: Path) -> Path:
     """Return the directory of the user's spools by the conventions of a system: `platform` is that of `sys`.
 

@@ -16,6 +16,7 @@ from agent_client.client import Client, ClientStopped, ConnectionState, Surround
 from agent_client.endpoint import Endpoint
 from agent_client.reconnect import Ending
 from agent_client.session import CommandExchange, Frame, OutboxUnavailable
+from device_agent.access import AccessRequester
 from device_agent.batch import decode_batch, encode_batch, encode_frame, encode_within
 from device_agent.errors import SpoolError, SpoolFailed, UplinkStopped
 from device_agent.refusals import decode_report, is_report, report_frame
@@ -103,6 +104,7 @@ class Uplink:
     on_reject: Callable[[messages.Reject], None] | None
     surroundings: Surroundings
     commands: CommandExchange | None = None
+    access: AccessRequester | None = None
     tally: Tally = field(default_factory=Tally)
     sources: SourceStates = field(default_factory=SourceStates)
     status_changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -330,11 +332,17 @@ class Uplink:
         repeated = attempt > 0 and kind == self._reported
         self._reported = kind
         is_refused = ending.error is Code.NOT_AUTHENTICATED or ending.status == HTTPStatus.UNAUTHORIZED
+        hint = ""
+        if is_refused and self.endpoint.current_token is None:
+            hint = " (this agent has no token: set HUB_TOKEN)"
+            if self.access is not None:
+                hint = " (this agent has no token: it asks for access)"
+                self.access.need()
         _log.log(
             logging.DEBUG if repeated else logging.WARNING,
             "%s%s; readings stay in the spool, next attempt in %.1f s",
             ending.reason,
-            " (this agent has no token: set HUB_TOKEN)" if is_refused and self.endpoint.token is None else "",
+            hint,
             delay_s,
         )
 

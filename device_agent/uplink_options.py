@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from agent_client.endpoint import TokenFile, TokenFileError
 from agent_client.rule_files import zone_of
 from agent_client.rule_options import RuleOptions
 from agent_client.tls import (
@@ -19,6 +20,7 @@ from agent_client.tls import (
     CERTIFICATE_VARIABLE,
     KEY_HELP,
     KEY_VARIABLE,
+    ClientTls,
     TlsFileError,
     client_tls,
 )
@@ -26,7 +28,7 @@ from device_agent.agent import Agent, AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log
-from device_agent.settings import DEFAULT_HUB, MIN_SPOOL_BYTES, default_spool, device_id_of
+from device_agent.settings import DEFAULT_HUB, MIN_SPOOL_BYTES, default_spool, device_id_of, token_path
 from device_agent.sources import Source
 from device_agent.sources.lines import ForeignInput
 from device_agent.spool import SqliteSpool
@@ -78,16 +80,20 @@ class UplinkOptions:
         assert self.spool is not None
         try:
             tls = client_tls(self.ca, self.client_certificate, self.client_key)
-        except TlsFileError as error:
+            return self._agent(tls, when_full, metrics)
+        except (TlsFileError, TokenFileError) as error:
             raise AgentError(str(error)) from None
+
+    def _agent(self, tls: ClientTls | None, when_full: Literal["drop", "wait"], metrics: Sequence[Metric]) -> Agent:
+        assert self.spool is not None
         return Agent(
             self.hub,
             device=self.device,
-            token=self.token,
+            token=self.token or TokenFile(self.token_file or token_path(self.spool), may_be_missing=True),
             spool=SqliteSpool(self.spool, device=self.device, max_bytes=self.spool_bytes),
             metrics=metrics,
             tags=dict(_tag(text) for text in self.tags or []),
-            options=AgentOptions(self.wire_format, when_full=when_full, proxy=self.proxy, tls=tls),
+            options=AgentOptions(self.wire_format, when_full=when_full, proxy=self.proxy, tls=tls, ask_access=True),
         )
 
 
@@ -121,7 +127,10 @@ def completed_options(options: UplinkOptions, *, default_device: str) -> UplinkO
     """Return the options with the device, the token and the spool filled in; exit with 2 when they are invalid."""
     device = options.device or device_id_of(default_device)
     try:
-        token = options.token if options.token_file is None else options.token_file.read_text().strip()
+        token = options.token
+        if options.token_file is not None:
+            # A file that is missing gets the token that the agent asks for.
+            token = options.token_file.read_text().strip() if options.token_file.exists() else None
         if problem := device_id_problem(device):
             raise AgentError(problem)
         completed = replace(options, device=device, token=token or None, spool=options.spool or default_spool(device))
