@@ -5,6 +5,7 @@ import { boardTab } from "./data/boards";
 import { hub } from "./data/hub";
 import { startTicking } from "./data/time";
 import { visible } from "./data/visible_text";
+import { AccessPage } from "./pages/access/page";
 import { AddDevicePage } from "./pages/add_device/page";
 import { BoardPage } from "./pages/board/page";
 import { exposeTestHook } from "./pages/device/device_data";
@@ -55,6 +56,8 @@ function Page() {
       return <QuarantinePage />;
     case "mqtt":
       return <MqttPage />;
+    case "access":
+      return <AccessPage />;
     case "tokens":
       return <TokensPage />;
     case "try":

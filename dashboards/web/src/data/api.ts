@@ -2,6 +2,8 @@
 
 import type { Probe } from "../connection/diagnosis";
 import type {
+  AccessRequestDetails,
+  AccessRequestsAnswer,
   BridgesAnswer,
   ChangedMetric,
   ConnectionCheck,
@@ -16,6 +18,7 @@ import type {
   MetricChangeRequest,
   PresenceInterval,
   PresenceTimeline,
+  RotatedToken,
   SessionDetails,
   TokenDetails,
   TokenRequest,
@@ -231,6 +234,18 @@ export function fetchTokens(): Promise<TokenDetails[]> {
 
 export function revokeToken(id: string): Promise<void> {
   return request("DELETE", `/tokens/${encodeURIComponent(id)}`);
+}
+
+export async function fetchAccessRequests(): Promise<AccessRequestDetails[]> {
+  return (await request<AccessRequestsAnswer>("GET", "/access-requests")).requests;
+}
+
+export function decideAccess(code: string, decision: "approve" | "refuse"): Promise<void> {
+  return request("POST", `/access-requests/${encodeURIComponent(code)}/${decision}`);
+}
+
+export function rotateToken(id: string, overlap_s: number): Promise<RotatedToken> {
+  return request("POST", `/tokens/${encodeURIComponent(id)}/rotate`, { overlap_s });
 }
 
 export function fetchSessions(): Promise<SessionDetails[]> {

@@ -1,7 +1,7 @@
 /** Tokens and signed-in browsers, as an admin sees them. */
 
 import { type Signal, signal } from "@preact/signals";
-import type { SessionDetails, TokenDetails, TokenRequest } from "../wire/api";
+import type { AccessRequestDetails, SessionDetails, TokenDetails, TokenRequest } from "../wire/api";
 import { fetchSessions, fetchTokens } from "./api";
 import { DAY, HOUR, MINUTE } from "./time";
 
@@ -70,6 +70,14 @@ export function matchTokens(tokens: readonly TokenDetails[], words: string): Tok
 
 export function isExpired({ expires_ns }: TokenDetails, now_ms: number): boolean {
   return expires_ns !== null && now_ms >= expires_ns / 1e6;
+}
+
+/** Return what the approval of an access request causes, for the question before it. */
+export function approvalHint({ device, address, is_known, tokens }: AccessRequestDetails): string {
+  const hints = [`Its agent, at ${address}, receives a token and writes as ${device}.`];
+  if (is_known) hints.push("The device is known: its history continues.");
+  if (tokens > 0) hints.push("Tokens that it has already stay valid: revoke those that are lost.");
+  return [...hints, "Refuse the request if the codes differ."].join(" ");
 }
 
 /** Return what the revocation of a token causes, for the question before it. */

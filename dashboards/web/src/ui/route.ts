@@ -10,6 +10,7 @@ export const PAGES = [
   { page: "flow", title: "Flow", path: "/flow", icon: "flow" },
   { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
+  { page: "access", title: "Access", path: "/access", icon: "done" },
   { page: "tokens", title: "Tokens", path: "/tokens", icon: "key" },
   { page: "try", title: "Try it", path: "/try", icon: "table" },
   { page: "board", title: "Connect a board", path: "/board", icon: "board" },
@@ -24,7 +25,11 @@ export const OTHER_PAGES = [
 /** Return the pages for the role of the user and the settings of the hub. */
 export function shownPages() {
   const info = hub.info.value;
-  const hidden = { mqtt: info?.mqtt !== true, tokens: info?.role !== "admin" } as Record<string, boolean>;
+  const hidden = {
+    mqtt: info?.mqtt !== true,
+    tokens: info?.role !== "admin",
+    access: info?.role !== "admin" && info?.role !== "operator",
+  } as Record<string, boolean>;
   return PAGES.filter(({ page }) => hidden[page] !== true);
 }
 

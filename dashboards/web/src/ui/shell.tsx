@@ -53,7 +53,7 @@ function onShortcut(event: KeyboardEvent): void {
 }
 
 /** Pages that the bar of a phone does not list: its header has “Try it”, and phones have no serial ports. */
-const WIDE_PAGES: readonly string[] = ["try", "board"];
+const WIDE_PAGES: readonly string[] = ["try", "board", "access"];
 
 function Rail() {
   return (

@@ -7,6 +7,63 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description State of a request. With `approved`, only this answer contains the token. */
+        AccessDecision: {
+            /**
+             * @description `slow_down`: the poll came too early, and `interval_s` is longer now.
+             * @enum {unknown}
+             */
+            state: "approved" | "expired" | "refused" | "slow_down" | "waiting";
+            /** @description Least time until the next poll. */
+            interval_s: number;
+            /** @description The token of the device. */
+            token: string | null;
+        };
+        /** @description The question of an agent whether its request was decided. */
+        AccessPoll: {
+            secret: string;
+        };
+        /** @description A device without a token asks for access. */
+        AccessQuestion: {
+            /** @description The device as which the agent writes. */
+            device: string;
+            /**
+             * @description Name and version of the agent.
+             * @default
+             */
+            program?: string;
+        };
+        /** @description A request for access that waits for a decision. The device chose its id and its program. */
+        AccessRequestDetails: {
+            code: string;
+            device: string;
+            program: string;
+            /** @description Address from which it came. */
+            address: string;
+            /** @description Seconds since it came. */
+            age_s: number;
+            expires_in_s: number;
+            /** @description Whether this hub has, or had, a device with this id. */
+            is_known: boolean;
+            /** @description Valid tokens that may write as this device already. */
+            tokens: number;
+        };
+        /** @description The requests for access that wait for a decision, the oldest first. */
+        AccessRequestsAnswer: {
+            requests: components["schemas"]["AccessRequestDetails"][];
+        };
+        /** @description A request that waits for an operator. Only this answer contains the secret. */
+        AskedAccess: {
+            /** @description For people, who compare it. It grants nothing. */
+            code: string;
+            /** @description For the polls of the agent. Its holder receives the token. */
+            secret: string;
+            /** @description Address of the page on which an operator decides. */
+            page: string;
+            expires_in_s: number;
+            /** @description Least time between two polls. */
+            interval_s: number;
+        };
         /** @description The readings of a metric: by the accounting between the first two numbers, and as counted in the store. The first two numbers differ only if readings were written or deleted during the count. */
         AuditedMetric: {
             metric: string;
@@ -838,6 +895,12 @@ export interface components {
              */
             up_to?: number;
         };
+        /** @description The new token, which only this answer contains, and the time at which the old one ends. */
+        RotatedToken: {
+            id: string;
+            token: string;
+            old_expires_ns: number;
+        };
         /** @description Settings of one input. An empty setting is decided by evidence in the data. `time` are the fields or columns with the time, joined by a space. `time_format` is one of TIME_WORDS, or a pattern of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them that exists. With `measurements`, lines of others in line protocol are refused. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the format modbus. */
         Rules: {
             /** @enum {unknown} */
@@ -987,6 +1050,14 @@ export interface components {
              */
             expires_in_s?: number | null;
         };
+        /** @description The replacement of a token by a new one with the same rights. */
+        TokenRotation: {
+            /**
+             * @description Seconds for which the old token stays valid.
+             * @default 86400
+             */
+            overlap_s?: number;
+        };
         /** @description All tokens that are not revoked. */
         TokensPage: {
             tokens: components["schemas"]["TokenDetails"][];
@@ -1090,6 +1161,12 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type AccessDecision = components['schemas']['AccessDecision'];
+export type AccessPoll = components['schemas']['AccessPoll'];
+export type AccessQuestion = components['schemas']['AccessQuestion'];
+export type AccessRequestDetails = components['schemas']['AccessRequestDetails'];
+export type AccessRequestsAnswer = components['schemas']['AccessRequestsAnswer'];
+export type AskedAccess = components['schemas']['AskedAccess'];
 export type AuditedMetric = components['schemas']['AuditedMetric'];
 export type BridgeState = components['schemas']['BridgeState'];
 export type BridgesAnswer = components['schemas']['BridgesAnswer'];
@@ -1152,6 +1229,7 @@ export type RetireResult = components['schemas']['RetireResult'];
 export type RetriedBatch = components['schemas']['RetriedBatch'];
 export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
+export type RotatedToken = components['schemas']['RotatedToken'];
 export type Rules = components['schemas']['Rules'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SessionDetails = components['schemas']['SessionDetails'];
@@ -1165,6 +1243,7 @@ export type StoredReadings = components['schemas']['StoredReadings'];
 export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
 export type TokenRequest = components['schemas']['TokenRequest'];
+export type TokenRotation = components['schemas']['TokenRotation'];
 export type TokensPage = components['schemas']['TokensPage'];
 export type TrialBody = components['schemas']['TrialBody'];
 export type TrialResult = components['schemas']['TrialResult'];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isExpired, matchTokens, revocationHint, tokenRequest } from "../../src/data/tokens";
+import { approvalHint, isExpired, matchTokens, revocationHint, tokenRequest } from "../../src/data/tokens";
 import type { SessionDetails, TokenDetails } from "../../src/wire/api";
 
 function token(id: string, role = "viewer", more: Partial<TokenDetails> = {}): TokenDetails {
@@ -47,6 +47,19 @@ describe("isExpired", () => {
     expect(isExpired(token("a", "viewer", { expires_ns: 5e6 }), 4)).toBe(false);
     expect(isExpired(token("a", "viewer", { expires_ns: 5e6 }), 5)).toBe(true);
     expect(isExpired(token("a"), 1e15)).toBe(false);
+  });
+});
+
+describe("approvalHint", () => {
+  const request = { code: "WDJB-MJHT", device: "boiler", program: "", address: "10.0.0.7", age_s: 1, expires_in_s: 9 };
+
+  it("names the device and the address, and what a known device keeps", () => {
+    const fresh = approvalHint({ ...request, is_known: false, tokens: 0 });
+    expect(fresh).toContain("10.0.0.7");
+    expect(fresh).not.toContain("history");
+    const known = approvalHint({ ...request, is_known: true, tokens: 2 });
+    expect(known).toContain("its history continues");
+    expect(known).toContain("revoke those that are lost");
   });
 });
 

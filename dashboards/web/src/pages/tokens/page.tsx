@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { endSession, errorText, revokeToken } from "../../data/api";
+import { endSession, errorText, revokeToken, rotateToken } from "../../data/api";
 import { hub } from "../../data/hub";
 import { plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
@@ -16,6 +16,9 @@ import { CreateTokenPanel } from "./create";
 const POLL_PERIOD_MS = 15_000;
 /** Rows that are shown at first, and added by each click: a hub may have 100,000 tokens. */
 const ROWS = 100;
+
+/** Validity of an old token after its rotation: a day to bring the new one to the device. */
+const OVERLAP_S = 86_400;
 
 export function TokensPage() {
   if (hub.info.value !== null && hub.info.value.role !== "admin")
@@ -64,6 +67,17 @@ function Access() {
       action: "Revoke",
       onConfirm: () => void act(() => revokeToken(token.id)),
     });
+  const rotate = (token: TokenDetails) =>
+    setConfirmation({
+      text: `Replace the token ${token.id}?`,
+      hint: "The new token is shown once. The old one stays valid for a day, or until it expires before.",
+      action: "Rotate",
+      onConfirm: () =>
+        void act(async () => {
+          setCreated(await rotateToken(token.id, OVERLAP_S));
+          setCreating(true);
+        }),
+    });
   const signOut = (session: SessionDetails) =>
     setConfirmation({
       text: session.current ? "Sign out this browser?" : "Sign out the browser?",
@@ -100,7 +114,7 @@ function Access() {
         <div class="box" aria-busy={problem === null} />
       ) : (
         <>
-          <Tokens tokens={tokens} revoke={revoke} />
+          <Tokens tokens={tokens} rotate={rotate} revoke={revoke} />
           <Sessions sessions={list.sessions.value} signOut={signOut} />
         </>
       )}
@@ -109,7 +123,13 @@ function Access() {
   );
 }
 
-function Tokens({ tokens, revoke }: { tokens: TokenDetails[]; revoke: (token: TokenDetails) => void }) {
+interface TokensProps {
+  tokens: TokenDetails[];
+  rotate: (token: TokenDetails) => void;
+  revoke: (token: TokenDetails) => void;
+}
+
+function Tokens({ tokens, rotate, revoke }: TokensProps) {
   const [words, setWords] = useState("");
   const [rows, setRows] = useState(ROWS);
   const matching = matchTokens(tokens, words);
@@ -131,7 +151,7 @@ function Tokens({ tokens, revoke }: { tokens: TokenDetails[]; revoke: (token: To
         <Head names={["Token", "Role", "Devices", "Created", "Last used", "Expires", "State", ""]} />
         <tbody>
           {matching.slice(0, rows).map((token) => (
-            <TokenRow key={token.id} token={token} revoke={() => revoke(token)} />
+            <TokenRow key={token.id} token={token} rotate={() => rotate(token)} revoke={() => revoke(token)} />
           ))}
         </tbody>
       </table>
@@ -145,7 +165,7 @@ function Tokens({ tokens, revoke }: { tokens: TokenDetails[]; revoke: (token: To
   );
 }
 
-function TokenRow({ token, revoke }: { token: TokenDetails; revoke: () => void }) {
+function TokenRow({ token, rotate, revoke }: { token: TokenDetails; rotate: () => void; revoke: () => void }) {
   const { id, role, pattern, label, created_ns, last_used_ns, expires_ns } = token;
   const expired = isExpired(token, now.value);
   return (
@@ -162,6 +182,11 @@ function TokenRow({ token, revoke }: { token: TokenDetails; revoke: () => void }
         <span class={`tag ${expired ? "expired" : ""}`}>{expired ? "Expired" : "Valid"}</span>
       </Cell>
       <td class="access-action">
+        {!expired && (
+          <button type="button" class="button access-rotate" onClick={rotate}>
+            Rotate<span class="hidden-text"> {id}</span>
+          </button>
+        )}
         <button type="button" class="button" onClick={revoke}>
           Revoke<span class="hidden-text"> {id}</span>
         </button>
