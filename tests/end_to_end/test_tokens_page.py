@@ -61,7 +61,7 @@ async def test_an_admin_creates_and_revokes_the_token_of_a_device(tmp_path: Path
             await page.get_by_label("Device id").fill("boiler-2")
             await page.get_by_role("button", name="Create", exact=True).click()
             await page.get_by_test_id("new-token").wait_for()
-            await page.get_by_test_id("token").filter(has_text="boiler-2").get_by_role("button").click()
+            await page.get_by_test_id("token").filter(has_text="boiler-2").get_by_role("button", name="Revoke").click()
             await page.get_by_test_id("confirm").click()
             await expect(page.get_by_test_id("new-token")).to_have_count(0)
             await page.goto(f"{hub.url}/device/boiler-1")
