@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from hub.model.bridge import BridgeState
 from wire import limits
 from wire.live import Presence
-from wire.model import DeviceId, MetricName, MetricType, Value
+from wire.model import MetricName, MetricType, Value
 from wire.plain import RefusedReading
 
 TimeNs = int
@@ -31,9 +31,6 @@ MAX_TOKEN_LABEL = 128
 
 DEFAULT_OVERLAP_S = 86_400
 """Validity of a token after its rotation: a day to bring the new one to the device."""
-
-MAX_PROGRAM = 64
-"""Characters of the name of a program that asks for access."""
 
 MAX_RETIRED = 1_000
 """Devices that an answer lists by id. For more of them it contains only the count."""
@@ -530,61 +527,6 @@ class SessionDetails(Struct, frozen=True):
     last_used_ns: Annotated[TimeNs | None, Meta(description="null: not since the hub started.")]
     expires_ns: TimeNs
     current: Annotated[bool, Meta(description="Whether this request comes from that browser.")]
-
-
-class AccessQuestion(Struct, frozen=True, forbid_unknown_fields=True):
-    """A device without a token asks for access."""
-
-    device: Annotated[DeviceId, Meta(description="The device as which the agent writes.")]
-    program: Annotated[
-        str, Meta(max_length=MAX_PROGRAM, pattern=r"^[ -~]*$", description="Name and version of the agent.")
-    ] = ""
-
-
-class AskedAccess(Struct, frozen=True):
-    """A request that waits for an operator. Only this answer contains the secret."""
-
-    code: Annotated[str, Meta(description="For people, who compare it. It grants nothing.")]
-    secret: Annotated[str, Meta(description="For the polls of the agent. Its holder receives the token.")]
-    page: Annotated[str, Meta(description="Address of the page on which an operator decides.")]
-    expires_in_s: int
-    interval_s: Annotated[float, Meta(description="Least time between two polls.")]
-
-
-class AccessPoll(Struct, frozen=True, forbid_unknown_fields=True):
-    """The question of an agent whether its request was decided."""
-
-    secret: Annotated[str, Meta(max_length=128)]
-
-
-class AccessDecision(Struct, frozen=True):
-    """State of a request. With `approved`, only this answer contains the token."""
-
-    state: Annotated[
-        Literal["waiting", "slow_down", "approved", "refused", "expired"],
-        Meta(description="`slow_down`: the poll came too early, and `interval_s` is longer now."),
-    ]
-    interval_s: Annotated[float, Meta(description="Least time until the next poll.")]
-    token: Annotated[str | None, Meta(description="The token of the device.")] = None
-
-
-class AccessRequestDetails(Struct, frozen=True):
-    """A request for access that waits for a decision. The device chose its id and its program."""
-
-    code: str
-    device: str
-    program: str
-    address: Annotated[str, Meta(description="Address from which it came.")]
-    age_s: Annotated[float, Meta(description="Seconds since it came.")]
-    expires_in_s: float
-    is_known: Annotated[bool, Meta(description="Whether this hub has, or had, a device with this id.")]
-    tokens: Annotated[int, Meta(description="Valid tokens that may write as this device already.")]
-
-
-class AccessRequestsAnswer(Struct, frozen=True):
-    """The requests for access that wait for a decision, the oldest first."""
-
-    requests: Sequence[AccessRequestDetails]
 
 
 class SessionsPage(Page):

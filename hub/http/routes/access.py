@@ -12,7 +12,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from hub.http import answers
+from hub.http import access_answers as answers
 from hub.http.access_requests import LIFETIME_S, AccessRequest, AccessRequests, PollOutcome
 from hub.http.authenticator import Authenticator
 from hub.http.problem import Refusal
