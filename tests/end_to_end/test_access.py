@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -21,6 +21,12 @@ from tests.end_to_end.hub import NO_TLS, Hub, running_hub
 
 PATH = "/api/v1/access-requests"
 TIMEOUT_MS = 30_000
+
+LOOKS: tuple[tuple[Literal["dark", "light"], dict[str, int]], ...] = (
+    ("dark", SCREEN),
+    ("light", PHONE),
+    ("light", SCREEN),
+)
 
 
 class Service:
@@ -124,9 +130,9 @@ async def test_an_operator_decides_on_the_page(tmp_path: Path, chromium: Path) -
         page = await open_page(browser, hub, "/access")
         rows = page.get_by_test_id("access-request")
         await expect(rows).to_have_count(2, timeout=TIMEOUT_MS)
-        for scheme, size in (("dark", SCREEN), ("light", PHONE), ("light", SCREEN)):
+        for scheme, size in LOOKS:
             await page.emulate_media(color_scheme=scheme)
-            await page.set_viewport_size(size)
+            await page.set_viewport_size({"width": size["width"], "height": size["height"]})
             await check_layout(page)
         boiler = rows.filter(has_text="boiler")
         await expect(boiler).to_contain_text(asked[1]["code"])
