@@ -189,7 +189,6 @@ async def test_a_superseded_agent_ends_with_its_reason(peer: Peer, tmp_path: Pat
         pytest.param(("run", "--device", "no spaces"), id="bad id"),
         pytest.param(("run", "--device", ".."), id="id of dots"),
         pytest.param(("run", "--tag", "site"), id="bad tag"),
-        pytest.param(("run", "--token-file", "nowhere"), id="no token file"),
         pytest.param(("run", "--ca", "nowhere.pem"), id="no authority"),
         pytest.param(("run", "--ca", "/dev/null"), id="empty authority"),
         pytest.param(("run", "--client-certificate", "/dev/null"), id="no key"),

@@ -100,7 +100,7 @@ def test_each_action_can_be_configured(tmp_path: Path) -> None:
     [
         ('name = "a"', "set one of line, register and program"),
         ('name = "a"\nline = "x"\nprogram = ["x"]', "set one of line, register and program"),
-        ('name = "a b"\nline = "x"\nsource = "board"', "command[0].name"),
+        ('name = "a b"\nline = "x"\nsource = "board"', "command 1 (a b): name"),
         ('name = "a"\nline = "x"\nsorce = "board"', "there is no such setting; did you mean source?"),
         ('name = "a"\nline = "x"', "source is missing"),
         ('name = "a"\nline = "x"\nsource = "bord"', "there is no source 'bord'"),
@@ -128,7 +128,7 @@ def test_each_action_can_be_configured(tmp_path: Path) -> None:
         ('name = "a"\nprogram = [""]', "the name of a program"),
         ('name = "a"\nprogram = ["x"]\ndevice = "klin"', "no source has the device 'klin'"),
         ('name = "a"\nprogram = ["x"]\n[[command]]\nname = "a"\nprogram = ["y"]', "kiln has two commands 'a'"),
-        ('name = "a"\nprogram = ["x"]\ntime_limit_s = 0', "command[0].time_limit_s"),
+        ('name = "a"\nprogram = ["x"]\ntime_limit_s = 0', "command 1 (a): time_limit_s"),
     ],
 )
 def test_a_command_that_cannot_work_is_a_problem(tmp_path: Path, command: str, problem: str) -> None:
@@ -147,8 +147,8 @@ def test_the_check_looks_for_programs(tmp_path: Path) -> None:
     report = check_file(tmp_path / "agent.toml", connect_hub=False)
     found = [problem.sentence(Path("f")) for problem in report.problems if problem.key[0] == "command"]
     assert found == [
-        "f:34: command[0].program: there is no program 'no-such-program' that can be run",
-        f"f:35: command[0].directory: there is no directory {tmp_path / 'none'}",
+        "f:34: command 1 (a): program: there is no program 'no-such-program' that can be run",
+        f"f:35: command 1 (a): directory: there is no directory {tmp_path / 'none'}",
     ]
     assert "1 command" in report.summary
 
