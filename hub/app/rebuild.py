@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hub.app.continuity import check_owner
 from hub.app.data_directory import check_hub, check_restored
 from hub.app.errors import HubError
-from hub.app.services import check_owner, decoder, open_journal
+from hub.app.services import decoder, open_journal
 from hub.app.store import open_duckdb
 from hub.config.settings import Settings
 from hub.ingest.validate import count_readings

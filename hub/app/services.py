@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from functools import partial
 from importlib.metadata import distribution, version
 from typing import Any, NamedTuple
 
-import structlog
-
+from hub.app.continuity import begin_run, check_continuity, discount, follow_losses
 from hub.app.data_directory import check_restored
 from hub.app.mqtt import known_type, message_decoder, open_bridges, recent_readings
 from hub.app.presence import PresenceService
@@ -54,18 +53,13 @@ from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.line_writer import LineProtocolWriter
 from hub.ingest.quarantine_actions import MessageDecoder, QuarantineActions
-from hub.ingest.source_report import EventBudget, event_of
 from hub.ingest.validate import decode_entry
 from hub.journal.consumer import Consumer, EntryReader
-from hub.journal.continuity import find_discontinuity
 from hub.journal.journal import Journal
-from hub.journal.losses import NEXT_STEP
 from hub.journal.schema import FILE_NAME as JOURNAL_FILE
 from hub.live.hub import LiveHub
-from hub.model.accounting import CountedEntry
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
-from hub.model.journal import JournalPosition, JournalTrimmed
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -77,18 +71,12 @@ from hub.storage.history_source import HistorySource
 from hub.storage.hold import StoreHolds
 from hub.storage.resend import StoreResend
 from hub.storage.sink import StoreSink
-from hub.storage.warm_start import highest_series_in_use, restore_live, stored_position
+from hub.storage.warm_start import highest_series_in_use, restore_live
 from wire import live as live_messages
 
 REPEATED_ENTRIES = 5_000
 """Newest entries of the journal that are read at a start, in 0.1 s: a client without the device protocol repeats what
 had no answer when the hub ended, which is in the last commits."""
-
-EVENT_ENTRIES = 100_000
-"""Newest entries of the journal in which a start looks for events that the registry lacks: far more than arrive in the
-second between two of its writes. They are not decoded."""
-
-log = structlog.get_logger(__name__)
 
 
 class Core(NamedTuple):
@@ -265,8 +253,8 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     )
     holds = StoreHolds(store)
     stack.push_async_callback(holds.close)
-    await _check_continuity(registry, journal, store)
     decode = decoder(registry)
+    await check_continuity(registry, journal, store, decode)
     reader = EntryReader(journal, decode)
     live = LiveHub(offset=journal.last_offset)
     accounting = AccountingService(journal, reader, store, series=lambda: registry.series)
@@ -292,13 +280,13 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     await restore_live(series=registry.series, journal=journal, reader=reader, store=store, live=live)
     await registry.reserve_series(await highest_series_in_use(series=registry.series, journal=journal, store=store))
     presence = PresenceService(registry, devices, live, settings.data / REGISTRY_FILE, partial(_series_of, registry))
-    presence.restore(await _begin_run(registry, journal, devices))
-    _follow_losses(accounting, devices, journal)
+    presence.restore(await begin_run(registry, journal, devices))
+    follow_losses(accounting, devices, journal)
     sink = StoreSink(
         journal,
         store,
         accounting,
-        on_known=partial(_discount, devices, journal),
+        on_known=partial(discount, devices, journal),
         on_loss=lambda loss: registry.record_event(None, time.time_ns(), "history lost", loss),
     )
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
@@ -316,94 +304,6 @@ def _restore_devices(registry: Registry, devices: Devices) -> None:
             retired=known.retired_ns is not None,
             seen_ns=known.last_seen_ns,
         )
-
-
-async def _check_continuity(registry: Registry, journal: Journal, store: Store) -> None:
-    """Compare the journal with what the registry and the store have seen of it, and report what it lost.
-
-    Raises JournalError for the journal of another hub.
-    """
-    stored = await stored_position(store)
-    check_owner(registry, journal, stored)
-    present = JournalPosition(journal.id, journal.last_offset)
-    consumed = max((cursor.offset for cursor in journal.consumers()), default=0)
-    lost = find_discontinuity(
-        present, registry=registry.journal, lock=journal.ownership.recorded, store=stored, consumed=consumed
-    )
-    if lost is not None and lost.continue_after is not None:
-        await journal.continue_after(lost.continue_after, lost.reason)
-    elif lost is not None:
-        journal.losses.report(f"{lost.reason}. {NEXT_STEP}")
-    await journal.ownership.claim(registry.id, journal.last_offset)
-    await recover_events(registry, journal)
-    await registry.follow_journal(lambda: JournalPosition(journal.id, journal.last_offset))
-
-
-async def recover_events(registry: Registry, journal: Journal) -> None:
-    """Record the events of devices that were acknowledged, and that the registry had not stored when the hub ended."""
-    stored = registry.events_journal
-    if stored is None or stored.id != journal.id:
-        return
-    budgets: dict[str, EventBudget] = {}
-    after = max(stored.offset, journal.last_offset - EVENT_ENTRIES)
-    async for entries in EntryReader(journal, decoder(registry)).read_range(
-        after, journal.last_offset, needs_batch=lambda entry: False
-    ):
-        for entry in entries:
-            event = event_of(entry)
-            if event is None:
-                continue
-            refused = budgets.setdefault(entry.device, EventBudget()).spend(entry.received_ns)
-            if refused is not None:
-                registry.record_event(entry.device, event.time_ns, event.kind, event.detail)
-
-
-def check_owner(registry: Registry, journal: Journal, stored: JournalPosition) -> None:
-    """Raise JournalError for the journal of another hub."""
-    known = None if registry.was_replaced else registry.journal
-    journal.ownership.check(registry.id, registry=known, store=stored)
-
-
-def _follow_losses(accounting: AccountingService, devices: Devices, journal: Journal) -> None:
-    """Let the accounting and the sessions of devices know whether the journal has lost entries."""
-    devices.has_lost = bool(journal.losses.incidents)
-    accounting.follow_losses(
-        lambda: {device.id: device.durable.readings - device.durable.damaged for device in devices},
-        partial(_count_lost, devices, journal),
-        expects_loss=devices.has_lost,
-    )
-
-
-def _count_lost(devices: Devices, journal: Journal, readings: Mapping[str, int]) -> None:
-    """Count accepted readings that the journal lost before they were stored, and those that only the store has."""
-    for id, count in readings.items():
-        device = devices.device(id)
-        device.damaged += max(count, 0)
-        device.readings += max(-count, 0)
-        journal.touch(device)
-
-
-def _discount(devices: Devices, journal: Journal, known: Sequence[CountedEntry]) -> None:
-    """Correct the count of accepted readings: an agent sent them again, and the store had them already."""
-    for _, id, readings in known:
-        device = devices.device(id)
-        device.readings = max(0, device.readings - readings)
-        journal.touch(device)
-
-
-async def _begin_run(registry: Registry, journal: Journal, devices: Devices) -> frozenset[str]:
-    """Record the start of the hub, and the end of a previous run that was not stopped. Return its connected devices."""
-    last_commit_ns = 0
-    if journal.first_offset <= journal.last_offset:
-        with contextlib.suppress(JournalTrimmed):  # the newest entries are lost
-            last_commit_ns = (await journal.read(journal.last_offset - 1))[-1].received_ns
-    ended = await registry.begin_run(last_commit_ns)
-    if ended is None:
-        return frozenset()
-    log.warning("previous run ended without a stop", ended_ns=ended.time_ns, connected_devices=len(ended.devices))
-    for id in ended.devices:
-        devices.device(id).since_ns = ended.time_ns
-    return frozenset(ended.devices)
 
 
 def _application(
