@@ -68,8 +68,15 @@ async def held(page: Page, device: str, metric: str) -> list[tuple[float, Any]]:
     return [] if series is None else list(zip(series["times_ms"], series["values"], strict=True))
 
 
+SETTLED = """Promise.allSettled(document.getAnimations()
+    .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
+    .map((animation) => animation.finished))"""
+"""Waits until no colour changes any more: one on its way would count as one of low contrast."""
+
+
 async def check_layout(page: Page) -> None:
     """Check that the page does not scroll sideways and that axe finds no accessibility fault."""
+    await page.evaluate(SETTLED)
     assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if AXE.exists():
         if not await page.evaluate("'axe' in window"):
@@ -81,7 +88,6 @@ async def check_layout(page: Page) -> None:
 async def check_looks(page: Page) -> None:
     """Check the layout in light, in dark and on a phone, which the page shows afterwards."""
     for scheme, size in (("light", SCREEN), ("dark", SCREEN), ("light", PHONE)):
-        # A colour that is still changing would count as one of low contrast.
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         await page.set_viewport_size(size)  # type: ignore[arg-type]
         await check_layout(page)
