@@ -17,6 +17,7 @@ from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery, discovery_subscriptio
 from hub.mqtt.inbound import Inbound
 from hub.mqtt.message import Decoded, Message, Publish
 from hub.mqtt.outbound import Outbound
+from hub.mqtt.paho_client import EncodedProperties
 from hub.mqtt.presence import PresenceMessages, check_presence_topic
 from hub.mqtt.publication import Publication, publication_loops
 from hub.mqtt.sparkplug.host import HostApplication
@@ -146,11 +147,11 @@ class Bridge(ConnectionListener):
         if self.discovery is not None:
             self.discovery.mark_changed()
 
-    def publish(self, message: Publish) -> None:
-        """Publish a decoder's message. Without a connection it is dropped."""
+    def publish(self, message: Publish, properties: EncodedProperties | None = None) -> None:
+        """Publish a message, without `properties` in MQTT 3.1.1. Without a connection it is dropped."""
         if self._connection is not None:
             with contextlib.suppress(ConnectionError):
-                self._connection.publish(message)
+                self._connection.publish(message, properties if self._connection.mqtt5 else None)
 
     def will(self) -> Publish | None:
         """Return the host application's death certificate or the status "offline": a connection has only one will."""

@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from hub.mqtt.message import Message, Publish
-from hub.mqtt.paho_client import BufferedClient, UserProperties
+from hub.mqtt.paho_client import BufferedClient, EncodedProperties
 from hub.mqtt.subscriptions import Subscription
 from wire.backoff import full_jitter
 
@@ -260,7 +260,7 @@ class BrokerConnection:
         if filters:
             self._client.unsubscribe(list(filters))
 
-    def publish(self, message: Publish, properties: UserProperties | None = None) -> int:
+    def publish(self, message: Publish, properties: EncodedProperties | None = None) -> int:
         """Send a message and return its id. Raises ConnectionError after the end of the connection.
 
         The listener hears of the acknowledgement after this method has returned, also at QoS 0.

@@ -16,6 +16,7 @@ class Message(NamedTuple):
 
     `received_ns` is the hub's clock. At QoS 1 the message is acknowledged by its `id`. `properties` are the user
     properties of MQTT 5, `subscriptions` the identifiers of the subscriptions through which the broker sent it.
+    `response_topic` is where the sender expects an answer, with the same `correlation` data.
     """
 
     topic: str
@@ -27,6 +28,8 @@ class Message(NamedTuple):
     properties: Mapping[str, str] = {}
     id: int = 0
     subscriptions: Sequence[int] = ()
+    response_topic: str = ""
+    correlation: bytes = b""
 
 
 class DevicePresence(NamedTuple):

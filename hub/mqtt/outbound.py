@@ -17,7 +17,7 @@ from hub.model.store import RefusedReadings
 from hub.mqtt.connection import BrokerConnection
 from hub.mqtt.discovery import Discovery
 from hub.mqtt.message import Publish
-from hub.mqtt.paho_client import UserProperties, encode_pairs, packet_size
+from hub.mqtt.paho_client import EncodedProperties, encode_pairs, packet_size
 from hub.mqtt.presence import PresenceMessages
 from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication
 
@@ -344,7 +344,7 @@ class Outbound:
         self,
         connection: BrokerConnection,
         message: Publish,
-        properties: UserProperties | None,
+        properties: EncodedProperties | None,
         *,
         entry: int | None = None,
         hold: int | None = None,
@@ -381,12 +381,12 @@ class Outbound:
             raise SinkClosed
         return connection
 
-    def _properties(self, origin: MessageOrigin) -> UserProperties:
-        return UserProperties(
+    def _properties(self, origin: MessageOrigin) -> EncodedProperties:
+        return EncodedProperties(
             self._encode_origin(origin.device, origin.epoch) + encode_pairs((("hub-seq", str(origin.seq)),))
         )
 
-    def _fits(self, connection: BrokerConnection, message: Publish, properties: UserProperties | None) -> bool:
+    def _fits(self, connection: BrokerConnection, message: Publish, properties: EncodedProperties | None) -> bool:
         largest = connection.maximum_packet_size
         if largest is None or packet_size(message, properties, mqtt5=connection.mqtt5) <= largest:
             return True

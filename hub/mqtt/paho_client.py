@@ -41,8 +41,8 @@ PUBACK_REASONS = {
 
 NO_PROPERTIES = Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
-USER_PROPERTY = b"\x26"
-"""Identifier of a user property (MQTT 5.0, section 2.2.2.2)."""
+USER_PROPERTY, RESPONSE_TOPIC, CORRELATION = b"\x26", b"\x08", b"\x09"
+"""Identifiers of properties (MQTT 5.0, section 2.2.2.2)."""
 
 PUBACK = 0x4002_0000
 """PUBACK packet that reports success, as a number of 32 bits to which the message id is added (MQTT 3.1.1 and 5.0,
@@ -221,15 +221,15 @@ class BufferedClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-class UserProperties(Properties):
-    """User properties of a message, already encoded by `encode_pairs`.
+class EncodedProperties(Properties):
+    """Properties of a message, already encoded by `encode_pairs` and `encode_response`.
 
     paho's own `Properties` costs 60 µs a message, as much as the rest of publishing it. This class costs 3 µs a batch.
     """
 
-    def __init__(self, pairs: bytes) -> None:
+    def __init__(self, encoded: bytes) -> None:
         # The parent class checks every attribute name against the protocol.
-        object.__setattr__(self, "packed", _variable_integer(len(pairs)) + pairs)
+        object.__setattr__(self, "packed", _variable_integer(len(encoded)) + encoded)
 
     def pack(self) -> bytes:
         """Return the encoded properties with their length in front."""
@@ -237,7 +237,7 @@ class UserProperties(Properties):
         return packed
 
     def __str__(self) -> str:
-        return f"[{len(self.pack())} bytes of user properties]"
+        return f"[{len(self.pack())} bytes of properties]"
 
 
 def read_message(message: paho.MQTTMessage, received_ns: int) -> Message:
@@ -256,6 +256,8 @@ def read_message(message: paho.MQTTMessage, received_ns: int) -> Message:
         dict(getattr(message.properties, "UserProperty", ())),
         message.mid,
         tuple(getattr(message.properties, "SubscriptionIdentifier", ())),
+        getattr(message.properties, "ResponseTopic", ""),
+        getattr(message.properties, "CorrelationData", b""),
     )
 
 
@@ -264,7 +266,13 @@ def encode_pairs(pairs: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(USER_PROPERTY + _text(name) + _text(value) for name, value in pairs)
 
 
-def packet_size(message: Publish, properties: UserProperties | None, *, mqtt5: bool) -> int:
+def encode_response(topic: str = "", correlation: bytes = b"") -> bytes:
+    """Encode a response topic and correlation data of at most 65,535 bytes each; an empty one is left out."""
+    encoded = RESPONSE_TOPIC + _text(topic) if topic else b""
+    return encoded + (CORRELATION + len(correlation).to_bytes(2, "big") + correlation if correlation else b"")
+
+
+def packet_size(message: Publish, properties: EncodedProperties | None, *, mqtt5: bool) -> int:
     """Return the size in bytes of the PUBLISH packet for a message (MQTT 5.0, section 3.3)."""
     rest = 2 + len(message.topic.encode()) + len(message.payload) + (2 if message.qos else 0)
     if mqtt5:

@@ -36,6 +36,16 @@ _NO_PROPERTIES: Mapping[str, str] = {}
 _NO_SUBSCRIPTIONS: Sequence[int] = ()
 
 
+class _Properties(NamedTuple):
+    """Properties of a packet that the hub uses, and the position behind them."""
+
+    end: int
+    user: Mapping[str, str]
+    subscriptions: Sequence[int]
+    response_topic: str
+    correlation: bytes
+
+
 class NextPacket(Enum):
     """Kind of what follows the last packet that was read."""
 
@@ -87,7 +97,7 @@ def read_publish_packets(
         if body > end or topic_end == topic_at:
             return PublishPackets(messages, position, NextPacket.OTHER)
         packet_id = data[topic_end] << 8 | data[topic_end + 1] if head & 2 else 0
-        properties, subscriptions = _NO_PROPERTIES, _NO_SUBSCRIPTIONS
+        properties, subscriptions, response_topic, correlation = _NO_PROPERTIES, _NO_SUBSCRIPTIONS, "", b""
         if mqtt5:
             if body < end and not data[body]:
                 body += 1
@@ -95,12 +105,13 @@ def read_publish_packets(
                 read = _read_properties(data, body, end)
                 if read is None:
                     return PublishPackets(messages, position, NextPacket.OTHER)
-                body, properties, subscriptions = read
+                body, properties, subscriptions, response_topic, correlation = read
         raw = data[topic_at:topic_end]
         topic = _known_topic(raw) if len(raw) <= MAX_KEPT_TOPIC_BYTES else _decode_topic(raw)
         qos, is_retained, is_repeated = (head & 2) >> 1, (head & 1) == 1, (head & 8) == 8
         fields = (
-            topic, data[body:end], qos, is_retained, is_repeated, clock(), properties, packet_id, subscriptions
+            topic, data[body:end], qos, is_retained, is_repeated, clock(), properties, packet_id, subscriptions,
+            response_topic, correlation,
         )  # fmt: skip
         messages.append(_new(Message, fields))
         position = end
@@ -130,11 +141,9 @@ def _read_number(data: bytes, position: int, end: int) -> tuple[int, int] | None
     return None
 
 
-def _read_properties(data: bytes, position: int, end: int) -> tuple[int, Mapping[str, str], Sequence[int]] | None:
-    """Return the position behind the properties, the user properties and the subscription identifiers.
-
-    None stands for properties that paho must read: a topic alias, an unknown or repeated one, or a malformed one.
-    """
+def _read_properties(data: bytes, position: int, end: int) -> _Properties | None:
+    """Return the properties, None for those that paho must read: a topic alias, an unknown or repeated one, or a
+    malformed one."""
     found = _read_number(data, position, end)
     if found is None or found[1] + found[0] > end:
         return None
@@ -142,6 +151,7 @@ def _read_properties(data: bytes, position: int, end: int) -> tuple[int, Mapping
     end = at + found[0]
     user: dict[str, str] = {}
     subscriptions: list[int] = []
+    response_topic, correlation = "", b""
     seen = set()
     while at < end:
         kind = data[at]
@@ -162,13 +172,17 @@ def _read_properties(data: bytes, position: int, end: int) -> tuple[int, Mapping
             skipped = None if kind in seen else _skip_property(data, kind, at, end)
             if skipped is None:
                 return None
+            if kind == RESPONSE_TOPIC:
+                response_topic = data[at + 2 : skipped].decode()
+            elif kind == CORRELATION:
+                correlation = data[at + 2 : skipped]
             seen.add(kind)
             at = skipped
-    return at, user, tuple(subscriptions)
+    return _Properties(at, user, tuple(subscriptions), response_topic, correlation)
 
 
 def _skip_property(data: bytes, kind: int, position: int, end: int) -> int | None:
-    """Return the position behind a property that the hub does not use, None for one that paho must read."""
+    """Return the position behind a property that occurs once, None for one that paho must read."""
     if kind in (CONTENT_TYPE, RESPONSE_TOPIC):
         text = _read_text(data, position, end)
         return text[1] if text is not None else None

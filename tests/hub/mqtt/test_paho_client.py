@@ -14,7 +14,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from hub.mqtt.message import Publish
-from hub.mqtt.paho_client import BufferedClient, BufferedSocket, UserProperties, encode_pairs, packet_size
+from hub.mqtt.paho_client import (
+    BufferedClient,
+    BufferedSocket,
+    EncodedProperties,
+    encode_pairs,
+    encode_response,
+    packet_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +69,16 @@ def test_paho_keeps_unacknowledged_messages_where_the_override_looks() -> None:
     assert receiving._handle_pubackcomp("PUBACK") == MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-def test_encoded_user_properties_equal_those_of_paho() -> None:
+def test_encoded_properties_equal_those_of_paho() -> None:
     """Byte for byte, with the length in front."""
     expected = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     pairs = [("hub-device", "pump é"), ("hub-seq", "7" * 200)]
+    expected.ResponseTopic = "answers/é"
+    expected.CorrelationData = b"\0\xff"
     expected.UserProperty = pairs
-    own = UserProperties(encode_pairs(pairs))
+    own = EncodedProperties(encode_response("answers/é", b"\0\xff") + encode_pairs(pairs))
     assert own.pack() == expected.pack()  # type: ignore[no-untyped-call]
+    assert encode_response() == b""
 
 
 @pytest.mark.parametrize(("qos", "mqtt5", "size"), [(0, False, 2 + 3 + 4), (1, False, 2 + 3 + 2 + 4), (1, True, 12)])

@@ -116,11 +116,11 @@ def test_a_packet_of_the_specification_is_read() -> None:
 
 
 def test_everything_in_a_packet_of_mqtt_5_is_read() -> None:
-    """User properties and subscription identifiers are kept. Other properties are skipped."""
-    properties = b"\x01\x01\x02\0\0\0\x05\x03\0\x01t\x0b\x03\x0b\x80\x01\x26\0\x01a\0\x01b\x09\0\x01\xff"
+    """User properties, subscription identifiers, response topic and correlation data are kept, others are skipped."""
+    properties = b"\x01\x01\x02\0\0\0\x05\x03\0\x01t\x0b\x03\x0b\x80\x01\x26\0\x01a\0\x01b\x08\0\x03r/t\x09\0\x01\xff"
     packet = publish(b"a", b"", flags=0b1011, id=65_535, properties=properties)
     (message,) = read(packet, mqtt5=True).messages
-    assert message == Message("a", b"", 1, True, True, 7, {"a": "b"}, 65_535, (3, 128))
+    assert message == Message("a", b"", 1, True, True, 7, {"a": "b"}, 65_535, (3, 128), "r/t", b"\xff")
 
 
 def test_packets_are_read_up_to_the_limit_or_another_kind() -> None:
