@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttSettings
+from hub.ingest.command_dispatcher import CommandDispatcher
 from hub.ingest.device import Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder
@@ -27,6 +28,8 @@ from hub.model.bridge import DecodedMessage
 from hub.model.presence import NO_PRESENCE, DevicePresence
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
+from hub.mqtt.command_requests import CommandRequests
+from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.connection import BrokerOptions, tls_context
 from hub.mqtt.decoders.configured import ConfiguredDecoder, configured_decoders
 from hub.mqtt.decoders.fields import DecoderContext
@@ -98,6 +101,7 @@ async def open_bridges(
     journal: Journal,
     live: LiveHub,
     devices: Devices,
+    commands: CommandDispatcher,
     reader: EntryReader,
     decode: Callable[[Entry], Batch],
     zone: str,
@@ -142,6 +146,11 @@ async def open_bridges(
             devices, directory, decoders, name=name, hub=registry.id,
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
         )  # fmt: skip
+        if plan.command_topic is not None:
+            bridge.requests = CommandRequests(
+                plan.command_topic, commands, name=name, declared=registry.commands.declared,
+                read=registry.commands.command, publish=bridge.publish, reserved=plan.own_topics,
+            )  # fmt: skip
         bridges.append(bridge)
 
     def metric_changed(series: Series) -> None:
@@ -192,6 +201,9 @@ def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> Br
             settings.discovery.enabled,
             settings.will_topic.replace("{client_id}", client_id),
             TopicTemplate.parse(settings.presence_topic) if settings.presence_topic else None,
+            CommandTopic(TopicTemplate.parse(settings.command_topic), settings.command_devices)
+            if settings.command_topic
+            else None,
         )
         plan.check()
         return plan

@@ -149,6 +149,7 @@ async def open_services(
             journal=core.journal,
             live=live,
             devices=devices,
+            commands=core.commands,
             reader=core.reader,
             decode=decoder(registry),
             zone=settings.zone,

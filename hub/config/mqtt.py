@@ -210,6 +210,15 @@ class MqttSettings(Section):
     presence_topic: str = Field(
         default="", description="Topic with {device} for the retained presence of each published device; empty: none."
     )
+    allow_commands: bool = Field(
+        default=False, description="Let this broker pass commands: to its devices, and from its clients."
+    )
+    command_topic: str = Field(
+        default="", description="Topic with {device} and {command} on which clients send commands; empty: none."
+    )
+    command_devices: tuple[str, ...] = Field(
+        default=(), description="Patterns of the devices that clients of the broker may command."
+    )
     subscribe: tuple[SubscribeSettings, ...] = Field(default=(), description="Subscriptions at the broker.")
     presets: tuple[str, ...] = Field(
         default=(), description="Ready-made subscriptions: zigbee2mqtt, or zigbee2mqtt=BASE."
@@ -298,6 +307,26 @@ class MqttSettings(Section):
             raise ValueError(f"presence_topic {self.presence_topic!r} needs {{device}}, and no other placeholder")
         if self.presence_topic and not self.publish:
             raise ValueError("presence_topic is for devices whose readings are published: add publish")
-        if not (self.subscribe or self.presets or self.publish or self.host_id):
-            raise ValueError("the broker is not used: set subscribe, presets, publish or host_id")
+        if not (self.subscribe or self.presets or self.publish or self.host_id or self.command_topic):
+            raise ValueError("the broker is not used: set subscribe, presets, publish, host_id or command_topic")
+        self._check_command_topic()
         return self
+
+    def _check_command_topic(self) -> None:
+        if bool(self.command_topic) != bool(self.command_devices):
+            raise ValueError(
+                "command_topic and command_devices belong together: set both, such as "
+                'command_topic = "telemetry/{device}/command/{command}" and command_devices = ["pump-*"]'
+            )
+        if not self.command_topic:
+            return
+        if not self.allow_commands:
+            raise ValueError(
+                "command_topic lets everybody who may publish on it command devices: set allow_commands = true, too"
+            )
+        if self.share:
+            raise ValueError("command_topic is not for hubs that share messages: each of them gets every command")
+        if sorted(TopicTemplate.parse(self.command_topic).names) != ["command", "device"]:
+            raise ValueError(
+                f"command_topic {self.command_topic!r} needs {{device}} and {{command}}, and no other placeholder"
+            )

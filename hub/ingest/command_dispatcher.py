@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -81,7 +81,10 @@ class CommandRefused(Exception):
 
 
 class NewCommand(NamedTuple):
-    """A command that an operator sends. `ttl_s` is None for a call; `is_confirmed`: the operator was asked."""
+    """A command that an operator sends. `ttl_s` is None for a call; `is_confirmed`: the operator was asked.
+
+    With an `id` of the sender, the same id again is the same command.
+    """
 
     name: str
     parameters: dict[str, object]
@@ -89,6 +92,7 @@ class NewCommand(NamedTuple):
     timeout_ms: int
     ttl_s: float | None = None
     is_confirmed: bool = False
+    id: str = ""
 
 
 class CommandDispatcher:
@@ -124,7 +128,13 @@ class CommandDispatcher:
     # Operators.
 
     async def send(self, device: str, new: NewCommand) -> CommandRecord:
-        """Record a command, to be sent as soon as the device takes it. Raises CommandRefused and WireError."""
+        """Record a command, to be sent as soon as the device takes it. Raises CommandRefused and WireError.
+
+        A command whose id is known is returned as it is: its sender repeats it. A caller with ids sends one at a time.
+        """
+        known = await self._known(device, new) if new.id else None
+        if known is not None:
+            return known
         declared = {declaration.name: declaration for declaration in self._declared(device)}
         declaration = declared.get(new.name)
         if declaration is None:
@@ -144,7 +154,7 @@ class CommandDispatcher:
         now_ns = self._clock()
         offline = ("not_connected", "the device is not connected: the command is sent when it returns")
         record = new_command(
-            id=secrets.token_hex(16),
+            id=new.id or secrets.token_hex(16),
             device=device,
             name=new.name,
             parameters=parameters,
@@ -155,6 +165,21 @@ class CommandDispatcher:
             reason=offline if link is None else ("", ""),
         )
         return await self._store.insert(record, self._inserted)
+
+    async def _known(self, device: str, new: NewCommand) -> CommandRecord | None:
+        """Return the command with this id, None if there is none. Raises CommandRefused if it is another command."""
+        known = (await self._change(device, new.id, lambda record: None)).record
+        if known is None:
+            return None
+        expected = dict(new.parameters)
+        declaration = next((declared for declared in self._declared(device) if declared.name == new.name), None)
+        if declaration is not None:
+            with suppress(ParametersRefused):
+                expected = dict(declaration.accepted(new.parameters))
+        if (known.name, known.parameters, known.mode) != (new.name, expected, "call" if new.ttl_s is None else "queue"):
+            detail = f"the id is that of another command to {device}: {known.name}. Use a new id for each command"
+            raise CommandRefused(detail, code="id_in_use")
+        return known
 
     async def cancel(self, device: str, id: str, operator: str) -> Stored:
         """Take a queued command back. A command that was sent stays as it is. Raises WireError."""

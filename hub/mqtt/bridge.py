@@ -11,6 +11,8 @@ from typing import NamedTuple
 import structlog
 
 from hub.model.bridge import BridgeState, Phase
+from hub.mqtt.command_requests import CommandRequests
+from hub.mqtt.command_topic import CommandTopic, command_overlaps
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener
 from hub.mqtt.decoders.configured import ConfiguredDecoder
 from hub.mqtt.discovery import OFFLINE, ONLINE, Discovery, discovery_subscriptions
@@ -43,6 +45,7 @@ class BridgePlan(NamedTuple):
     is_discovery_enabled: bool
     status_topic: str
     presence_topic: TopicTemplate | None = None
+    command_topic: CommandTopic | None = None
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -51,7 +54,22 @@ class BridgePlan(NamedTuple):
         subscriptions = [*by_filter.values()]
         if self.publications:
             subscriptions += discovery_subscriptions(self.discovery_prefix, self.is_discovery_enabled)
+        if self.command_topic is not None:
+            # At QoS 0 the broker keeps no command for a hub that is not connected, and delivers none a second time.
+            subscriptions.append(Subscription(self.command_topic.filter, qos=0))
         return subscriptions
+
+    @property
+    def own_topics(self) -> list[TopicTemplate]:
+        """Topics that the hub publishes to, or is commanded by: answers to other programs do not belong there."""
+        own = [publication.topic for publication in self.publications]
+        own += [template for template in (self.presence_topic,) if template is not None]
+        if self.status_topic:
+            own.append(TopicTemplate.parse(self.status_topic))
+        if self.command_topic is not None:
+            own.append(self.command_topic.template)
+        own.append(TopicTemplate.parse(f"{self.discovery_prefix}/#"))
+        return own + [TopicTemplate.parse(wanted.filter) for wanted in self.subscriptions if wanted.always]
 
     @property
     def host(self) -> HostApplication | None:
@@ -60,13 +78,16 @@ class BridgePlan(NamedTuple):
         return next((decoder for decoder in decoders if isinstance(decoder, HostApplication)), None)
 
     def check(self) -> None:
-        """Raise ValueError if published messages would return through a subscription."""
+        """Raise ValueError if published messages would return through a subscription, or commands would be readings."""
         filters = [wanted.filter for wanted in self.subscriptions]
         loops = publication_loops(self.publications, filters)
         if self.presence_topic is not None:
             check_presence_topic(self.presence_topic)
             presence = Publication(self.presence_topic, "json")
             loops += publication_loops([presence], filters)
+        if self.command_topic is not None:
+            loops += command_overlaps(self.command_topic, filters)
+            _ = self.own_topics
         if loops:
             raise ValueError("; ".join(loops))
 
@@ -81,6 +102,8 @@ class Bridge(ConnectionListener):
         self.outbound: Outbound | None = None
         self.discovery: Discovery | None = None
         self.presence: PresenceMessages | None = None
+        self.requests: CommandRequests | None = None
+        """Commands of the broker's clients; None if they may send none."""
         self.subscriptions = Subscriptions(plan.subscriptions, store.refused)
         self._session = BrokerSession(plan.options, self)
         self._address = address
@@ -116,6 +139,8 @@ class Bridge(ConnectionListener):
                 tasks.create_task(self.inbound.run(), name=f"{self.name} inbound")
                 if self.outbound is not None:
                     tasks.create_task(self.outbound.run(), name=f"{self.name} outbound")
+                if self.requests is not None:
+                    tasks.create_task(self.requests.run(), name=f"{self.name} commands")
                 if self._host is not None:
                     tasks.create_task(self._run_host(self._host), name=f"{self.name} host")
         finally:
@@ -181,8 +206,11 @@ class Bridge(ConnectionListener):
             self.outbound.connected(connection)
 
     def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
-        """Pass messages to the inbound side."""
-        self.inbound.receive(connection, messages)
+        """Pass commands to the devices, and the other messages to the inbound side."""
+        if self.requests is not None:
+            messages = self.requests.take(messages)
+        if messages:
+            self.inbound.receive(connection, messages)
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
         """Pass an acknowledgement to the outbound side."""

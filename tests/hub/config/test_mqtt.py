@@ -56,6 +56,7 @@ def test_the_scheme_decides_port_and_tls(url: str, address: tuple[str, int, bool
         {"will_topic": ""},
         {"will_topic": "a/{client_id}/b"},
         {"publish": [{"topic": "a/{device}/{metric}"}], "presence_topic": "a/{device}/presence"},
+        {"subscribe": [], "allow_commands": True, "command_topic": "a/{device}/{command}", "command_devices": ["*"]},
     ],
 )  # fmt: skip
 def test_these_settings_are_valid(values: dict[str, Any]) -> None:
@@ -75,6 +76,18 @@ def test_these_settings_are_valid(values: dict[str, Any]) -> None:
         ({"will_topic": "a/+"}, "but not '+' or '#'"),
         ({"publish": [{"topic": "a/{device}/{metric}"}], "presence_topic": "a/presence"}, "needs {device}"),
         ({"publish": [], "presence_topic": "a/{device}"}, "add publish"),
+        ({"command_topic": "a/{device}/{command}", "command_devices": ["*"]}, "set allow_commands = true"),
+        ({"allow_commands": True, "command_topic": "a/{device}/{command}"}, "command_devices belong together"),
+        ({"allow_commands": True, "command_topic": "a/{device}", "command_devices": ["*"]}, "needs {device} and"),
+        (
+            {
+                "allow_commands": True,
+                "command_topic": "a/{device}/{command}",
+                "command_devices": ["*"],
+                "share": "group",
+            },
+            "not for hubs that share messages",
+        ),
         ({"client_id": "a/b"}, "is one level of a topic"),
         ({"host_id": "a+b"}, "is one level of a topic"),
         ({"name": "Plant"}, "match"),

@@ -1,0 +1,193 @@
+"""Commands that clients of a broker send to devices of the hub, and the answers on their way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand
+from hub.model.command import CommandRecord
+from hub.mqtt.command_topic import (
+    CommandMessage,
+    CommandTarget,
+    CommandTopic,
+    RequestRefused,
+    command_id,
+    may_answer,
+    read_command,
+    refusal_answer,
+    state_answer,
+)
+from hub.mqtt.message import Message, Publish
+from hub.mqtt.paho_client import EncodedProperties, encode_response
+from hub.mqtt.topics import TopicTemplate
+from wire.command import CommandDeclaration
+from wire.errors import Code, WireError
+
+MAX_WAITING = 256
+"""Commands of a broker that wait until the ones before them are on disk: a second of them. Further ones are refused."""
+
+MAX_FOLLOWED = 64
+"""Commands of a broker whose states are published to their senders: a quarter of the dispatcher's watches. Of older
+ones no further states are published."""
+
+MAX_REPORTED = 1_000
+"""Refusals that are logged once each, by device, command and code."""
+
+log = structlog.get_logger(__name__)
+
+
+class PublishAnswer(Protocol):
+    """Publishes a message with properties. Without a connection it is dropped."""
+
+    def __call__(self, message: Publish, properties: EncodedProperties | None = None) -> None:
+        """Publish the message."""
+
+
+class CommandRequests:
+    """Commands of one broker's clients. Run `run()` in a task.
+
+    They are recorded one after the other, in their order. Operator of the commands is `mqtt` and the bridge's name.
+    """
+
+    def __init__(
+        self,
+        topic: CommandTopic,
+        dispatcher: CommandDispatcher,
+        *,
+        name: str,
+        declared: Callable[[str], Sequence[CommandDeclaration]],
+        read: Callable[[str, str], Awaitable[CommandRecord | None]],
+        publish: PublishAnswer,
+        reserved: Sequence[TopicTemplate],
+    ) -> None:
+        """`declared` returns the commands of a device, `read` a recorded one. No answer goes to `reserved` topics."""
+        self._topic = topic
+        self._dispatcher = dispatcher
+        self._name = name
+        self._declared = declared
+        self._read = read
+        self._publish = publish
+        self._reserved = reserved
+        self._waiting: deque[tuple[CommandTarget, Message]] = deque()
+        self._arrived = asyncio.Event()
+        self._followed: OrderedDict[asyncio.Task[None], None] = OrderedDict()
+        self._reported: set[tuple[str, ...]] = set()
+
+    def take(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Take the commands among these messages and return the others. Does not wait."""
+        others = []
+        for message in messages:
+            target = self._topic.target(message.topic)
+            if target is None:
+                others.append(message)
+            elif message.retain:
+                # It would be executed again after each connection.
+                self._log(target, "retained", "a retained command is ignored: publish it without retain")
+            elif len(self._waiting) >= MAX_WAITING:
+                self._refuse(target, message, "", "busy", "too many commands of the broker wait: send it again later")
+            else:
+                self._waiting.append((target, message))
+                self._arrived.set()
+        return others if len(others) < len(messages) else messages
+
+    async def run(self) -> None:
+        """Record the commands that arrive, and publish their states, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting:
+                    await self._record(tasks, *self._waiting.popleft())
+
+    async def _record(self, tasks: asyncio.TaskGroup, target: CommandTarget, message: Message) -> None:
+        request = CommandMessage()
+        try:
+            request = self._request(target, message)
+            record = await self._dispatcher.send(target.device, self._new(target, request))
+        except (RequestRefused, CommandRefused) as refused:
+            self._refuse(target, message, request.id, refused.code, str(refused))
+        except WireError as error:
+            code = "queue_full" if error.code is Code.TOO_MANY else error.code.value
+            self._refuse(target, message, request.id, code, error.message)
+        else:
+            if message.response_topic:
+                self._follow(tasks, message, request.id, record)
+
+    def _request(self, target: CommandTarget, message: Message) -> CommandMessage:
+        """Return the content of a command. Raises RequestRefused."""
+        if not self._topic.may_command(target.device):
+            sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
+            raise RequestRefused("not_allowed", sentence)
+        if message.response_topic and not may_answer(message.response_topic, self._reserved):
+            sentence = "the response topic belongs to the hub, or is no topic to publish to: use one of your own"
+            raise RequestRefused("wrong_response_topic", sentence)
+        declared = {declaration.name: declaration for declaration in self._declared(target.device)}
+        return read_command(message.payload, declared.get(target.command))
+
+    def _new(self, target: CommandTarget, request: CommandMessage) -> NewCommand:
+        return NewCommand(
+            target.command,
+            dict(request.parameters),
+            f"mqtt {self._name}",
+            round(request.timeout_s * 1000),
+            request.ttl_s if request.mode == "queue" else None,
+            request.confirmed,
+            command_id(self._name, target.device, request.id) if request.id else "",
+        )
+
+    def _follow(self, tasks: asyncio.TaskGroup, message: Message, id: str, record: CommandRecord) -> None:
+        if len(self._followed) >= MAX_FOLLOWED:
+            oldest, _ = self._followed.popitem(last=False)
+            oldest.cancel()
+        task = tasks.create_task(self._publish_states(message, id, record), name=f"{self._name} answers {record.id}")
+        self._followed[task] = None
+        task.add_done_callback(lambda done: self._followed.pop(done, None))
+
+    async def _publish_states(self, message: Message, id: str, record: CommandRecord) -> None:
+        """Publish each state of a command until it has ended."""
+        published = 0
+        with self._dispatcher.watch(record.id) as changed:
+            while True:
+                # Changes from here on set the event again.
+                if changed is not None:
+                    changed.clear()
+                try:
+                    current = await self._read(record.device, record.id)
+                except WireError:
+                    return
+                if current is None:
+                    return
+                for change in current.changes[published:]:
+                    self._answer(message, state_answer(current, change, id))
+                published = len(current.changes)
+                if changed is None or not current.state.is_open:
+                    return
+                await changed.wait()
+
+    def _refuse(self, target: CommandTarget, message: Message, id: str, code: str, sentence: str) -> None:
+        self._log(target, code, sentence)
+        if message.response_topic and may_answer(message.response_topic, self._reserved):
+            self._answer(message, refusal_answer(target, id, code, sentence))
+
+    def _answer(self, message: Message, payload: bytes) -> None:
+        # At QoS 0: a sender that misses it repeats its command with the same id.
+        properties = EncodedProperties(encode_response(correlation=message.correlation))
+        self._publish(Publish(message.response_topic, payload), properties)
+
+    def _log(self, target: CommandTarget, code: str, sentence: str) -> None:
+        subject = (target.device, target.command, code)
+        if subject not in self._reported and len(self._reported) < MAX_REPORTED:
+            self._reported.add(subject)
+            log.warning(
+                "command of a broker's client refused",
+                bridge=self._name,
+                device=target.device,
+                command=target.command,
+                code=code,
+                reason=sentence,
+            )
