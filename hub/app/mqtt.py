@@ -16,7 +16,7 @@ from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttSettings
 from hub.ingest.command_dispatcher import CommandDispatcher
-from hub.ingest.device import Devices
+from hub.ingest.device import CommandInbox, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder
 from hub.ingest.recent_readings import RecentReadings
@@ -28,6 +28,7 @@ from hub.model.bridge import DecodedMessage
 from hub.model.presence import NO_PRESENCE, DevicePresence
 from hub.mqtt.bridge import Bridge, BridgePlan
 from hub.mqtt.check import BrokerCheck
+from hub.mqtt.command_links import CommandLinks
 from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.connection import BrokerOptions, tls_context
@@ -151,6 +152,8 @@ async def open_bridges(
                 plan.command_topic, commands, name=name, declared=registry.commands.declared,
                 read=registry.commands.command, publish=bridge.publish, reserved=plan.own_topics,
             )  # fmt: skip
+        if bridge_settings.allow_commands:
+            bridge.commands = bridge.inbound.commands = _commands(bridge, plan, devices, commands, directory)
         bridges.append(bridge)
 
     def metric_changed(series: Series) -> None:
@@ -195,7 +198,7 @@ def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> Br
         ]  # fmt: skip
         plan = BridgePlan(
             _options(settings, client_id),
-            _decoders(settings, context),
+            _decoders(settings, context._replace(commands_from=client_id if settings.allow_commands else "")),
             publications,
             settings.discovery.prefix,
             settings.discovery.enabled,
@@ -273,6 +276,23 @@ def _discovery(
         prefix=plan.discovery_prefix,
         enabled=plan.is_discovery_enabled,
     )
+
+
+def _commands(
+    bridge: Bridge, plan: BridgePlan, devices: Devices, inbox: CommandInbox, directory: DeviceDirectory
+) -> CommandLinks:
+    """Return the commands to the devices of a broker."""
+    links = CommandLinks(
+        inbox,
+        [configured.decoder for configured in plan.decoders],
+        declare=directory.declare_commands,
+        publish=bridge.publish,
+        report=bridge.inbound.report,
+        is_present=bridge.inbound.is_present,
+        clock=devices.clock,
+    )
+    devices.watch(links.device_changed)
+    return links
 
 
 def _presence(

@@ -309,6 +309,10 @@ class MqttSettings(Section):
             raise ValueError("presence_topic is for devices whose readings are published: add publish")
         if not (self.subscribe or self.presets or self.publish or self.host_id or self.command_topic):
             raise ValueError("the broker is not used: set subscribe, presets, publish, host_id or command_topic")
+        if self.allow_commands and self.share:
+            raise ValueError(
+                "allow_commands is not for hubs that share messages: another hub would get the answers of the devices"
+            )
         self._check_command_topic()
         return self
 
@@ -324,8 +328,6 @@ class MqttSettings(Section):
             raise ValueError(
                 "command_topic lets everybody who may publish on it command devices: set allow_commands = true, too"
             )
-        if self.share:
-            raise ValueError("command_topic is not for hubs that share messages: each of them gets every command")
         if sorted(TopicTemplate.parse(self.command_topic).names) != ["command", "device"]:
             raise ValueError(
                 f"command_topic {self.command_topic!r} needs {{device}} and {{command}}, and no other placeholder"

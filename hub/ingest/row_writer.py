@@ -94,6 +94,11 @@ class RowWriter(Generic[M]):
             )
         return source
 
+    def is_present(self, device: str) -> bool:
+        """Return whether a device is connected through this input."""
+        source = self._sources.get(device)
+        return source is not None and source.device.session is source
+
     async def declare(
         self, device: str, batches: Sequence[Sequence[PendingRow[Any]]], details: DeviceDescription = NO_DESCRIPTION
     ) -> WireError | None:

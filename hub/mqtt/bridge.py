@@ -11,6 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from hub.model.bridge import BridgeState, Phase
+from hub.mqtt.command_links import CommandLinks
 from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic, command_overlaps
 from hub.mqtt.connection import BrokerConnection, BrokerOptions, BrokerSession, ConnectionListener
@@ -104,6 +105,8 @@ class Bridge(ConnectionListener):
         self.presence: PresenceMessages | None = None
         self.requests: CommandRequests | None = None
         """Commands of the broker's clients; None if they may send none."""
+        self.commands: CommandLinks | None = None
+        """Commands to the devices of the broker; None if they get none."""
         self.subscriptions = Subscriptions(plan.subscriptions, store.refused)
         self._session = BrokerSession(plan.options, self)
         self._address = address
@@ -172,11 +175,12 @@ class Bridge(ConnectionListener):
         if self.discovery is not None:
             self.discovery.mark_changed()
 
-    def publish(self, message: Publish, properties: EncodedProperties | None = None) -> None:
-        """Publish a message, without `properties` in MQTT 3.1.1. Without a connection it is dropped."""
+    def publish(self, message: Publish, properties: EncodedProperties | None = None) -> int | None:
+        """Publish a message, without `properties` in MQTT 3.1.1; return its id. Without a connection it is dropped."""
         if self._connection is not None:
             with contextlib.suppress(ConnectionError):
-                self._connection.publish(message, properties if self._connection.mqtt5 else None)
+                return self._connection.publish(message, properties if self._connection.mqtt5 else None)
+        return None
 
     def will(self) -> Publish | None:
         """Return the host application's death certificate or the status "offline": a connection has only one will."""
@@ -204,6 +208,8 @@ class Bridge(ConnectionListener):
             self.publish(status)
         if self.outbound is not None:
             self.outbound.connected(connection)
+        if self.commands is not None:
+            self.commands.connected()
 
     def messages_received(self, connection: BrokerConnection, messages: Sequence[Message]) -> None:
         """Pass commands to the devices, and the other messages to the inbound side."""
@@ -213,9 +219,11 @@ class Bridge(ConnectionListener):
             self.inbound.receive(connection, messages)
 
     def message_acknowledged(self, message_id: int, reason: int) -> None:
-        """Pass an acknowledgement to the outbound side."""
+        """Pass an acknowledgement to the outbound side and the commands."""
         if self.outbound is not None:
             self.outbound.acknowledged(message_id, reason)
+        if self.commands is not None:
+            self.commands.acknowledged(message_id, reason)
 
     def publish_refused(self, reason: int) -> None:
         """Report that the broker rejects messages: its clients never get them, so an operator must know."""
@@ -251,6 +259,8 @@ class Bridge(ConnectionListener):
         """Handle the end of the connection, or an attempt that failed."""
         if self._connection is not None:
             self._connection = None
+            if self.commands is not None:
+                self.commands.disconnected()
             if self.outbound is not None:
                 self.outbound.disconnected()
             if self._host is not None:

@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 class PublishAnswer(Protocol):
     """Publishes a message with properties. Without a connection it is dropped."""
 
-    def __call__(self, message: Publish, properties: EncodedProperties | None = None) -> None:
+    def __call__(self, message: Publish, properties: EncodedProperties | None = None) -> object:
         """Publish the message."""
 
 

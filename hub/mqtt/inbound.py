@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import structlog
@@ -26,10 +27,13 @@ from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batc
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
 from hub.model.journal import JournalError, durable
+from hub.mqtt.command_links import CommandLinks, state_of
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
+    CommandAnswer,
     Decoded,
     Decoder,
+    DeviceCommands,
     DeviceDeclaration,
     DevicePresence,
     Message,
@@ -39,6 +43,7 @@ from hub.mqtt.message import (
     Undecodable,
 )
 from hub.mqtt.subscriptions import Subscriptions
+from wire.device import CommandState
 from wire.errors import WireError
 from wire.limits import MAX_MESSAGE
 from wire.model import Metric
@@ -108,6 +113,8 @@ class PendingMessages:
         self.metrics: dict[str, dict[str, Metric]] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.presence: dict[str, bool] = {}
+        self.commands: dict[str, list[DeviceCommands]] = {}
+        self.reports: list[tuple[str, CommandState]] = []
         self.rejected: list[RejectedMessage] = []
         self.acknowledgements: dict[BrokerConnection, list[int]] = {}
         self.count = 0
@@ -115,7 +122,7 @@ class PendingMessages:
         self.decoded = 0
 
     def add(
-        self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], None], device: str = ""
+        self, message: Message, decoded: Iterable[Decoded], publish: Callable[[Publish], object], device: str = ""
     ) -> None:
         """Add the content of a message, whose topic names the device. Refused values go to quarantine together."""
         refusals: list[RefusedInput] = []
@@ -132,6 +139,10 @@ class PendingMessages:
                 self.tags.setdefault(item.device, {}).update(item.tags)
             elif isinstance(item, DevicePresence):
                 self.presence[item.device] = item.online
+            elif isinstance(item, DeviceCommands):
+                self.commands.setdefault(item.device, []).append(item)
+            elif isinstance(item, CommandAnswer):
+                self.reports.append((item.device, state_of(item.id, item.outcome, message.received_ns)))
             elif isinstance(item, Publish):
                 publish(item)
             else:
@@ -176,7 +187,7 @@ class Inbound:
         options: BrokerOptions,
         subscriptions: Subscriptions,
         recent: RecentReadings,
-        publish: Callable[[Publish], None],
+        publish: Callable[[Publish], object],
     ) -> None:
         """`hub` is the hub's id, `publish` sends messages of decoders to the broker."""
         self._devices = devices
@@ -189,6 +200,8 @@ class Inbound:
         self._writer: RowWriter[Message] = RowWriter(devices, directory, epoch=self._epochs.own, agent=f"mqtt:{name}")
         self._own_device = f"mqtt.{name}"
         self._publish = publish
+        self.commands: CommandLinks | None = None
+        """Set before `run`; None if the devices of this broker get no commands."""
         self._recent = recent
         self._decoders = decoders
         self._route_of = lru_cache(TOPICS_KEPT)(self._find_route)
@@ -225,7 +238,9 @@ class Inbound:
             if message.subscriptions and self._subscriptions.is_copy(message.topic, message.subscriptions):
                 self.counts.copies += 1
             else:
-                self._decode(pending, message)
+                decoded = self._decode(pending, message)
+                if self.commands is not None:
+                    self.commands.received(message, decoded)
         pending.count += len(messages)
         self._wake.set()
         is_full = pending.count >= MAX_WAITING or pending.size_bytes >= MAX_WAITING_BYTES
@@ -239,6 +254,15 @@ class Inbound:
         self._pending.add(message, decoded, self._publish)
         self._pending.decoded = decoded_before
         self._wake.set()
+
+    def report(self, device: str, report: CommandState) -> None:
+        """Record a state of a command soon, as if a message had shown it."""
+        self._pending.reports.append((device, report))
+        self._wake.set()
+
+    def is_present(self, device: str) -> bool:
+        """Return whether a device is connected through this bridge."""
+        return self._writer.is_present(device)
 
     async def take(self, message: Message) -> None:
         """Decode one message and store it; return when it is durable. For a caller that does not use `run`."""
@@ -319,19 +343,21 @@ class Inbound:
             return False
         return earlier[:2] == (message.topic, payload) and now_s - earlier[2] <= self._redelivery_s
 
-    def _decode(self, pending: PendingMessages, message: Message) -> None:
+    def _decode(self, pending: PendingMessages, message: Message) -> Sequence[Decoded]:
         if message.properties and message.properties.get("hub-origin") == self._hub:
             self.counts.own += 1
-            return
+            return ()
         device = ""
+        decoded: Sequence[Decoded] = ()
         try:
             decode, wants_retained, device = self._route_of(message.topic)
             if message.retain and not wants_retained:
                 self.counts.retained += 1
-                return
+                return ()
             if decode is None:
                 raise Undecodable("topic", "no subscription takes this topic")
-            pending.add(message, decode(message.payload, message.received_ns), self._publish, device)
+            decoded = decode(message.payload, message.received_ns)
+            pending.add(message, decoded, self._publish, device)
         except Undecodable as error:
             pending.rejected.append(RejectedMessage(message, error.code, error.sentence, device=device))
         except Exception as error:
@@ -339,6 +365,7 @@ class Inbound:
             log.exception("decoder failed, message quarantined", topic=message.topic)
             sentence = f"the decoder failed: {type(error).__name__}: {error}"
             pending.rejected.append(RejectedMessage(message, "decoder", sentence, device=device))
+        return decoded
 
     def _find_route(self, topic: str) -> TopicRoute:
         decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
@@ -357,6 +384,9 @@ class Inbound:
                 await self._journal.room()
                 self._devices.check_open()
                 errors = await self._declare(pending, batches)
+                if self.commands is not None:
+                    known = {device: found for device, found in pending.commands.items() if device not in errors}
+                    await self.commands.record(known, pending.reports)
                 self._submit(pending, batches, errors)
                 await durable(self._journal)
                 return
@@ -370,7 +400,8 @@ class Inbound:
     async def _declare(self, pending: PendingMessages, batches: Batches) -> dict[str, WireError]:
         """Register devices and metrics. Return the errors by device; raise a WireError of the storage."""
         errors: dict[str, WireError] = {}
-        for device in dict.fromkeys([*pending.rows, *pending.metrics, *pending.tags, *pending.presence]):
+        named = (pending.rows, pending.metrics, pending.tags, pending.presence, pending.commands)
+        for device in dict.fromkeys(chain.from_iterable(named)):
             details = DeviceDescription(pending.metrics.get(device, {}), pending.tags.get(device))
             error = await self._writer.declare(device, batches.get(device, ()), details)
             if error is not None:

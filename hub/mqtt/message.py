@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from formats.message import DecodedRow
 from formats.record import Note, RefusedInput
 from hub.ingest.rejected_input import StoredTimes, reason_of, rejected_content
+from wire.command import CommandDeclaration
+from wire.device import Command
 from wire.model import Metric, MetricType
 
 
@@ -56,6 +58,64 @@ class Publish(NamedTuple):
     retain: bool = False
 
 
+class DeviceCommands(NamedTuple):
+    """Commands that a device takes through its broker. `is_complete`: it takes no others."""
+
+    device: str
+    commands: Sequence[CommandDeclaration]
+    is_complete: bool = False
+
+
+class ReportedOutcome(NamedTuple):
+    """State of a command as a device reports it, with the reason as a code and a sentence. `result` is a JSON value."""
+
+    state: Literal["received", "succeeded", "failed", "rejected"]
+    code: str = ""
+    message: str = ""
+    result: Any = None
+
+
+class CommandAnswer(NamedTuple):
+    """Answer of a device that names the command by its id."""
+
+    device: str
+    id: str
+    outcome: ReportedOutcome
+
+
+class Confirmation(NamedTuple):
+    """Messages that show what became of a command without naming it, such as the new state of a device.
+
+    They arrive on `topics`. `outcome` returns what a message and its decoded content show, None for nothing. Of several
+    commands with the same `subject`, such as a property of a device, a message is compared with the oldest first.
+    """
+
+    topics: frozenset[str]
+    subject: str
+    outcome: Callable[[Message, Sequence[Decoded]], ReportedOutcome | None]
+
+
+class CommandDelivery(NamedTuple):
+    """Message that carries a command to its device. Without a `confirmation` only a CommandAnswer reports on it.
+
+    With MQTT 5 the message has the `response_topic` and the `correlation` data, empty for none.
+    """
+
+    publish: Publish
+    confirmation: Confirmation | None = None
+    response_topic: str = ""
+    correlation: bytes = b""
+
+
+class Undeliverable(Exception):
+    """A command that cannot be sent to its device. `code` is stable for programs, `sentence` is for people."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(f"{code}: {sentence}")
+        self.code = code
+        self.sentence = sentence
+
+
 class RejectedMessage(NamedTuple):
     """Message that goes to quarantine. `Undecodable` rejects the current message, this value also an earlier one.
 
@@ -87,7 +147,16 @@ class RejectedMessage(NamedTuple):
         )
 
 
-Decoded = DecodedRow | RefusedInput | DevicePresence | DeviceDeclaration | Publish | RejectedMessage
+Decoded = (
+    DecodedRow
+    | RefusedInput
+    | DevicePresence
+    | DeviceDeclaration
+    | DeviceCommands
+    | CommandAnswer
+    | Publish
+    | RejectedMessage
+)
 """Everything that a decoder can return for a message: also the values that are refused, while their neighbours are
 stored."""
 
@@ -142,6 +211,13 @@ class Decoder(Protocol):
 
     def decode(self, message: Message) -> Sequence[Decoded]:
         """Return the content of the message. Raises Undecodable."""
+
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the message that carries a command to a device, None if it has no such command of this decoder.
+
+        Raises Undeliverable.
+        """
+        return None
 
     def compile(self, topic: str) -> TopicDecoder:
         """Return the decoder of a topic that this decoder takes."""

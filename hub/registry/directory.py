@@ -50,6 +50,13 @@ class DeviceDirectory:
         """Record the device's tags and the name of its agent."""
         self.registry.describe(device, tags=tags, agent=agent)
 
+    async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
+        """Record commands that the device executes, durable. `replace`: these are all of them."""
+        left_out = await self.registry.commands.declare(device, commands, replace=replace)
+        if left_out:
+            names = ", ".join(left_out)
+            self.record(device, "commands left out", f"more or longer commands than the hub keeps of a device: {names}")
+
 
 @dataclass(slots=True)
 class ConnectionDirectory(DeviceDirectory):
@@ -79,10 +86,3 @@ class ConnectionDirectory(DeviceDirectory):
         self.on_identity(identity)
         # A connection says hello once, and what only that needs would be kept as long as the connection: 0.6 kB.
         del self.identify, self.on_identity
-
-    async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
-        """Record commands that the device executes, durable. `replace`: these are all of them."""
-        left_out = await self.registry.commands.declare(device, commands, replace=replace)
-        if left_out:
-            names = ", ".join(left_out)
-            self.record(device, "commands left out", f"more or longer commands than the hub keeps of a device: {names}")

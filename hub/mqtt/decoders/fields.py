@@ -36,11 +36,15 @@ V = TypeVar("V")
 
 
 class DecoderContext(NamedTuple):
-    """Facts that decoders get from the hub: its zone, the types that it knows, and the rules of a bridge's presets."""
+    """Facts that decoders get from the hub: its zone, the types that it knows, and the rules of a bridge's presets.
+
+    `commands_from` is the first level of the topics on which devices answer commands, "" if devices get no commands.
+    """
 
     zone: tzinfo = UTC
     known_type: KnownType | None = None
     rules: Rules = DEFAULT_RULES
+    commands_from: str = ""
 
     def zone_of(self, name: str) -> tzinfo:
         """Return the zone with this name; "" means that of the hub."""

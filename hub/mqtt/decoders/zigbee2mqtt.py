@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from formats.names import legal_device, legal_metric
 from formats.record import Note
+from hub.mqtt.decoders.command import bounded
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     MAX_DEVICES,
@@ -23,18 +24,15 @@ from hub.mqtt.decoders.fields import (
     presence_of,
     text_of,
 )
-from hub.mqtt.message import Decoded, Decoder, DevicePresence, Message, Undecodable
+from hub.mqtt.decoders.zigbee2mqtt_commands import MAX_FEATURES_DEPTH, PUBLISHED, FeatureCommand, settable
+from hub.mqtt.message import CommandDelivery, Decoded, Decoder, DeviceCommands, DevicePresence, Message, Undecodable
+from wire.device import Command
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
 
 AVAILABILITY = "/availability"
 BRIDGE = "bridge/"
 LAST_SEEN = "last_seen"
-PUBLISHED = 1
-"""Bit of `access` that is set for values in a device's state."""
-
-MAX_FEATURES_DEPTH = 8
-"""Levels of nested features. Devices have two."""
 
 
 class Zigbee2MqttDecoder(Decoder):
@@ -43,7 +41,10 @@ class Zigbee2MqttDecoder(Decoder):
     def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
         self._fields = PresetFields(context)
         self.filters = [f"{base}/#"]
+        self._base = base
         self._prefix = f"{base}/"
+        self._has_commands = bool(context.commands_from)
+        self._commands: dict[str, tuple[str, dict[str, FeatureCommand]]] = {}
         self._names: set[str] = set()
 
     def takes(self, topic: str) -> bool:
@@ -97,12 +98,19 @@ class Zigbee2MqttDecoder(Decoder):
         time = values.pop(LAST_SEEN, None)
         return self._fields.read(legal_device(name), values, message, time=time)
 
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the message that sets a property of a device."""
+        name, commands = self._commands.get(device, ("", {}))
+        known = commands.get(command.name)
+        return None if known is None else known.delivery(self._base, name, command)
+
     def _declare_devices(self, payload: bytes) -> list[Decoded]:
         content = parse_json(payload)
         if not isinstance(content, list):
             raise Undecodable("shape", "bridge/devices must be a list of devices")
         found: list[Decoded] = []
         names: set[str] = set()
+        self._commands = {}
         for device in content[:MAX_DEVICES]:
             if not isinstance(device, dict) or device.get("type") == "Coordinator":
                 continue
@@ -119,6 +127,11 @@ class Zigbee2MqttDecoder(Decoder):
             metrics = {metric.name: metric for metric in _exposed(definition.get("exposes"), "", 1)}
             metrics = dict(list(metrics.items())[:MAX_METRICS])
             found.append(self._fields.declare(legal_device(name), metrics, tags))
+            if self._has_commands:
+                commands = {command.declaration.name: command for command in settable(definition.get("exposes"))}
+                self._commands[legal_device(name)] = name, commands
+                declared = bounded([command.declaration for command in commands.values()])
+                found.append(DeviceCommands(legal_device(name), declared, is_complete=True))
         self._names = names
         return found
 
