@@ -160,7 +160,12 @@ async def open_bridges(
         for bridge in bridges:
             bridge.metric_changed(series.device, {series.metric, *series.names})
 
+    def commands_declared(device: str) -> None:
+        for bridge in bridges:
+            bridge.commands_declared(device)
+
     registry.watch_series(metric_changed)
+    registry.commands.watch_declared(commands_declared)
     return bridges
 
 
@@ -273,6 +278,8 @@ def _discovery(
         on_change=notify,
         availability=bridge.availability,
         public_url=public_url,
+        command_topic=plan.command_topic,
+        commands=registry.commands.declared,
         prefix=plan.discovery_prefix,
         enabled=plan.is_discovery_enabled,
     )

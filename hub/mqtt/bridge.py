@@ -170,6 +170,11 @@ class Bridge(ConnectionListener):
         if self.presence is not None:
             self.presence.presence_changed(device)
 
+    def commands_declared(self, device: str) -> None:
+        """Announce that a device declares other commands than before."""
+        if self.discovery is not None:
+            self.discovery.commands_changed(device)
+
     def service_changed(self) -> None:
         """Announce that a device was retired or put back into service."""
         if self.discovery is not None:

@@ -2,13 +2,13 @@
 
 Follows Home Assistant's documentation of its MQTT integration ("Device discovery payload"): one retained message for
 each device at `<prefix>/device/<object id>/config`, an empty one to remove it. `…/availability` contains the presence
-of the device.
+of the device. Commands of devices are controls, if the broker's clients may command them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -16,9 +16,12 @@ import msgspec
 
 from formats.names import HASH_DIGITS
 from hub.model.batch import Series
+from hub.mqtt.command_topic import CommandTopic
+from hub.mqtt.discovery_controls import PLATFORMS, control_of, shows_state, state_names
 from hub.mqtt.message import Decoded, Decoder, Message, Publish
 from hub.mqtt.publication import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
 from hub.mqtt.subscriptions import Subscription
+from wire.command import CommandDeclaration
 
 ORIGIN_NAME = "Telemetry Hub"
 
@@ -57,6 +60,9 @@ NAMED_CLASSES = {
 }
 """Device classes of units that belong to several quantities, by a word of the metric's name."""
 
+MAX_REMOVED = 256
+"""Removed controls of a device in its description, the newest: twice as many as a device has commands."""
+
 TOTALS = frozenset({"energy"})
 """Device classes of quantities that only increase."""
 
@@ -82,6 +88,27 @@ def discovery_subscriptions(prefix: str, enabled: bool) -> list[Subscription]:
     return [Subscription(f"{prefix}/status"), *found] if enabled else found
 
 
+def _digest(payload: bytes) -> bytes:
+    return sha256(payload).digest()[:16]
+
+
+def _controls_of(payload: bytes) -> dict[str, str]:
+    """Return the platforms of the controls in a description, by key. Anybody can publish anything there."""
+    try:
+        content = msgspec.json.decode(payload, type=_RetainedDescription)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return {key: part.platform for key, part in content.components.items() if part.platform in PLATFORMS}
+
+
+class _RetainedComponent(msgspec.Struct):
+    platform: str = ""
+
+
+class _RetainedDescription(msgspec.Struct):
+    components: dict[str, _RetainedComponent] = {}
+
+
 def _availability_of(topic: str) -> str:
     """Return the availability topic of the device that is described at `topic`."""
     return f"{topic.removesuffix('config')}availability"
@@ -91,9 +118,10 @@ class Discovery(Decoder):
     """Announcements of one bridge, and the decoder of Home Assistant's birth message and of the descriptions that the
     broker retains from an earlier run.
 
-    A device is described again only if its series changed. For devices that are no longer described (retired, no
-    publication, `enabled` off), the retained messages are emptied; they are recognized by the hub's id in their topic.
-    Sent messages are remembered by their hash, 200 bytes a device.
+    A device is described again only if its series or commands changed. For devices that are no longer described
+    (retired, no publication, `enabled` off), the retained messages are emptied; they are recognized by the hub's id in
+    their topic. Sent messages are remembered by their hash, 200 bytes a device. Home Assistant keeps a control that a
+    description leaves out, so a removed one stays in it with its platform only.
 
     A device is available while it is connected to the hub and the hub to the broker.
     """
@@ -113,14 +141,16 @@ class Discovery(Decoder):
         on_change: Callable[[], None],
         availability: Mapping[str, str] | None = None,
         public_url: str | None = None,
+        command_topic: CommandTopic | None = None,
+        commands: Callable[[str], Sequence[CommandDeclaration]] = lambda device: (),
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
         """`devices` returns the series of each device by metric, `count` the number of all series; a different number
         means that the descriptions may have changed. `is_online` returns whether a device is connected. `availability`
         is the bridge's own availability in the form of Home Assistant. With `public_url` each device links to its page.
-        `on_change` is called when `pending` may have messages. Raises ValueError without a publication that Home
-        Assistant can read.
+        `commands` returns the commands of a device, which have controls with a `command_topic`. `on_change` is called
+        when `pending` may have messages. Raises ValueError without a publication that Home Assistant can read.
         """
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
         if enabled and not self._encoders:
@@ -136,12 +166,16 @@ class Discovery(Decoder):
         self._on_change = on_change
         self._availability = availability
         self._public_url = public_url
+        self._command_topic = command_topic
+        self._commands = commands
         self._prefix = prefix
         self._enabled = enabled
         # By topic: the digest of the sent description, the hash of its series, and the sent presence.
         self._sent: dict[str, bytes] = {}
         self._described: dict[str, int] = {}
         self._sent_presence: dict[str, bool] = {}
+        # By topic: the platforms of all controls that the broker may still have, by key.
+        self._controls: dict[str, dict[str, str]] = {}
         # Devices whose presence may have changed, and topics with descriptions of an earlier run.
         self._presence_due: set[str] = set()
         self._retained: set[str] = set()
@@ -157,9 +191,14 @@ class Discovery(Decoder):
         """Note which announcements are due after the message. It contains no readings."""
         if message.topic != self._birth:
             is_own = message.topic.startswith(f"{self._prefix}/device/{self._node}")
-            if is_own and message.payload and message.topic not in self._sent:
-                self._retained.add(message.topic)
-                self.mark_changed()
+            if is_own and message.payload:
+                if message.topic not in self._sent:
+                    self._retained.add(message.topic)
+                    self.mark_changed()
+                is_foreign = self._sent.get(message.topic) != _digest(message.payload)
+                if is_foreign and self._remember_controls(message.topic, _controls_of(message.payload)):
+                    self._described.pop(message.topic, None)
+                    self.mark_changed()
         elif message.payload == b"online":
             self.connected()
         return []
@@ -170,6 +209,12 @@ class Discovery(Decoder):
         self._described.clear()
         self._sent_presence.clear()
         self.mark_changed()
+
+    def commands_changed(self, device: str) -> None:
+        """Note that a device declares other commands than before."""
+        if self._enabled and self._command_topic is not None:
+            self._described.pop(self.topic_of(device), None)
+            self.mark_changed()
 
     def mark_changed(self) -> None:
         """Note that a device is new, has new metrics, or is gone."""
@@ -206,7 +251,7 @@ class Discovery(Decoder):
             wanted.add(topic)
             self._described[topic] = of_series
             payload = msgspec.json.encode(description)
-            digest = sha256(payload).digest()[:16]
+            digest = _digest(payload)
             if self._sent.get(topic) != digest:
                 self._sent[topic] = digest
                 found.append(Publish(topic, payload, 1, retain=True))
@@ -215,6 +260,7 @@ class Discovery(Decoder):
             self._sent.pop(topic, None)
             self._described.pop(topic, None)
             self._sent_presence.pop(topic, None)
+            self._controls.pop(topic, None)
             found += [Publish(gone, b"", 1, retain=True) for gone in (topic, _availability_of(topic))]
         self._retained.clear()
         return found
@@ -234,14 +280,17 @@ class Discovery(Decoder):
         return f"{self._prefix}/device/{self._node}{object_id(device)}/config"
 
     def describe(self, device: str, metrics: Iterable[Series]) -> dict[str, Any] | None:
-        """Return the description of a device, or None if none of its metrics is published."""
-        components = {}
+        """Return the description of a device, or None if none of its metrics is published and it has no control."""
+        components: dict[str, Any] = {}
+        metrics = [*metrics]
         for series in metrics:
             component = self._component(series)
             if component is not None:
                 components[object_id(series.metric)] = component
-        if not components:
+        controls = dict(self._controls_for(device, metrics))
+        if not components and not controls:
             return None
+        components |= self._removed_controls(self.topic_of(device), controls) | controls
         own = {"topic": _availability_of(self.topic_of(device))}
         link = {} if self._public_url is None else {"configuration_url": f"{self._public_url}/device/{device}"}
         return {
@@ -251,6 +300,56 @@ class Discovery(Decoder):
             "availability_mode": "all",
             "components": components,
         }
+
+    def _controls_for(self, device: str, metrics: Sequence[Series]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the controls of a device with their keys, which no metric and no control of another platform has."""
+        topic = self._command_topic
+        if topic is None or not topic.may_command(device):
+            return
+        of_metric = {series.metric: series for series in metrics}
+        for declaration in self._commands(device):
+            control = control_of(declaration, topic.topic_of(device, declaration.name))
+            if control is None:
+                continue
+            key = object_id(f"{control['platform']}\0{declaration.name}")
+            control["unique_id"] = f"{self._node}{object_id(device)}_{key}"
+            if control["platform"] == "number":
+                kind = device_class(declaration.name, control.get("unit_of_measurement", ""))
+                if kind is not None:
+                    control["device_class"] = kind
+            shown = (of_metric.get(name) for name in state_names(declaration))
+            series = next((series for series in shown if series and shows_state(control, series.type)), None)
+            state = self._state_of(series) if series is not None else None
+            yield key, control | (state or {})
+
+    def _removed_controls(self, topic: str, controls: Mapping[str, Any]) -> dict[str, Any]:
+        """Remember the controls of a description. Return what removes the earlier ones from Home Assistant."""
+        self._remember_controls(topic, {key: control["platform"] for key, control in controls.items()})
+        known = self._controls.get(topic, {})
+        return {key: {"platform": platform} for key, platform in known.items() if key not in controls}
+
+    def _remember_controls(self, topic: str, controls: Mapping[str, str]) -> bool:
+        """Remember controls that the broker may have, and return whether any is new."""
+        known = self._controls.get(topic, {})
+        if not controls.keys() - known.keys():
+            return False
+        # The newest last: beyond the bound the oldest is dropped.
+        together = {key: platform for key, platform in known.items() if key not in controls} | dict(controls)
+        self._controls[topic] = dict([*together.items()][-MAX_REMOVED:])
+        return True
+
+    def _state_of(self, series: Series) -> dict[str, Any] | None:
+        """Return the state of a control that a metric shows, or None if the metric is not published."""
+        component = self._component(series)
+        if component is None:
+            return None
+        state: dict[str, Any] = {key: component[key] for key in ("state_topic", "value_template") if key in component}
+        if series.type == "boolean":
+            state |= {"state_on": component["payload_on"], "state_off": component["payload_off"]}
+        elif series.type != "string" and "value_template" in state:
+            # Without the metric a message has no value: a number ignores an empty one.
+            state["value_template"] = state["value_template"].replace("default(this.state)", "default('')")
+        return state
 
     def _component(self, series: Series) -> dict[str, Any] | None:
         encoder = next((encoder for encoder in self._encoders if encoder.publication.takes(series.device)), None)

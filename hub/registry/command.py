@@ -53,6 +53,7 @@ class CommandTable:
         self._clock = clock
         self._declared: dict[str, bytes] = {}
         self._same: dict[bytes, bytes] = {}
+        self._watchers: list[Callable[[str], None]] = []
 
     async def open(self) -> None:
         """Read what the devices have declared, and delete old commands. Raises RegistryError."""
@@ -67,6 +68,10 @@ class CommandTable:
         """Return the commands that a device declares, in the order of their declaration."""
         stored = self._declared.get(device)
         return [] if stored is None else _decode_declared(stored)
+
+    def watch_declared(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with each device that declares other commands than before, once that is durable."""
+        self._watchers.append(watcher)
 
     async def declare(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> list[str]:
         """Record what a device declares, durable on return. `replace`: these are all. Without news nothing is written.
@@ -96,6 +101,8 @@ class CommandTable:
             self._declared[device] = self._same.setdefault(declared, declared)
         else:
             self._declared.pop(device, None)
+        for watcher in self._watchers:
+            watcher(device)
 
     # Commands.
 

@@ -14,6 +14,9 @@ client_id = "hub-7"
 publish = [{{ topic = "hub/{{device}}/{{metric}}" }}]
 presence_topic = "hub/{{device}}/presence"
 discovery = {{ enabled = {enabled} }}
+allow_commands = true
+command_topic = "hub/{{device}}/command/{{command}}"
+command_devices = ["boiler.*"]
 """
 
 
@@ -34,6 +37,11 @@ class HomeAssistant:
         return [
             json.loads(payload) for topic, payload in self.retained.items() if topic.endswith("/config") and payload
         ]
+
+    def controls(self) -> dict[str, dict[str, Any]]:
+        """Return the parts of all descriptions that send commands, by name."""
+        parts = [part for described in self.described() for part in described["components"].values()]
+        return {part["name"]: part for part in parts if "command_topic" in part}
 
     def is_available(self, described: dict[str, Any]) -> bool:
         """Return whether the device is available by the rule of the mode `all`."""
