@@ -18,14 +18,19 @@ import structlog
 
 from hub.ingest.device import CommandLink
 from hub.model.command import (
+    GRACE_NS,
+    CommandPhase,
     CommandRecord,
+    Turn,
     cancelled,
+    deadline_of,
     deadline_passed,
     new_command,
     reported,
     sent,
     to_repeat,
     to_send,
+    turn_of,
 )
 from wire.command import CommandDeclaration, ParametersRefused, unknown_command
 from wire.device import CommandState
@@ -35,11 +40,14 @@ from wire.timestamp import NS_PER_S
 RETRY_S = 1.0
 """Wait after a change that could not be stored, as on a full disk, before it is tried again."""
 
+MAX_SLEEP_S = 60.0
+"""Longest sleep until the next deadline: a wall clock that was corrected meanwhile is noticed after it."""
+
 MAX_WATCHES = 256
 """Requests that wait for a change of a command. Each holds a connection; further ones are answered at once."""
 
 SPARE_DEADLINES = 1_000
-"""Entries of finished commands among the deadlines, besides as many as there are open commands."""
+"""Outdated entries among the deadlines, besides one for each device with open commands."""
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +78,26 @@ class CommandStore(Protocol):
         on_stored: Callable[[Sequence[Stored]], None],
     ) -> asyncio.Future[Sequence[Stored]]:
         """Replace each of these commands of a device by what `transition` returns, unless that is None."""
+
+
+class Watch:
+    """A request that waits for changes of a command. `record` is the newest change, None before the first one."""
+
+    def __init__(self) -> None:
+        self.record: CommandRecord | None = None
+        self._changed = asyncio.Event()
+
+    def notify(self, record: CommandRecord) -> None:
+        """Report a change, which is durable."""
+        self.record = record
+        self._changed.set()
+
+    async def next(self) -> CommandRecord:
+        """Wait for a change since the previous call, and return the newest one."""
+        await self._changed.wait()
+        self._changed.clear()
+        assert self.record is not None
+        return self.record
 
 
 class CommandRefused(Exception):
@@ -113,17 +141,25 @@ class CommandDispatcher:
         self._declared = declared
         self._clock = clock
         self._open: dict[str, dict[str, CommandRecord]] = {}
-        self._open_count = 0
+        self._inserting: dict[str, dict[str, CommandRecord]] = {}
+        self._turns: dict[str, Turn] = {}
+        self._grace_ns: dict[str, int] = {}
         self._sending: set[str] = set()
+        self._ending: set[str] = set()
         self._stalled: set[str] = set()
-        self._deadlines: list[tuple[int, str, str]] = []
+        self._due: dict[str, int] = {}
+        self._deadlines: list[tuple[int, str]] = []
+        """When to look at a device, as in `_due`, and outdated entries."""
         self._wake = asyncio.Event()
-        self._watches: dict[str, set[asyncio.Event]] = {}
+        self._watches: dict[str, set[Watch]] = {}
 
     def restore(self, commands: Iterable[CommandRecord]) -> None:
         """Continue with the open commands of the file, in their order."""
+        now_ns = self._clock()
         for record in commands:
-            self._follow(record)
+            if record.state is not CommandPhase.QUEUED:
+                self._grace_ns[record.id] = now_ns + GRACE_NS
+            self._follow(record, now_ns)
 
     # Operators.
 
@@ -164,7 +200,25 @@ class CommandDispatcher:
             ttl_s=new.ttl_s,
             reason=offline if link is None else ("", ""),
         )
-        return await self._store.insert(record, self._inserted)
+        return await self._insert(record if link is None else self._sent_at_once(record, now_ns))
+
+    def _sent_at_once(self, record: CommandRecord, now_ns: int) -> CommandRecord:
+        """Return the new command as sent, if it may be sent now: one commit fewer than for two states."""
+        before = (*self._open.get(record.device, {}).values(), *self._inserting.get(record.device, {}).values())
+        if to_send((*before, record), now_ns) != [record]:
+            return record
+        return sent(record, now_ns) or record
+
+    async def _insert(self, record: CommandRecord) -> CommandRecord:
+        self._inserting.setdefault(record.device, {})[record.id] = record
+        done = self._store.insert(record, self._inserted)
+        done.add_done_callback(lambda _: self._insert_ended(record))
+        # A caller that is cancelled does not end the write, and the next command has to take it into account.
+        return await asyncio.shield(done)
+
+    def open_command(self, device: str, id: str) -> CommandRecord | None:
+        """Return a command of a device that has not ended; None without one."""
+        return self._open.get(device, {}).get(id)
 
     async def _known(self, device: str, new: NewCommand) -> CommandRecord | None:
         """Return the command with this id, None if there is none. Raises CommandRefused if it is another command."""
@@ -186,18 +240,18 @@ class CommandDispatcher:
         return await self._change(device, id, partial(cancelled, operator=operator, now_ns=self._clock()))
 
     @contextmanager
-    def watch(self, id: str) -> Iterator[asyncio.Event | None]:
-        """Yield an event that is set at each change of a command; None at MAX_WATCHES."""
+    def watch(self, id: str) -> Iterator[Watch | None]:
+        """Yield what reports each change of a command from now on; None at MAX_WATCHES."""
         if sum(map(len, self._watches.values())) >= MAX_WATCHES:
             yield None
             return
         watches = self._watches.setdefault(id, set())
-        event = asyncio.Event()
-        watches.add(event)
+        watch = Watch()
+        watches.add(watch)
         try:
-            yield event
+            yield watch
         finally:
-            watches.discard(event)
+            watches.discard(watch)
             if not watches and self._watches.get(id) is watches:
                 del self._watches[id]
 
@@ -227,36 +281,74 @@ class CommandDispatcher:
         while True:
             self._wake.clear()
             self.pass_deadlines()
-            wait_s = RETRY_S if self._stalled else None
-            if self._deadlines:
-                left_s = max(0.0, (self._deadlines[0][0] - self._clock()) / NS_PER_S)
-                wait_s = left_s if wait_s is None else min(wait_s, left_s)
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
-            except TimeoutError:
+            if self._stalled:
+                await asyncio.sleep(RETRY_S)
                 self.retry()
+                continue
+            left_s = (self._deadlines[0][0] - self._clock()) / NS_PER_S if self._deadlines else MAX_SLEEP_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(left_s, MAX_SLEEP_S))):
+                    await self._wake.wait()
 
     def pass_deadlines(self) -> None:
         """Submit the end of each command whose time has passed."""
         now_ns = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now_ns:
-            _, device, id = heapq.heappop(self._deadlines)
-            record = self._open.get(device, {}).get(id)
-            if record is not None and record.deadline_ns <= now_ns:
-                done = self._store.change(device, [id], partial(deadline_passed, now_ns=now_ns), self._changed)
-                done.add_done_callback(partial(self._ended, record))
+            due_ns, device = heapq.heappop(self._deadlines)
+            if self._due.get(device) != due_ns:
+                continue
+            del self._due[device]
+            for deadline_ns, record in self._expected(device):
+                if deadline_ns <= now_ns:
+                    self._ending.add(record.id)
+                    end = partial(deadline_passed, now_ns=now_ns, state=record.state)
+                    done = self._store.change(device, [record.id], end, self._changed)
+                    done.add_done_callback(partial(self._end_stored, record))
+            self._expect(device)
 
     def retry(self) -> None:
-        """Try again to send what could not be stored as sent."""
+        """Try again to write what could not be stored."""
         stalled, self._stalled = self._stalled, set()
         for device in stalled:
             self._pump(device)
+            self._expect(device)
 
-    def _ended(self, record: CommandRecord, done: asyncio.Future[Sequence[Stored]]) -> None:
+    def _end_stored(self, record: CommandRecord, done: asyncio.Future[Sequence[Stored]]) -> None:
+        self._ending.discard(record.id)
         if _failed(done):
-            retry_ns = self._clock() + int(RETRY_S * NS_PER_S)
-            heapq.heappush(self._deadlines, (retry_ns, record.device, record.id))
+            self._stall(record.device)
+        else:
+            self._expect(record.device)
+
+    def _stall(self, device: str) -> None:
+        self._stalled.add(device)
+        self._wake.set()
+
+    def _expected(self, device: str) -> list[tuple[int, CommandRecord]]:
+        """Return the open commands of a device that end at a time, and whose end is not being written."""
+        turn = self._turns.get(device)
+        expected = []
+        for record in self._open.get(device, {}).values():
+            deadline_ns = deadline_of(record, turn, self._grace_ns.get(record.id, 0))
+            if deadline_ns is not None and record.id not in self._ending:
+                expected.append((deadline_ns, record))
+        return expected
+
+    def _expect(self, device: str) -> None:
+        """Set when to look at the deadlines of a device."""
+        due_ns = min((deadline_ns for deadline_ns, _ in self._expected(device)), default=None)
+        if due_ns is None or device in self._stalled:
+            self._due.pop(device, None)
+            return
+        if self._due.get(device) == due_ns:
+            return
+        self._due[device] = due_ns
+        heapq.heappush(self._deadlines, (due_ns, device))
+        # An outdated entry stays until its time. They must not become more than the devices that wait.
+        if len(self._deadlines) > 2 * len(self._due) + SPARE_DEADLINES:
+            self._deadlines = [(due_ns, device) for device, due_ns in self._due.items()]
+            heapq.heapify(self._deadlines)
+        if self._deadlines[0][0] == due_ns:
             self._wake.set()
 
     # The memory follows the file.
@@ -266,44 +358,48 @@ class CommandDispatcher:
         return stored
 
     def _inserted(self, record: CommandRecord) -> None:
-        self._follow(record)
+        self._insert_ended(record)
+        self._follow(record, record.created_ns)
+        if record.state is CommandPhase.SENT:
+            self._send(record)
         self._pump(record.device)
+
+    def _insert_ended(self, record: CommandRecord) -> None:
+        inserting = self._inserting.get(record.device, {})
+        inserting.pop(record.id, None)
+        if not inserting:
+            self._inserting.pop(record.device, None)
 
     def _changed(self, changes: Sequence[Stored]) -> None:
         for record in (stored.record for stored in changes if stored.is_changed):
             assert record is not None
-            self._follow(record)
-            for event in self._watches.get(record.id, ()):
-                event.set()
+            self._grace_ns.pop(record.id, None)
+            self._follow(record, record.changes[-1].time_ns)
+            for watch in self._watches.get(record.id, ()):
+                watch.notify(record)
             self._pump(record.device)
 
-    def _follow(self, record: CommandRecord) -> None:
-        commands = self._open.setdefault(record.device, {})
-        self._open_count -= record.id in commands
+    def _follow(self, record: CommandRecord, time_ns: int) -> None:
+        """Apply what a record has become at this time."""
+        device = record.device
+        commands = self._open.setdefault(device, {})
         if record.state.is_open:
             commands[record.id] = record
-            self._open_count += 1
-            self._expect(record)
-            return
-        commands.pop(record.id, None)
+        else:
+            commands.pop(record.id, None)
+        turn = turn_of(commands.values(), self._turns.pop(device, None), time_ns)
+        if turn is not None:
+            self._turns[device] = turn
         if not commands:
-            del self._open[record.device]
-
-    def _expect(self, record: CommandRecord) -> None:
-        heapq.heappush(self._deadlines, (record.deadline_ns, record.device, record.id))
-        # An entry of a finished command stays until its time. They must not become more than the open commands.
-        if len(self._deadlines) > 2 * self._open_count + SPARE_DEADLINES:
-            opened = (record for commands in self._open.values() for record in commands.values())
-            self._deadlines = [(record.deadline_ns, record.device, record.id) for record in opened]
-            heapq.heapify(self._deadlines)
-        self._wake.set()
+            del self._open[device]
+        self._expect(device)
 
     def _pump(self, device: str) -> None:
         """Write as sent, and then send, the queued commands that the device may have now: one write at a time."""
-        if device in self._sending or self._links.get(device) is None:
+        if device in self._sending or device not in self._open or self._links.get(device) is None:
             return
         now_ns = self._clock()
-        ids = [record.id for record in to_send(self._open.get(device, {}).values(), now_ns)]
+        ids = [record.id for record in to_send(self._open[device].values(), now_ns)]
         if ids:
             self._sending.add(device)
             done = self._store.change(device, ids, partial(sent, now_ns=now_ns), self._sent)
@@ -312,16 +408,18 @@ class CommandDispatcher:
     def _sent(self, changes: Sequence[Stored]) -> None:
         for record in (stored.record for stored in changes if stored.is_changed):
             assert record is not None
-            link = self._links.get(record.device)
-            if link is not None:
-                link.send(record.message)
+            self._send(record)
         self._changed(changes)
+
+    def _send(self, record: CommandRecord) -> None:
+        link = self._links.get(record.device)
+        if link is not None:
+            link.send(record.message)
 
     def _sending_ended(self, device: str, done: asyncio.Future[Sequence[Stored]]) -> None:
         self._sending.discard(device)
         if _failed(done):
-            self._stalled.add(device)
-            self._wake.set()
+            self._stall(device)
         else:
             self._pump(device)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +22,10 @@ from wire.command import ParameterValue
 from wire.device import Command, CommandState
 from wire.limits import MAX_COMMANDS_SENT
 from wire.timestamp import NS_PER_S
+
+GRACE_NS = 60 * NS_PER_S
+"""Time after the start of a hub in which a command that an earlier run sent does not time out: its result may wait in
+the spool of the agent, which tries to connect at least every half minute."""
 
 MAX_OPEN_PER_DEVICE = 100
 """Commands of a device that are not finished. More than a person sends by hand to a device that is offline."""
@@ -113,18 +117,16 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return next(change for change in reversed(self.changes) if change.state is self.state)
 
     @property
-    def deadline_ns(self) -> int:
-        """When the hub stops waiting for what comes next; 0 if it does not wait."""
-        if not self.state.is_open:
-            return 0
-        if self.mode == "queue" and self.state is CommandPhase.RECEIVED:
-            return self.reason.time_ns + self.timeout_ms * 1_000_000
-        return self.expires_ns
-
-    @property
     def message(self) -> Command:
         """The message to the agent."""
         return Command(self.id, self.name, dict(self.parameters), self.created_ns, self.timeout_ms)
+
+
+class Turn(NamedTuple):
+    """The command that a device executes now, the oldest one that it has received, and since when it is its turn."""
+
+    id: str
+    since_ns: int
 
 
 def new_command(
@@ -177,9 +179,32 @@ def reported(record: CommandRecord, report: CommandState, now_ns: int) -> Comman
     return replace(record, changes=(*record.changes, change), late=True)
 
 
-def deadline_passed(record: CommandRecord, now_ns: int) -> CommandRecord | None:
-    """The time is over, if it is."""
-    if not record.state.is_open or now_ns < record.deadline_ns:
+def turn_of(commands: Iterable[CommandRecord], before: Turn | None, now_ns: int) -> Turn | None:
+    """Return whose turn it is at a device, given the turn before the newest change; None if it executes nothing."""
+    received = next((record for record in commands if record.state is CommandPhase.RECEIVED), None)
+    if received is None or (before is not None and before.id == received.id):
+        return None if received is None else before
+    return Turn(received.id, now_ns)
+
+
+def deadline_of(record: CommandRecord, turn: Turn | None, grace_ns: int = 0) -> int | None:
+    """Return when the hub stops waiting for what comes next, but not before `grace_ns`; None without a deadline.
+
+    A device executes its commands one after the other. So the time-out of a queued one, which may have many before it,
+    begins with its turn.
+    """
+    if not record.state.is_open:
+        return None
+    if record.mode == "call" or record.state is not CommandPhase.RECEIVED:
+        return max(grace_ns, record.expires_ns)
+    if turn is None or turn.id != record.id:
+        return None
+    return max(grace_ns, turn.since_ns + record.timeout_ms * 1_000_000)
+
+
+def deadline_passed(record: CommandRecord, now_ns: int, state: CommandPhase) -> CommandRecord | None:
+    """The time in this state is over. None if the command has left the state meanwhile."""
+    if not record.state.is_open or record.state is not state:
         return None
     match record.state:
         case CommandPhase.QUEUED:
@@ -201,14 +226,18 @@ def cancelled(record: CommandRecord, operator: str, now_ns: int) -> CommandRecor
     return _changed(record, PhaseChange(CommandPhase.CANCELLED, now_ns, "cancelled", f"by {operator}"))
 
 
-def event_of(record: CommandRecord, time_ns: int) -> Event | None:
-    """Return the event of the newest change, for the events of the device: who sent it, and how it ended."""
-    change = record.changes[-1]
-    if change.state is CommandPhase.QUEUED:
-        words = " ".join((record.name, *(f"{name}={value}" for name, value in record.parameters.items())))
-        return Event(0, record.device, time_ns, "command", f"{words} ({record.mode} {record.id}) by {record.operator}")
+def created_event(record: CommandRecord) -> Event:
+    """Return the event of a new command, for the events of the device: what was sent, and by whom."""
+    words = " ".join((record.name, *(f"{name}={value}" for name, value in record.parameters.items())))
+    text = f"{words} ({record.mode} {record.id}) by {record.operator}"
+    return Event(0, record.device, record.created_ns, "command", text)
+
+
+def ended_event(record: CommandRecord, time_ns: int) -> Event | None:
+    """Return the event of the newest change of a command: how it ended. None while it is open."""
     if record.state.is_open:
         return None
+    change = record.changes[-1]
     reason = "".join(f": {text}" for text in (change.code, change.message) if text)
     text = f"{record.name} ({record.id}{', late' if record.late else ''}){reason}"
     return Event(0, record.device, time_ns, f"command {change.state.value.replace('_', ' ')}", text)
@@ -216,15 +245,26 @@ def event_of(record: CommandRecord, time_ns: int) -> Event | None:
 
 def to_repeat(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
     """Return the commands of a device to send again after a welcome: it has not answered them, and there is time."""
-    return [record for record in commands if record.state is CommandPhase.SENT and now_ns < record.deadline_ns]
+    return [record for record in commands if record.state is CommandPhase.SENT and now_ns < record.expires_ns]
 
 
 def to_send(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
-    """Return the queued commands of a device to send now, in their order."""
+    """Return the queued commands of a device to send now, in their order.
+
+    For a call, commands that the device has received leave room. A queue also waits for their ends: a device that
+    executes slowly would refuse most of it as busy.
+    """
     commands = list(commands)
-    room = MAX_COMMANDS_SENT - sum(record.state is CommandPhase.SENT for record in commands)
-    queued = [record for record in commands if record.state is CommandPhase.QUEUED and now_ns < record.deadline_ns]
-    return queued[: max(0, room)]
+    sent_count = sum(record.state is CommandPhase.SENT for record in commands)
+    received_count = sum(record.state is CommandPhase.RECEIVED for record in commands)
+    chosen: list[CommandRecord] = []
+    for record in commands:
+        if record.state is not CommandPhase.QUEUED or now_ns >= record.expires_ns:
+            continue
+        if sent_count + (received_count if record.mode == "queue" else 0) + len(chosen) >= MAX_COMMANDS_SENT:
+            break
+        chosen.append(record)
+    return chosen
 
 
 def _changed(record: CommandRecord, change: PhaseChange) -> CommandRecord:

@@ -151,23 +151,18 @@ class CommandRequests:
     async def _publish_states(self, message: Message, id: str, record: CommandRecord) -> None:
         """Publish each state of a command until it has ended."""
         published = 0
-        with self._dispatcher.watch(record.id) as changed:
-            while True:
-                # Changes from here on set the event again.
-                if changed is not None:
-                    changed.clear()
-                try:
-                    current = await self._read(record.device, record.id)
-                except WireError:
-                    return
-                if current is None:
-                    return
+        with self._dispatcher.watch(record.id) as watch:
+            try:
+                current = await self._read(record.device, record.id)
+            except WireError:
+                return
+            while current is not None:
                 for change in current.changes[published:]:
                     self._answer(message, state_answer(current, change, id))
                 published = len(current.changes)
-                if changed is None or not current.state.is_open:
+                if watch is None or not current.state.is_open:
                     return
-                await changed.wait()
+                current = await watch.next()
 
     def _refuse(self, target: CommandTarget, message: Message, id: str, code: str, sentence: str) -> None:
         self._log(target, code, sentence)

@@ -18,8 +18,10 @@ from hub.model.command import (
     MAX_OPEN_PER_DEVICE,
     CommandPhase,
     CommandRecord,
-    event_of,
+    created_event,
+    ended_event,
 )
+from hub.model.event import Event
 from hub.registry.database import RegistryError, RegistryThread
 from hub.registry.event import MAX_KIND, insert_events
 from hub.registry.schema import INTACT
@@ -163,10 +165,10 @@ def insert_command(
         )
     connection.execute(
         "INSERT INTO commands (id, device, state, created_ns, deadline_ns, record) VALUES (?, ?, ?, ?, ?, ?)",
-        (record.id, record.device, record.state.value, record.created_ns, record.deadline_ns, _encode(record).decode()),
+        (record.id, record.device, record.state.value, record.created_ns, record.expires_ns, _encode(record).decode()),
     )
     stored = msgspec.structs.replace(record, number=connection.last_insert_rowid())
-    _record_event(connection, stored, record.created_ns)
+    _record_event(connection, created_event(stored))
     return stored
 
 
@@ -189,12 +191,12 @@ def _change(connection: apsw.Connection, record: CommandRecord | None, transitio
         "UPDATE commands SET state = ?, deadline_ns = ?, record = ? WHERE number = ?",
         (
             changed.state.value,
-            changed.deadline_ns,
+            changed.expires_ns if changed.state.is_open else 0,
             _encode(msgspec.structs.replace(changed, number=0)).decode(),
             changed.number,
         ),
     )
-    _record_event(connection, changed, now_ns)
+    _record_event(connection, ended_event(changed, now_ns))
     if record.state.is_open and not changed.state.is_open:
         delete_surplus(connection, record.device)
         if record.number % PRUNING_PERIOD == 0:
@@ -202,8 +204,7 @@ def _change(connection: apsw.Connection, record: CommandRecord | None, transitio
     return Stored(changed, True)
 
 
-def _record_event(connection: apsw.Connection, record: CommandRecord, time_ns: int) -> None:
-    event = event_of(record, time_ns)
+def _record_event(connection: apsw.Connection, event: Event | None) -> None:
     if event is not None:
         cut = event._replace(kind=event.kind[:MAX_KIND], detail=event.detail[:MAX_MESSAGE])
         insert_events(connection, [cut])

@@ -24,22 +24,23 @@ def kill_at(state: str, when: str, speed: str) -> None:
     insert, change, commit = command.insert_command, command.change_commands, database._commit
     is_written = False
 
-    def written(records: Iterable[CommandRecord | None]) -> None:
+    def written(record: CommandRecord, states: Iterable[str]) -> None:
         nonlocal is_written
-        for record in records:
-            if record is not None and record.state.value == state and record.parameters["speed"] == float(speed):
-                is_written = True
-                if when == "before":
-                    os.kill(os.getpid(), signal.SIGKILL)
+        if state in states and record.parameters["speed"] == float(speed):
+            is_written = True
+            if when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def insert_command(*arguments: Any) -> Any:
         record = insert(*arguments)
-        written([record])
+        written(record, [change.state.value for change in record.changes])
         return record
 
     def change_commands(*arguments: Any) -> Any:
         changes = change(*arguments)
-        written(stored.record for stored in changes if stored.is_changed)
+        for stored in changes:
+            if stored.is_changed and stored.record is not None:
+                written(stored.record, [stored.record.state.value])
         return changes
 
     def commit_jobs(*arguments: Any) -> Any:

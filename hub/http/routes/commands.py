@@ -148,15 +148,15 @@ class CommandRoutes:
 
     async def _wait(self, device: str, id: str, wait_s: float, seen: int | None) -> CommandRecord:
         """Return a command as soon as it has more than `seen` states, or has ended, or the time has passed."""
-        with self.dispatcher.watch(id) as changed, suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while changed is not None and wait_s:
-                    record = await self._command(device, id)
-                    if _has_news(record, seen):
-                        return record
-                    await changed.wait()
-                    changed.clear()
-        return await self._command(device, id)
+        with self.dispatcher.watch(id) as watch:
+            record = self.dispatcher.open_command(device, id) or await self._command(device, id)
+            if watch is None or not wait_s:
+                return record
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    while not _has_news(record, seen):
+                        record = await watch.next()
+            return record
 
     async def _command(self, device: str, id: str) -> CommandRecord:
         record = await self.table.command(device, id)

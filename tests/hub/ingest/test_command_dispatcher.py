@@ -13,8 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from device_agent.operator_commands.log import MAX_WAITING
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored, Transition
-from hub.model.command import CommandPhase, CommandRecord
+from hub.model.command import GRACE_NS, MAX_OPEN_PER_DEVICE, CommandPhase, CommandRecord
 from hub.registry.command import change_commands, insert_command, select_command, select_open
 from hub.registry.database import RegistryError
 from hub.registry.event import select_events
@@ -109,13 +110,17 @@ class ModelDevice:
                 self.unrecorded.discard(message.id)
             return
         if message.id not in self.known:
-            self._report(CommandState(message.id, "received", 1), None)
+            is_busy = len(self.waiting) >= MAX_WAITING
+            self._report(CommandState(message.id, "rejected" if is_busy else "received", 1), None)
         link.to_hub.append(self.known[message.id])
+
+    @property
+    def waiting(self) -> list[str]:
+        return [id for id, state in self.known.items() if state.state == "received" and id not in self.started]
 
     def start(self) -> None:
         """Begin to execute the oldest command: from here on it may have had an effect."""
-        waiting = [id for id, state in self.known.items() if state.state == "received" and id not in self.started]
-        for id in waiting[:1]:
+        for id in self.waiting[:1]:
             self.started.add(id)
             self.executed[id] += 1
 
@@ -157,6 +162,8 @@ class CommandMachine(RuleBasedStateMachine):
         self.device = ModelDevice()
         self.link: Link | None = None
         self.accepted: list[str] = []
+        self.sent_before: dict[str, int] = {}
+        """When the newest hub started, for the commands that an earlier one sent."""
         self.tasks: set[asyncio.Task[Any]] = set()
         self.hub = self._new_hub()
 
@@ -166,7 +173,9 @@ class CommandMachine(RuleBasedStateMachine):
             declared=lambda device: DECLARED,
             clock=lambda: self.store.now_ns,
         )
-        hub.restore(select_open(self.store.connection))
+        opened = select_open(self.store.connection)
+        hub.restore(opened)
+        self.sent_before |= {r.id: self.store.now_ns for r in opened if r.state is not CommandPhase.QUEUED}
         return hub
 
     def _turn(self) -> None:
@@ -225,7 +234,7 @@ class CommandMachine(RuleBasedStateMachine):
         self._turn()
         self.hub = self._new_hub()
 
-    @rule(seconds=st.sampled_from([1, 5, 20]))
+    @rule(seconds=st.sampled_from([1, 5, 20, 60]))
     def time_passes(self, seconds: int) -> None:
         self.store.now_ns += seconds * NS_PER_S
         self.hub.pass_deadlines()
@@ -238,7 +247,7 @@ class CommandMachine(RuleBasedStateMachine):
     def connect(self) -> None:
         self.link = Link()
         self.hub.connected(DEVICE, self.link)
-        self.link.to_hub.extend(self.device.known[id] for id in sorted(self.device.unrecorded))
+        self.link.to_hub.extend(state for id, state in self.device.known.items() if id in self.device.unrecorded)
 
     @rule()
     def disconnect(self) -> None:
@@ -336,6 +345,22 @@ class CommandMachine(RuleBasedStateMachine):
                 assert record.reason.message
 
     @invariant()
+    def none_times_out_too_early(self) -> None:
+        """A device that received a queued command has its time-out, and one that returns after an outage a minute."""
+        for id in self.accepted:
+            record = self._stored(id)
+            times = {change.state: change.time_ns for change in record.changes}
+            if CommandPhase.TIMED_OUT not in times:
+                continue
+            ended_ns, received_ns = times[CommandPhase.TIMED_OUT], times.get(CommandPhase.RECEIVED)
+            assert received_ns is not None or ended_ns >= record.expires_ns
+            if record.mode == "queue" and received_ns is not None and received_ns < ended_ns:
+                assert ended_ns >= received_ns + 10 * NS_PER_S
+            started_ns = self.sent_before.get(id)
+            if started_ns is not None and started_ns < ended_ns and (received_ns or 0) < started_ns:
+                assert ended_ns >= started_ns + GRACE_NS
+
+    @invariant()
     def no_more_is_sent_than_the_limit(self) -> None:
         states = Counter(record.state for record in select_open(self.store.connection))
         assert states[CommandPhase.SENT] <= MAX_COMMANDS_SENT
@@ -356,9 +381,10 @@ class CommandMachine(RuleBasedStateMachine):
             assert turns < 1_000, "the commands never end"
             if not self._is_moving():
                 # The end of a command that could not be stored is tried again a second later. Nothing else is left.
+                # After a start of the hub, it waits for the result of a command that an earlier run sent.
                 opened = select_open(self.store.connection)
-                assert all(record.deadline_ns <= self.store.now_ns for record in opened), "a command is forgotten"
-                self.time_passes(1)
+                assert all(record.expires_ns <= self.store.now_ns for record in opened), "a command is forgotten"
+                self.time_passes(GRACE_NS // NS_PER_S if turns % 2 else 1)
             self.time_passes(0)
             self.commit(5)
             self.arrive_at_device(5)
@@ -383,15 +409,84 @@ class CommandMachine(RuleBasedStateMachine):
 def test_a_command_that_could_not_be_stored_as_sent_is_sent_when_the_disk_has_room() -> None:
     """Nothing else has to happen at the device."""
     machine = CommandMachine()
-    machine.connect()
     machine.send(30, 1)
     machine.commit(1)
+    machine.connect()
     machine.disk_is_full()
     assert machine.link is not None
     assert not machine.link.to_device
     machine.time_passes(1)
     machine.commit(1)
     assert len(machine.link.to_device) == 1
+    machine.teardown()
+
+
+def test_a_command_for_a_connected_device_is_queued_and_sent_in_one_write() -> None:
+    """As long as there is room and nothing waits: the order of the commands stays."""
+    machine = CommandMachine()
+    machine.connect()
+    assert machine.link is not None
+    machine.send(None, MAX_COMMANDS_SENT + 2)
+    assert not machine.link.to_device
+    machine.commit(MAX_COMMANDS_SENT + 2)
+    assert not machine.store.waiting
+    assert [message.id for message in machine.link.to_device] == machine.accepted[:MAX_COMMANDS_SENT]
+    states = [[change.state.value for change in machine._stored(id).changes] for id in machine.accepted]
+    assert states == [["queued", "sent"]] * MAX_COMMANDS_SENT + [["queued"]] * 2
+    machine.arrive_at_device(1)
+    machine.arrive_at_hub(1)
+    machine.send(None, 1)
+    machine.commit(9)
+    assert [record.state.value for record in map(machine._stored, machine.accepted[-3:])] == [
+        "sent",
+        "queued",
+        "queued",
+    ]
+    machine.teardown()
+
+
+def test_a_slow_device_executes_a_full_queue() -> None:
+    """Each command takes almost its time-out. None is refused as busy, and none times out while it waits."""
+    machine = CommandMachine()
+    machine.send(86_400, MAX_OPEN_PER_DEVICE)
+    machine.commit(MAX_OPEN_PER_DEVICE)
+    machine.connect()
+    assert machine.link is not None
+    for _ in range(MAX_OPEN_PER_DEVICE):
+        machine.device.start()
+        machine.time_passes(9)
+        machine.device.finish("succeeded", machine.link)
+        while machine.store.waiting or machine.link.to_device or machine.link.to_hub:
+            machine.commit(1)
+            machine.arrive_at_device(1)
+            machine.arrive_at_hub(1)
+    machine.teardown()
+    assert {machine._stored(id).state for id in machine.accepted} == {CommandPhase.SUCCEEDED}
+    assert not any(machine._stored(id).late for id in machine.accepted)
+
+
+def test_an_outage_of_the_hub_does_not_time_out_what_a_device_has_executed() -> None:
+    """Its result waits in the agent until the agent returns."""
+    machine = CommandMachine()
+    machine.connect()
+    machine.send(None, 2)
+    machine.commit(2)
+    machine.arrive_at_device(1)
+    machine.hub_crashes(0)
+    machine.device.start()
+    machine.device.finish("succeeded", None)
+    machine.time_passes(600)
+    machine.hub_crashes(0)
+    machine.time_passes(50)
+    executed, lost = machine.accepted
+    assert not machine.store.waiting
+    machine.connect()
+    machine.arrive_at_hub(1)
+    machine.commit(1)
+    assert (machine._stored(executed).state, machine._stored(executed).late) == (CommandPhase.SUCCEEDED, False)
+    machine.time_passes(10)
+    machine.commit(1)
+    assert machine._stored(lost).reason.code == "not_confirmed"
     machine.teardown()
 
 

@@ -10,14 +10,18 @@ import pytest
 from hub.model.command import (
     CommandPhase,
     CommandRecord,
+    Turn,
     cancelled,
+    created_event,
+    deadline_of,
     deadline_passed,
-    event_of,
+    ended_event,
     new_command,
     reported,
     sent,
     to_repeat,
     to_send,
+    turn_of,
 )
 from wire.device import CommandState
 from wire.limits import MAX_COMMANDS_SENT
@@ -27,9 +31,9 @@ ID = "0123456789abcdef"
 LATER = 100 * NS_PER_S
 
 
-def queued(ttl_s: float | None = 50, now_ns: int = 0) -> CommandRecord:
+def queued(ttl_s: float | None = 50, now_ns: int = 0, id: str = ID) -> CommandRecord:
     return new_command(
-        id=ID, device="pump", name="stop", parameters={}, operator="operator o", now_ns=now_ns, timeout_ms=10_000,
+        id=id, device="pump", name="stop", parameters={}, operator="operator o", now_ns=now_ns, timeout_ms=10_000,
         ttl_s=ttl_s,
     )  # fmt: skip
 
@@ -42,7 +46,7 @@ STEPS: dict[str, Any] = {
     "sent": partial(sent, now_ns=1),
     "received": report("received"),
     "succeeded": report("succeeded"),
-    "deadline": partial(deadline_passed, now_ns=LATER),
+    "deadline": lambda record: deadline_passed(record, LATER, record.state),
     "cancel": partial(cancelled, operator="operator o", now_ns=2),
 }
 WAYS = {
@@ -96,18 +100,30 @@ def test_a_state_changes_as_the_table_has_it(state: str, step: str) -> None:
 
 def test_the_deadline_depends_on_how_the_command_was_sent() -> None:
     """A call has one for everything; a queued command has its time to live, and then the time-out of the result."""
-    call, waiting = queued(None), queued(50)
-    assert (call.deadline_ns, waiting.deadline_ns) == (10 * NS_PER_S, 50 * NS_PER_S)
-    for record, deadline_ns in ((call, 10 * NS_PER_S), (waiting, 70 * NS_PER_S)):
+    received_ns = 60 * NS_PER_S
+    for record, before_ns, after_ns in ((queued(None), 10, 10), (queued(50), 50, 70)):
         on_way = sent(record, 1)
         assert on_way is not None
-        assert on_way.deadline_ns == record.deadline_ns
-        received = report("received", 60 * NS_PER_S)(on_way)
-        assert received.deadline_ns == deadline_ns
-        assert deadline_passed(received, deadline_ns - 1) is None
-        ended = deadline_passed(received, deadline_ns)
+        assert deadline_of(record, None) == deadline_of(on_way, None) == before_ns * NS_PER_S
+        received = report("received", received_ns)(on_way)
+        turn = turn_of([received], None, received_ns)
+        assert deadline_of(received, turn) == after_ns * NS_PER_S
+        assert deadline_of(received, turn, LATER) == LATER
+        assert deadline_passed(received, LATER, CommandPhase.SENT) is None
+        ended = deadline_passed(received, LATER, CommandPhase.RECEIVED)
         assert ended is not None
-        assert (ended.deadline_ns, ended.reason.code) == (0, "no_result")
+        assert (deadline_of(ended, None, LATER), ended.reason.code) == (None, "no_result")
+
+
+def test_the_time_out_of_a_queued_command_begins_with_its_turn() -> None:
+    """That is the end of the command before it at the device."""
+    first, second = (report("received", 5)(sent(queued(id=id), 1)) for id in ("a" * 16, "b" * 16))
+    turn = turn_of([first, second], None, 5)
+    assert turn == turn_of([first, second], turn, 6) == Turn(first.id, 5)
+    assert (deadline_of(first, turn), deadline_of(second, turn)) == (5 + 10 * NS_PER_S, None)
+    turn = turn_of([second], turn, 9 * NS_PER_S)
+    assert deadline_of(second, turn) == 19 * NS_PER_S
+    assert turn_of([], turn, LATER) is None
 
 
 def test_nothing_is_sent_after_its_time() -> None:
@@ -120,20 +136,23 @@ def test_nothing_is_sent_after_its_time() -> None:
 
 
 def test_no_more_is_sent_than_the_limit() -> None:
-    """In order; those that the device has do not count."""
-    on_way = [after(["sent"])] * (MAX_COMMANDS_SENT - 2)
+    """In order. Those that the device has received count for a queue, and not for a call."""
+    on_way = [after(["sent"])] * (MAX_COMMANDS_SENT - 3)
     waiting = [queued(now_ns=number) for number in range(5)]
-    assert to_send([*on_way, after(["sent", "received"]), *waiting], 9) == waiting[:2]
+    received = after(["sent", "received"])
+    assert to_send([*on_way, received, *waiting], 9) == waiting[:2]
+    calls = [queued(None, now_ns=number) for number in range(5)]
+    assert to_send([*on_way, received, *calls], 9) == calls[:3]
+    assert to_send([*on_way, received, *waiting, *calls], 9) == waiting[:2]
 
 
 def test_the_events_of_a_command_say_who_and_how_it_ended() -> None:
     """None for the states between."""
-    begin, end = event_of(queued(), 7), event_of(after(["sent", "deadline", "succeeded"]), 7)
-    assert begin is not None
-    assert (begin.kind, begin.detail) == ("command", f"stop (queue {ID}) by operator o")
+    begin, end = created_event(after(["sent"])), ended_event(after(["sent", "deadline", "succeeded"]), 7)
+    assert (begin.kind, begin.detail, begin.time_ns) == ("command", f"stop (queue {ID}) by operator o", 0)
     assert end is not None
     assert (end.kind, end.detail) == ("command succeeded", f"stop ({ID}, late): code: message")
-    assert event_of(after(["sent"]), 7) is None
+    assert ended_event(after(["sent"]), 7) is None
     assert {phase for phase in CommandPhase if phase.is_final} | {CommandPhase.TIMED_OUT} == {
         phase for phase in CommandPhase if not phase.is_open
     }
