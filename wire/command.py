@@ -60,30 +60,30 @@ class CommandParameter(Struct, frozen=True, forbid_unknown_fields=True, omit_def
         """Return the reason why the device does not accept this value, as a sentence; None if it does."""
         problem = self._type_problem(value) or self._range_problem(value)
         if problem is None and self.choices and value not in self.choices:
-            problem = f"{_shown(value)} is none of {', '.join(map(_shown, self.choices))}"
+            problem = f"{shown(value)} is none of {', '.join(map(shown, self.choices))}"
         return None if problem is None else f"{self.name}: {problem}"
 
     def _type_problem(self, value: object) -> str | None:
         kind = type(value)
         match self.type:
             case "float" if kind in (float, int):
-                return None if -_LARGEST <= value <= _LARGEST else f"{_shown(value)} is no finite number"  # type: ignore[operator]
+                return None if -_LARGEST <= value <= _LARGEST else f"{shown(value)} is no finite number"  # type: ignore[operator]
             case "integer" if kind is int or (kind is float and value.is_integer()):  # type: ignore[attr-defined]
                 inside = limits.MIN_INTEGER <= value <= limits.MAX_INTEGER  # type: ignore[operator]
-                return None if inside else f"{_shown(value)} has more than 64 bits"
+                return None if inside else f"{shown(value)} has more than 64 bits"
             case "boolean" if kind is bool:
                 return None
             case "string" if isinstance(value, str):
                 too_long = len(value) > limits.MAX_PARAMETER_TEXT
                 return f"the text is longer than {limits.MAX_PARAMETER_TEXT:,} characters" if too_long else None
-        return f"{_shown(value)} is not of the type {self.type}"
+        return f"{shown(value)} is not of the type {self.type}"
 
     def _range_problem(self, value: Any) -> str | None:
         unit = f" {self.unit}" if self.unit else ""
         if self.min is not None and value < self.min:
-            return f"{_shown(value)}{unit} is below {self.min}{unit}"
+            return f"{shown(value)}{unit} is below {self.min}{unit}"
         if self.max is not None and value > self.max:
-            return f"{_shown(value)}{unit} is above {self.max}{unit}"
+            return f"{shown(value)}{unit} is above {self.max}{unit}"
         return None
 
 
@@ -109,7 +109,7 @@ class CommandDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_d
         """
         declared = {parameter.name: parameter for parameter in self.parameters}
         unknown = [name for name in parameters if name not in declared]
-        problems = [f"{_shown(name)} is no parameter of {self.name}" for name in unknown[: limits.MAX_PARAMETERS]]
+        problems = [f"{shown(name)} is no parameter of {self.name}" for name in unknown[: limits.MAX_PARAMETERS]]
         accepted: dict[str, ParameterValue] = {}
         for name, parameter in declared.items():
             value = parameters.get(name)
@@ -123,7 +123,7 @@ class CommandDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_d
             if problem is not None:
                 problems.append(problem)
             else:
-                accepted[name] = _converted(value, parameter.type)
+                accepted[name] = converted(value, parameter.type)
         if not problems and json_size(accepted) > limits.MAX_COMMAND_BYTES:
             problems.append(f"the parameters have more than {limits.MAX_COMMAND_BYTES:,} bytes")
         if problems:
@@ -132,7 +132,7 @@ class CommandDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def signature(self) -> str:
         """Return the command as one line for people, such as `set_speed speed=FLOAT m/s (0 to 30)`."""
-        return " ".join((self.name, *map(_signature, self.parameters)))
+        return " ".join((self.name, *map(parameter_signature, self.parameters)))
 
 
 class ParametersRefused(ValueError):
@@ -156,7 +156,8 @@ _LARGEST = math.nextafter(math.inf, 0)
 _SHOWN = 64
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as JSON for people, cut to 64 characters."""
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, UnicodeError, RecursionError):
@@ -166,14 +167,16 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
-def _converted(value: Any, type: MetricType) -> ParameterValue:
+def converted(value: Any, type: MetricType) -> ParameterValue:
+    """Return a value that a declaration of this type accepts as a value of the type."""
     if type == "float":
         return float(value)
     return int(value) if type == "integer" else value
 
 
-def _signature(parameter: CommandParameter) -> str:
-    value = "|".join(map(_shown, parameter.choices)) if parameter.choices else parameter.type.upper()
+def parameter_signature(parameter: CommandParameter) -> str:
+    """Return a parameter or a setting as one word for people, such as `speed=FLOAT m/s (0 to 30)`."""
+    value = "|".join(map(shown, parameter.choices)) if parameter.choices else parameter.type.upper()
     text = f"{parameter.name}={value}{f' {parameter.unit}' if parameter.unit else ''}"
     low, high = parameter.min, parameter.max
     if low is not None or high is not None:
@@ -185,4 +188,4 @@ def _signature(parameter: CommandParameter) -> str:
 def unknown_command(name: str, existing: Sequence[str]) -> str:
     """Return the sentence about a command that the device does not have, with those that it has."""
     has = f"it has {', '.join(sorted(existing))}" if existing else "it declares no command"
-    return f"the device has no command {_shown(name)}: {has} ({plural(len(existing), 'command')})"
+    return f"the device has no command {shown(name)}: {has} ({plural(len(existing), 'command')})"

@@ -14,6 +14,7 @@ from wire import limits
 from wire.command import CommandDeclaration, CommandId, CommandName, ParameterValue, json_size
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
+from wire.setting import Settings, SettingsVersion, SettingValues, check_setting_values, check_settings
 from wire.text import has_control, plural
 
 PROTOCOL_JSON = "telemetry.v1.json"
@@ -27,8 +28,8 @@ PROTOCOL_MSGPACK_1_3 = "telemetry.v1.3.msgpack"
 PROTOCOL_JSON_1_4 = "telemetry.v1.4.json"
 PROTOCOL_MSGPACK_1_4 = "telemetry.v1.4.msgpack"
 """Version 1.1 adds `status`, version 1.2 `refused` and the fields of a partial `reject`, version 1.3 `event`, version
-1.4 commands. An older end rejects what it does not know, so the subprotocol announces them: a client that offers
-several versions gets the newest that the hub knows."""
+1.4 commands and settings. An older end rejects what it does not know, so the subprotocol announces them: a client that
+offers several versions gets the newest that the hub knows."""
 
 Times = list[TimeNs] | bytes
 """A time column: integers, or packed little-endian int64 (bin in msgpack, base64 in JSON)."""
@@ -52,7 +53,7 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     `next_seq` is the number of the next new batch of the spool; `durable`: the spool outlives its process. `time` is
     the device's clock. `token` is for clients that cannot set an Authorization header. A `guest` is another program
     that sends history of the device: it is rejected while the device itself is connected, and it does not change the
-    device's tags and agent. `commands`, from version 1.4 on, are all that the device executes.
+    device's tags and agent. `commands` and `settings`, from version 1.4 on, are all that the device has.
     """
 
     device: DeviceId
@@ -66,16 +67,24 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     token: Annotated[str, Meta(max_length=limits.MAX_TOKEN)] | None = None
     guest: bool = False
     commands: Commands = []
+    settings: Settings = []
+
+    def __post_init__(self) -> None:
+        check_settings(self.settings)
 
 
 class Declare(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="declare"):
     """Agent → hub: metrics that are new since the hello, sent before the first batch that uses them.
 
-    `commands`, from version 1.4 on, are new or changed ones; the others stay.
+    `commands` and `settings`, from version 1.4 on, are new or changed ones; the others stay.
     """
 
     metrics: Metrics
     commands: Commands = []
+    settings: Settings = []
+
+    def __post_init__(self) -> None:
+        check_settings(self.settings)
 
 
 class Data(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="data"):
@@ -228,7 +237,33 @@ class CommandState(Struct, frozen=True, forbid_unknown_fields=True, omit_default
             raise ValueError(f"the result of a command has more than {limits.MAX_COMMAND_BYTES} bytes")
 
 
-AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused | DeviceEvent | CommandState
+class SettingProblem(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The reason why the desired value of a setting is not in force. `retried`: the agent tries again by itself."""
+
+    name: CommandName
+    code: Annotated[str, Meta(pattern=rf"^[a-z_]{{1,{limits.MAX_COMMAND_CODE}}}\Z")]
+    message: Sentence = ""
+    retried: bool = False
+
+
+class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="reported"):
+    """Agent → hub, from version 1.4 on: the settings as they are in force. It has no number and no answer.
+
+    `version` is that of the newest desired values that the agent has processed, 0 if there are none. `values` are all
+    that it knows. Sent after each welcome, after `desired`, and when a value changes on the device itself.
+    """
+
+    version: SettingsVersion
+    values: SettingValues = {}
+    problems: Annotated[list[SettingProblem], Meta(max_length=limits.MAX_SETTINGS)] = []
+
+    def __post_init__(self) -> None:
+        check_setting_values(self.values)
+        if len({problem.name for problem in self.problems}) < len(self.problems):
+            raise ValueError("two problems have the name of the same setting")
+
+
+AgentMessage = Hello | Declare | Data | Gap | TimeReply | Status | Refused | DeviceEvent | CommandState | Reported
 
 
 class Welcome(Struct, frozen=True, forbid_unknown_fields=True, tag="welcome"):
@@ -322,4 +357,18 @@ class CommandRecorded(Struct, frozen=True, forbid_unknown_fields=True, tag="comm
     state: Literal["received", "succeeded", "failed", "rejected"]
 
 
-HubMessage = Welcome | Ack | Reject | Error | TimeProbe | Command | CommandRecorded
+class Desired(Struct, frozen=True, forbid_unknown_fields=True, tag="desired"):
+    """Hub → agent, from version 1.4 on: all desired values. They replace those of every earlier `desired`.
+
+    Sent after each welcome and at each change, to a device that declares settings. The agent processes it whatever its
+    version is: a hub that was restored from a copy has an older one.
+    """
+
+    version: SettingsVersion
+    values: SettingValues
+
+    def __post_init__(self) -> None:
+        check_setting_values(self.values)
+
+
+HubMessage = Welcome | Ack | Reject | Error | TimeProbe | Command | CommandRecorded | Desired

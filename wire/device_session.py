@@ -15,6 +15,8 @@ pair is a protocol error. The two classes below check the numbers (order, window
     OPEN      ◄───────────────── command OPEN
     OPEN      ── command_state ───────►  OPEN
     OPEN      ◄──────── command_recorded OPEN
+    OPEN      ◄───────────────── desired OPEN
+    OPEN      ── reported ────────────►  OPEN
     any       ◄───────────────── error   CLOSED
 """
 
@@ -39,6 +41,7 @@ class DeviceSessionState(Enum):
 _WHILE_OPEN: tuple[type[object], ...] = (
     device.Declare, device.Data, device.Gap, device.TimeProbe, device.TimeReply, device.Status, device.Ack,
     device.Reject, device.Refused, device.DeviceEvent, device.Command, device.CommandState, device.CommandRecorded,
+    device.Desired, device.Reported,
 )  # fmt: skip
 
 TRANSITIONS: dict[tuple[DeviceSessionState, type[object]], DeviceSessionState] = {

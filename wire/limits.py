@@ -67,6 +67,13 @@ MAX_COMMANDS_SENT = 16
 MAX_COMMAND_TIMEOUT_MS = 3_600_000
 """An hour: a command that takes longer is better modelled as one that starts and a metric that shows progress."""
 
+MAX_SETTINGS = 64
+"""Settings of one device, each with a desired value. A report of all of them, each with a problem, fits its frame."""
+
+MAX_SETTINGS_BYTES = 16 * 1024
+"""Bytes of the desired values of a device as JSON, and of the reported ones: 64 numbers with the longest names are
+6 kB. The hub keeps both in memory."""
+
 MAX_STRING_VALUE_BYTES = 64 * 1024
 """Longest value of a string metric, in UTF-8 bytes; InfluxDB's own limit for a string field is 64 KiB."""
 

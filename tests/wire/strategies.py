@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from wire import command, device, limits, live
+from wire import command, device, limits, live, setting
 from wire.columns import pack_floats, pack_times
 from wire.frames import Kind, NumberColumn, TextColumn, Update
 from wire.model import DeviceId, Epoch, MetricName
@@ -36,8 +36,8 @@ _ids = st.text("0123456789abcdef", min_size=16, max_size=32)
 
 
 @st.composite
-def command_parameters(draw: st.DrawFn) -> command.CommandParameter:
-    """A parameter of a command whose bounds, choices and default agree."""
+def command_parameters(draw: st.DrawFn, *, is_setting: bool = False) -> command.CommandParameter:
+    """A parameter of a command whose bounds, choices and default agree, or a setting."""
     kind = draw(st.sampled_from(["float", "integer", "boolean", "string"]))
     bounds = {"float": doubles, "integer": st.integers(-(2**63), 2**63 - 1)}.get(kind, st.none())
     low, high = draw(st.none() | bounds), draw(st.none() | bounds)
@@ -52,11 +52,13 @@ def command_parameters(draw: st.DrawFn) -> command.CommandParameter:
         min=low,
         max=high,
         choices=choices,
-        required=draw(st.booleans()),
-        default=default,
+        required=is_setting or draw(st.booleans()),
+        default=None if is_setting else default,
         description=draw(st.text(_printed, max_size=MAX_TEXT)),
     )
 
+
+setting_values = st.dictionaries(_names, doubles | st.integers(-(2**62), 2**62) | st.booleans() | sentences, max_size=3)
 
 # Types whose constraints hypothesis cannot read, or whose fields depend on each other.
 SPECIAL: dict[object, st.SearchStrategy[Any]] = {
@@ -114,6 +116,26 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
     ),
     device.CommandRecorded: st.builds(
         device.CommandRecorded, id=_ids, state=st.sampled_from(["received", "succeeded", "failed", "rejected"])
+    ),
+    setting.Settings: st.lists(
+        command_parameters(is_setting=True), max_size=3, unique_by=lambda parameter: parameter.name
+    ),
+    setting.SettingValues: setting_values,
+    device.Reported: st.builds(
+        device.Reported,
+        version=st.integers(0, limits.MAX_SEQ),
+        values=setting_values,
+        problems=st.lists(
+            st.builds(
+                device.SettingProblem,
+                name=_names,
+                code=st.text("abcxyz_", min_size=1, max_size=32),
+                message=sentences,
+                retried=st.booleans(),
+            ),
+            max_size=3,
+            unique_by=lambda problem: problem.name,
+        ),
     ),
     device.Sources: st.lists(source_states, max_size=3, unique_by=lambda source: source.name),
     device.Gap: st.tuples(st.integers(1, limits.MAX_SEQ), st.integers(1, limits.MAX_SEQ), sentences).map(

@@ -27,6 +27,7 @@ AGENT_EXAMPLES: dict[type[object], Any] = {
     device.Refused: device.Refused(1, "port", 0, 0, [device.SourceRefusal("type", 1, "")]),
     device.DeviceEvent: device.DeviceEvent(1, 0, "restarted"),
     device.CommandState: device.CommandState("0123456789abcdef", "received", 0),
+    device.Reported: device.Reported(0),
 }
 HUB_EXAMPLES: dict[type[object], Any] = {
     device.Welcome: WELCOME,
@@ -36,6 +37,7 @@ HUB_EXAMPLES: dict[type[object], Any] = {
     device.TimeProbe: device.TimeProbe(0),
     device.Command: device.Command("0123456789abcdef", "stop", {}, 0, 1),
     device.CommandRecorded: device.CommandRecorded("0123456789abcdef", "received"),
+    device.Desired: device.Desired(1, {}),
 }
 
 
@@ -95,6 +97,8 @@ def test_the_table_is_what_the_document_draws() -> None:
             "Command",
             "CommandState",
             "CommandRecorded",
+            "Desired",
+            "Reported",
             "Ack",
             "Reject",
             "TimeProbe",

@@ -68,6 +68,23 @@ def command_state(**fields: object) -> dict[str, Any]:
     return {"type": "command_state", "id": "0123456789abcdef", "state": "failed", "time": 0, **fields}
 
 
+def settings(n: int = 1, **fields: object) -> dict[str, Any]:
+    """A declaration of settings."""
+    return {
+        "type": "declare", "metrics": [], "settings": [{"name": f"s{number}", **fields} for number in range(n)],
+    }  # fmt: skip
+
+
+def reported(**fields: object) -> dict[str, Any]:
+    """A report of settings."""
+    return {"type": "reported", "version": 1, **fields}
+
+
+def problem(**fields: object) -> dict[str, Any]:
+    """A report of settings with a problem."""
+    return reported(problems=[{"name": "s", "code": "c", **fields}])
+
+
 def command(**fields: object) -> dict[str, Any]:
     """A command."""
     return {
@@ -118,6 +135,18 @@ AGENT = [
     ("code of a command", lambda n: command_state(code="c" * n), limits.MAX_COMMAND_CODE),
     ("message of a command", lambda n: command_state(message="m" * n), limits.MAX_MESSAGE),
     ("result of a command", lambda n: command_state(result="r" * (n - 2)), limits.MAX_COMMAND_BYTES),
+    ("settings", lambda n: settings(n), limits.MAX_SETTINGS),
+    ("name of a setting", lambda n: settings(name="s" * n), limits.MAX_COMMAND_NAME),
+    ("reported version", lambda n: reported(version=n), limits.MAX_SEQ),
+    ("reported values", lambda n: reported(values={f"s{number}": 1 for number in range(n)}), limits.MAX_SETTINGS),
+    ("bytes of values", lambda n: reported(values={"s": "v" * (n - len('{"s":""}'))}), limits.MAX_SETTINGS_BYTES),
+    (
+        "problems",
+        lambda n: reported(problems=[{"name": f"s{number}", "code": "c"} for number in range(n)]),
+        limits.MAX_SETTINGS,
+    ),
+    ("code of a problem", lambda n: problem(code="c" * n), limits.MAX_COMMAND_CODE),
+    ("message of a problem", lambda n: problem(message="m" * n), limits.MAX_MESSAGE),
     ("seq", lambda n: {"type": "data", "seq": n, "time": [], "values": {}}, limits.MAX_SEQ),
     ("a batch's time", lambda n: {"type": "data", "seq": 1, "time": [n], "values": {}}, limits.MAX_TIME_NS),
     (

@@ -93,6 +93,14 @@ def test_a_command_has_its_fields_and_no_others() -> None:
         assert field.required or default_of(field) in row[1], field.name
 
 
+def test_a_problem_of_a_setting_has_its_fields() -> None:
+    """The sentence names them, and the section those of a declared setting."""
+    for field in msgspec.structs.fields(device.SettingProblem):
+        assert f"`{field.encode_name}`" in part_of("### Agent to hub", device.Reported)
+    for field in msgspec.structs.fields(command.CommandParameter):
+        assert f"`{field.encode_name}`" in document.section("## Settings")
+
+
 @pytest.mark.parametrize("struct", [live.Series, live.History, live.Cursor])
 def test_the_parts_of_live_messages_are_reported(struct: Any) -> None:
     """Their fields are named where they are used."""
