@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from hub.mqtt.decoders.fields import Remembered
+from hub.mqtt.message import Decoded, DeviceCommands
 from wire.command import CommandDeclaration, ParameterValue
 from wire.limits import (
     MAX_CHOICES,
@@ -24,6 +26,17 @@ from wire.text import has_control
 
 RELATIVE_TOLERANCE = 1e-6
 """Difference that the way of a number through a device's text may cause."""
+
+
+class Declared(Protocol):
+    """Command of a preset with its declaration."""
+
+    @property
+    def declaration(self) -> CommandDeclaration:
+        """The declaration of the command."""
+
+
+C = TypeVar("C", bound=Declared)
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -72,6 +85,36 @@ def declared_command(
 def bounded(declared: Sequence[CommandDeclaration]) -> list[CommandDeclaration]:
     """Return the commands that the hub keeps of a device, one of each name."""
     return [*{declaration.name: declaration for declaration in declared}.values()][:MAX_COMMANDS]
+
+
+class KnownCommands(Generic[C]):
+    """Commands of devices that a decoder learns one by one, by device and name; bounded as Remembered."""
+
+    def __init__(self) -> None:
+        self._known: Remembered[dict[str, C]] = Remembered()
+
+    def get(self, device: str, name: str) -> C | None:
+        """Return a command of a device, None if it is not known."""
+        return self._known.get(device, {}).get(name)
+
+    def add(self, device: str, commands: Iterable[C], *, replace: bool = True) -> list[Decoded]:
+        """Remember commands; return the declaration of those that are new. Without `replace` known ones stay."""
+        known = self._known.get(device)
+        if known is None:
+            known = self._known[device] = {}
+        news = []
+        for command in commands:
+            name = command.declaration.name
+            if known.get(name) == command or (name in known and not replace):
+                continue
+            if name in known or len(known) < MAX_COMMANDS:
+                known[name] = command
+                news.append(command.declaration)
+        return [DeviceCommands(device, news)] if news else []
+
+    def discard(self, device: str, name: str) -> None:
+        """Discard a command: the device does not have it any more."""
+        self._known.get(device, {}).pop(name, None)
 
 
 def is_set(wanted: ParameterValue, reported: object, tolerance: float = 0.0) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from formats.names import legal_device
 from formats.record import Note
+from hub.mqtt.decoders.command import KnownCommands
+from hub.mqtt.decoders.esphome_commands import PREFIX, NodeCommand, command_of_state, described_commands
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     DecoderContext,
@@ -21,8 +23,9 @@ from hub.mqtt.decoders.fields import (
     presence_of,
     text_of,
 )
-from hub.mqtt.message import Decoded, Decoder, Message
+from hub.mqtt.message import CommandDelivery, Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
+from wire.device import Command
 from wire.model import MetricType
 
 COMPONENTS: dict[str, MetricType | None] = {
@@ -72,7 +75,7 @@ class EspHomeDecoder(Decoder):
     Any program may publish <name>/status. It counts as presence only for nodes that have published a state.
     """
 
-    retained = ("/status",)
+    retained = ("/status", "/config")
 
     def __init__(self, base: str, context: DecoderContext = DEFAULT_CONTEXT) -> None:
         self._fields = PresetFields(context)
@@ -81,12 +84,18 @@ class EspHomeDecoder(Decoder):
         self._inner = TopicTemplate.parse(f"{text}/{{component}}/{{object}}/{{inner}}/state")
         self._status = TopicTemplate.parse(f"{text}/status")
         self.filters = [self._state.filter, self._inner.filter, self._status.filter]
+        self._commands: KnownCommands[NodeCommand] = KnownCommands()
+        self._has_commands = bool(context.commands_from)
+        self._plain = TopicTemplate.parse(text)
+        self._config = TopicTemplate.parse(f"{PREFIX}/{{component}}/{{node}}/{{object}}/config")
+        if self._has_commands:
+            self.filters.append(self._config.filter)
         self._nodes: Remembered[bool] = Remembered()
         self._statuses: Remembered[bytes] = Remembered()
 
     def takes(self, topic: str) -> bool:
         """Return whether the topic has the form of ESPHome. `decode` ignores messages of other programs."""
-        return self._names(topic) is not None or self._status.match(topic) is not None
+        return self._names(topic) is not None or self._status.match(topic) is not None or self._is_config(topic)
 
     def device_of(self, topic: str) -> str:
         """Return the node that the topic names."""
@@ -97,6 +106,11 @@ class EspHomeDecoder(Decoder):
         """Discard what was learned about a metric."""
         self._fields.forget(device, metric)
 
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the message to a component of a node."""
+        known = self._commands.get(device, command.name)
+        return None if known is None else known.delivery(command)
+
     def notes(self) -> Sequence[Note]:
         """Return the rules that decided how messages were read."""
         return self._fields.notes()
@@ -105,13 +119,17 @@ class EspHomeDecoder(Decoder):
         """Return a component's state or a node's presence. Raises Undecodable."""
         names = self._names(message.topic)
         if names is None:
-            return self._presence(message)
+            return self._describe(message) if self._is_config(message.topic) else self._presence(message)
         component, object_id = names["component"], names["object"]
         known = STATES.get(component, {}) if "inner" in names else COMPONENTS
         if names["device"] == FOREIGN or names.get("inner", component) not in known:
             return []
         device = legal_device(names["device"])
         found = self._register(device)
+        is_known = self._commands.get(device, f"set_{object_id}") is not None
+        if self._has_commands and not is_known and "inner" not in names:
+            command = command_of_state(component, object_id, message.topic)
+            found += self._commands.add(device, [command] if command is not None else [], replace=False)
         if not message.payload:
             return found
         name, metric_type, unit = object_id, COMPONENTS.get(component), ""
@@ -126,6 +144,23 @@ class EspHomeDecoder(Decoder):
 
     def _names(self, topic: str) -> dict[str, str] | None:
         return self._state.match(topic) or self._inner.match(topic)
+
+    def _is_config(self, topic: str) -> bool:
+        return self._has_commands and self._config.match(topic) is not None
+
+    def _describe(self, message: Message) -> list[Decoded]:
+        """Return the commands of a component. The discovery messages of other programs name other topics."""
+        names = self._config.match(message.topic)
+        config = parse_object(message.payload) if names is not None and message.payload else {}
+        component, name = (names["component"], names["object"]) if names is not None else ("", "")
+        found: list[Decoded] = []
+        for command in described_commands(component, name, config):
+            prefix, is_own, _ = command.topic.partition(f"/{component}/{name}/")
+            node = self._plain.match(prefix) if is_own else None
+            if node is not None and command.topic.endswith("/command"):
+                device = legal_device(node["device"])
+                found += [*self._register(device), *self._commands.add(device, [command])]
+        return found
 
     def _register(self, device: str) -> list[Decoded]:
         """Remember a node and return its presence if a status arrived before the first state."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from formats.names import legal_device
 from formats.record import Note
+from hub.mqtt.decoders.command import KnownCommands
 from hub.mqtt.decoders.fields import (
     DEFAULT_CONTEXT,
     WORDS,
@@ -26,7 +27,9 @@ from hub.mqtt.decoders.fields import (
     presence_of,
     text_of,
 )
-from hub.mqtt.message import Decoded, Decoder, Message, Undecodable
+from hub.mqtt.decoders.shelly_commands import ShellyCommand, answer_of, component_commands, gen1_commands
+from hub.mqtt.message import CommandAnswer, CommandDelivery, Decoded, Decoder, Message, Undecodable
+from wire.device import Command
 from wire.model import MetricType
 
 UNITS = {
@@ -95,6 +98,11 @@ class ShellyDecoder(Decoder):
         self._prefixes: Remembered[bool] = Remembered()
         self._presences: Remembered[bytes] = Remembered()
         self.filters = [f"{base}/#", "+/status/+", "+/events/rpc", "+/online"]
+        self._source = context.commands_from
+        if self._source:
+            self.filters.append(f"{self._source}/+/rpc")
+        self._commands: KnownCommands[ShellyCommand] = KnownCommands()
+        self._prefix_of: Remembered[str] = Remembered()
         self._notifying: Remembered[bool] = Remembered()
         self._units: Remembered[str] = Remembered()
 
@@ -105,7 +113,24 @@ class ShellyDecoder(Decoder):
             topic.startswith(f"{self._base}/")
             or (len(levels) == 3 and (levels[1] == "status" or levels[1:] == ["events", "rpc"]))
             or (len(levels) == 2 and levels[1] == "online")
+            or self._is_answer(levels)
         )
+
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the request to a device, which answers below the hub's own topic."""
+        known, prefix = self._commands.get(device, command.name), self._prefix_of.get(device)
+        return None if known is None or prefix is None else known.delivery(prefix, f"{self._source}/{device}", command)
+
+    def _is_answer(self, levels: Sequence[str]) -> bool:
+        return bool(self._source) and len(levels) == 3 and (levels[0], levels[2]) == (self._source, "rpc")
+
+    def _learn(self, device: str, prefix: str, commands: Sequence[ShellyCommand]) -> list[Decoded]:
+        """Return the commands of a device with this prefix of its topics that are new."""
+        if not self._source or not commands:
+            return []
+        if self._prefix_of.get(device) != prefix:
+            self._prefix_of[device] = prefix
+        return self._commands.add(device, commands)
 
     def device_of(self, topic: str) -> str:
         """Return the device that the topic names."""
@@ -121,10 +146,15 @@ class ShellyDecoder(Decoder):
 
     def decode(self, message: Message) -> list[Decoded]:
         """Return the values of a message or the presence of a device. Raises Undecodable."""
+        levels = message.topic.split("/")
+        if self._is_answer(levels):
+            answer = answer_of(message.payload)
+            return [] if answer is None else [CommandAnswer(levels[1], *answer)]
         topic = message.topic.removeprefix(f"{self._base}/")
         name, _, rest = topic.partition("/")
         if not rest or not name or not message.payload:
             return []
+        prefix = message.topic.removesuffix(f"/{rest}")
         device = legal_device(name)
         levels = rest.split("/")
         is_own = topic != message.topic or name.lower().startswith("shelly")
@@ -132,11 +162,14 @@ class ShellyDecoder(Decoder):
             return self._presence(device, message.payload, is_known=is_own or device in self._prefixes)
         if rest == "events/rpc":
             found = self._notification(device, message)
+            params = object_at(parse_json(message.payload), "params") or {} if self._source else {}
+            found += self._learn(device, prefix, component_commands(params))
             return found if is_own else [*self._register(device), *found]
         if levels[0] == "status" and len(levels) == 2 and _COMPONENT.fullmatch(levels[1]):
             if not is_own and device not in self._prefixes and not _is_component(levels[1], message.payload):
                 return []
             found = [] if is_own else self._register(device)
+            found += self._learn(device, prefix, component_commands([levels[1]]))
             if device not in self._notifying:
                 found += self._read(device, _component(levels[1], parse_json(message.payload)), message)
             return found
@@ -150,7 +183,10 @@ class ShellyDecoder(Decoder):
             return []
         values = _single(levels, message.payload)
         units = {name: self._unit_gen1(device, name) for name in values}
-        return self._fields.read(device, values, message, units=units, types=TEXTS, truths=WORDS)
+        return [
+            *self._learn(device, prefix, gen1_commands(levels)),
+            *self._fields.read(device, values, message, units=units, types=TEXTS, truths=WORDS),
+        ]
 
     def _read(self, device: str, values: dict[str, Any], message: Message, time: object = None) -> list[Decoded]:
         units = {name: _unit(name) for name in values}

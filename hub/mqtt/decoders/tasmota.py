@@ -13,9 +13,20 @@ from collections.abc import Mapping, Sequence
 
 from formats.names import legal_device
 from formats.record import Note
-from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, flat, parse_object, presence_of
-from hub.mqtt.message import Decoded, Decoder, Message
+from hub.mqtt.decoders.command import KnownCommands
+from hub.mqtt.decoders.fields import (
+    DEFAULT_CONTEXT,
+    DecoderContext,
+    PresetFields,
+    Remembered,
+    flat,
+    parse_object,
+    presence_of,
+)
+from hub.mqtt.decoders.tasmota_commands import COMMANDS, TasmotaCommand, tasmota_commands
+from hub.mqtt.message import CommandDelivery, Decoded, Decoder, Message
 from hub.mqtt.topics import TopicTemplate
+from wire.device import Command
 from wire.timestamp import has_offset
 
 TELEMETRY, RESULTS = "tele", "stat"
@@ -75,8 +86,14 @@ class TasmotaDecoder(Decoder):
         self._topics = [TopicTemplate.parse(f"{text}/{{kind}}")]
         plain = TopicTemplate.parse(text).filter
         self.filters = [f"{plain}/{kind}" for kind in ("SENSOR", "STATE", "LWT")]
+        self._commands: KnownCommands[TasmotaCommand] = KnownCommands()
+        self._names_of: Remembered[str] = Remembered()
+        self._command_topic: TopicTemplate | None = None
         if TELEMETRY in levels:
-            levels[levels.index(TELEMETRY)] = RESULTS
+            place = levels.index(TELEMETRY)
+            if context.commands_from:
+                self._command_topic = TopicTemplate.parse("/".join((*levels[:place], COMMANDS, *levels[place + 1 :])))
+            levels[place] = RESULTS
             self._topics.append(TopicTemplate.parse("/".join((*levels, "RESULT"))))
             self.filters.append(self._topics[1].filter)
 
@@ -107,6 +124,7 @@ class TasmotaDecoder(Decoder):
         if names.get("kind") == "LWT":
             return presence_of(device, message.payload)
         content = parse_object(message.payload)
+        found = self._learn(device, names["device"], content)
         if "kind" not in names:
             # The topic has the results of all commands. Only those of relays are states of the device.
             content = {name: value for name, value in content.items() if _RELAY.fullmatch(name)}
@@ -118,8 +136,27 @@ class TasmotaDecoder(Decoder):
             unit = values.pop(setting, None)
             if isinstance(unit, str):
                 units[quantity] = f"°{unit}" if unit in ("C", "F") else unit
-        found = {name: _unit(name, units) for name in values}
-        return self._fields.read(device, values, message, units=found, time=time)
+        found += self._fields.read(
+            device, values, message, units={name: _unit(name, units) for name in values}, time=time
+        )
+        return found
+
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the message that sets a value of a device."""
+        known, name = self._commands.get(device, command.name), self._names_of.get(device)
+        if known is None or name is None or self._command_topic is None:
+            return None
+        names = {"device": name}
+        return known.delivery(self._command_topic.fill(names), self._topics[1].fill(names), command)
+
+    def _learn(self, device: str, name: str, content: Mapping[str, object]) -> list[Decoded]:
+        """Return the commands that a device has because it reports these fields, those that are new."""
+        if self._command_topic is None:
+            return []
+        if self._names_of.get(device) != name:
+            self._names_of[device] = name
+        unknown = [field for field in content if self._commands.get(device, f"set_{field}") is None]
+        return self._commands.add(device, tasmota_commands(unknown)) if unknown else []
 
     def _is_time(self, time: object) -> bool:
         """Return whether it is a time with an offset, or a local time of a known zone."""

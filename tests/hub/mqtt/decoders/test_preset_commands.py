@@ -39,8 +39,8 @@ def outcome_of(decoder: Decoder, exchange: Exchange, parameters: dict[str, float
     for message in exchange.answered(names):
         decoded = decoder.decode(message) if decoder.takes(message.topic) else []
         answered = [item for item in decoded if isinstance(item, CommandAnswer)]
-        assert all((item.device, item.id) == (exchange.device, ID) for item in answered)
-        found = [item.outcome for item in answered]
+        assert {item.device for item in answered} <= {exchange.device}
+        found = [item.outcome for item in answered if item.id == ID]
         confirmation = delivery.confirmation
         if not found and confirmation is not None and message.topic in confirmation.topics:
             found = [shown for shown in [confirmation.outcome(message, decoded)] if shown is not None]
