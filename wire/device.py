@@ -336,11 +336,12 @@ class TimeProbe(Struct, frozen=True, forbid_unknown_fields=True, tag="time_probe
     hub_time: TimeNs
 
 
-class Command(Struct, frozen=True, forbid_unknown_fields=True, tag="command"):
+class Command(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag="command"):
     """Hub → agent, from version 1.4 on: execute this command once.
 
     Repeated after each welcome until the agent has answered it. `created` is by the hub's clock; `timeout_ms` is the
-    time in which the hub expects the result.
+    time in which the hub expects the result. Of a `queued` command it begins when the agent has received it, and has
+    finished the queued commands that it received before.
     """
 
     id: CommandId
@@ -348,6 +349,7 @@ class Command(Struct, frozen=True, forbid_unknown_fields=True, tag="command"):
     parameters: Annotated[dict[CommandName, ParameterValue], Meta(max_length=limits.MAX_PARAMETERS)]
     created: TimeNs
     timeout_ms: Annotated[int, Meta(ge=1, le=limits.MAX_COMMAND_TIMEOUT_MS)]
+    queued: bool = False
 
 
 class CommandRecorded(Struct, frozen=True, forbid_unknown_fields=True, tag="command_recorded"):

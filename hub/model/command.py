@@ -119,7 +119,8 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def message(self) -> Command:
         """The message to the agent."""
-        return Command(self.id, self.name, dict(self.parameters), self.created_ns, self.timeout_ms)
+        queued = self.mode == "queue"
+        return Command(self.id, self.name, dict(self.parameters), self.created_ns, self.timeout_ms, queued)
 
 
 class Turn(NamedTuple):

@@ -113,6 +113,7 @@ SPECIAL: dict[object, st.SearchStrategy[Any]] = {
         parameters=st.dictionaries(_names, doubles | st.booleans() | sentences, max_size=3),
         created=times,
         timeout_ms=st.integers(1, limits.MAX_COMMAND_TIMEOUT_MS),
+        queued=st.booleans(),
     ),
     device.CommandRecorded: st.builds(
         device.CommandRecorded, id=_ids, state=st.sampled_from(["received", "succeeded", "failed", "rejected"])
