@@ -74,8 +74,14 @@ class CommandExchange(Protocol):
     def changed(self) -> asyncio.Event:
         """An event to set when there is another declaration or state to send. The session clears it."""
 
-    def connect(self) -> None:
-        """Begin a new connection: `take_reports` returns again what the hub has not recorded."""
+    def connect(self, hub_ns: int) -> None:
+        """Begin a new connection: `take_reports` returns again what the hub has not recorded.
+
+        `hub_ns` is the time of the hub's clock.
+        """
+
+    def note_hub_time(self, hub_ns: int) -> None:
+        """Apply a newer time of the hub's clock, that of a time probe."""
 
     def receive(self, command: device.Command) -> None:
         """Accept a command, possibly not for the first time."""
@@ -199,7 +205,7 @@ class ClientSession:
         if has_status:
             tasks.append(asyncio.create_task(self._report()))
         if self._commands is not None:
-            self._commands.connect()
+            self._commands.connect(self._hub_ns())
             tasks.append(asyncio.create_task(self._report_commands(self._commands)))
         try:
             return await self._listen()
@@ -225,6 +231,8 @@ class ClientSession:
                     if probes.count(asyncio.get_running_loop().time()):
                         raise WireError(Code.TOO_MANY_FRAMES, "the server sends more time probes than a hub does")
                     await self._send(device.TimeReply(hub_time, self._time_ns()))
+                    if self._commands is not None:
+                        self._commands.note_hub_time(hub_time)
                 case device.Reject() as reject:
                     self._outbox.rejected(reject)
                 case device.Command() as command if self._commands is not None:
@@ -313,6 +321,11 @@ class ClientSession:
             self._declared.update((metric.name, metric) for metric in metrics)
             await self._send(device.Declare(metrics))
         self._revision = revision
+
+    def _hub_ns(self) -> int:
+        """Return the time of the hub's clock, as the welcome had it."""
+        clock = self.state.clock
+        return self._time_ns() - (0 if clock is None else clock.offset_ns)
 
     def _undeclared(self) -> list[Metric]:
         return [metric for metric in self._outbox.metrics.values() if self._declared.get(metric.name) != metric]

@@ -312,6 +312,10 @@ class Agent:
         """Add a command whose declaration is made already. Raises AgentError."""
         self._commands.add(handler)
 
+    def wake_commands(self) -> None:
+        """Start commands that wait for a source to be open, after it has opened."""
+        self._commands.wake()
+
     def metric_type(self, name: str) -> MetricType | None:
         """Return the type of a metric, None if it is not declared and had no value yet."""
         metric = self._catalogue.metrics.get(name)

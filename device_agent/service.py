@@ -137,6 +137,7 @@ class DeviceService:
         self.sources = []
         for source, running in zip(sources, made, strict=True):
             running.health.name = source.name or source.default_name
+            running.health.on_open = self.agent.wake_commands
             delivery = SourceDelivery(
                 running, self.agent, self.agent.collect, prefix=source.prefix, rules=settings.report
             )

@@ -32,13 +32,15 @@ class SourceHealth:
     """Health of one source. It works while none of its aspects (the port, the lines) has an error.
 
     `input` has the rules and the counts of a source that reads foreign data. `on_change` is called with this object
-    after a change, `on_refused` with the lines and values that the source refuses, `on_event` with events.
+    after a change, `on_refused` with the lines and values that the source refuses, `on_event` with events, and
+    `on_open` when a port or a connection to which one can write is open.
     """
 
     name: str
     on_change: Callable[[SourceHealth], None] = lambda health: None
     on_refused: Callable[[Sequence[RefusedInput]], None] = lambda refusals: None
     on_event: Callable[[SourceEvent], None] = lambda event: None
+    on_open: Callable[[], None] = lambda: None
     input: ForeignInput | None = None
     _errors: dict[str, str] = field(default_factory=dict)
     _is_announced: bool = False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from device_agent.operator_commands.handler import CommandFailed, CommandHandler, Rejected
 from device_agent.operator_commands.log import CommandOutcome
@@ -44,19 +44,28 @@ class LineWriter(Protocol):
     def health(self) -> SourceHealth:
         """The health of the source, with its input."""
 
+    @property
+    def is_open(self) -> bool:
+        """True while it can send. `health.on_open` is called when this begins."""
+
     def write(self, data: bytes) -> None:
         """Send bytes. Raises SourceUnavailable; the message says what was sent."""
 
 
 def handler_of(command: ConfiguredCommand, sources: Mapping[str, Source]) -> CommandHandler:
     """Return the handler of a command; `sources` are those of its device, by name. The settings are checked."""
+    obstacle: Callable[[], str] = str
     if command.program:
         function: Any = partial(run_program_of, command)
-    elif command.line is not None:
-        function = partial(write_line, command, cast("LineWriter", sources[command.source]))
     else:
-        function = partial(write_register, command, cast("ModbusSource", sources[command.source]))
-    return CommandHandler(command.declaration, _with_any_names(function), command.time_limit_s)
+        source: Any = sources[command.source]
+        function = partial(write_register if command.line is None else write_line, command, source)
+        obstacle = partial(_obstacle_of, command.source, source)
+    return CommandHandler(command.declaration, _with_any_names(function), command.time_limit_s, obstacle=obstacle)
+
+
+def _obstacle_of(name: str, source: LineWriter | ModbusSource) -> str:
+    return "" if source.is_open else f"{name} is not open"
 
 
 def _with_any_names(function: Any) -> Any:

@@ -71,12 +71,16 @@ class Limits(NamedTuple):
 
 
 class CommandHandler(NamedTuple):
-    """A function that executes a command. A `concurrent` one may run beside others."""
+    """A function that executes a command. A `concurrent` one may run beside others.
+
+    It does not run while `obstacle` returns why it cannot, as a sentence, such as a port that is not open.
+    """
 
     declaration: CommandDeclaration
     function: Callable[..., Any]
     time_limit_s: float = TIME_LIMIT_S
     concurrent: bool = False
+    obstacle: Callable[[], str] = str
 
     def accept(self, parameters: Mapping[str, object]) -> dict[str, ParameterValue]:
         """Return the arguments of the function. Raises ParametersRefused."""

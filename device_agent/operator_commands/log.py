@@ -9,6 +9,10 @@ was never started, or as `running`, and then it is not known whether it took eff
 
 The hub repeats a command until it has recorded an answer, and the agent repeats each state until the hub has recorded
 it. The id of a command makes both harmless.
+
+The time-out of a call begins when it is received. That of a queued command begins when its turn comes: when the queued
+command before it has ended. Ages within one run are measured with a clock that never jumps, and those that go back to
+an earlier run with the clock of the hub: a device without a battery may begin with a wrong time.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ from msgspec.structs import replace
 
 from wire.command import ParameterValue
 from wire.device import Command, CommandRecorded, CommandState
+from wire.limits import MAX_COMMANDS_SENT
 
 MAX_WAITING = 16
-"""Commands that wait for their turn. One more is rejected: an operator does not queue more for a device that works."""
+"""Commands that wait for their turn. At this bound a call is rejected, because its operator waits; a queued command is
+accepted later: the hub keeps it, and those behind it, meanwhile."""
 
 MAX_OPEN = 256
 """Commands whose result the hub has not recorded. At this bound a further one is not accepted before the hub records:
@@ -42,10 +48,15 @@ Step = Literal["waiting", "running", "finished", "recorded"]
 
 
 class Now(NamedTuple):
-    """The time by the clock of the device, and by one that never jumps."""
+    """The time by the clock of the device, by one that never jumps, and by the hub's; 0 until that is known."""
 
     time_ns: int
     monotonic_s: float
+    hub_ns: int = 0
+
+    def hub_ns_at(self, monotonic_s: float) -> int:
+        """Return an earlier time by the clock of the hub; 0 if that is not known."""
+        return max(1, self.hub_ns - round((self.monotonic_s - monotonic_s) * 1e9)) if self.hub_ns else 0
 
 
 class CommandOutcome(Struct, frozen=True, omit_defaults=True):
@@ -58,7 +69,10 @@ class CommandOutcome(Struct, frozen=True, omit_defaults=True):
 
 
 class CommandEntry(Struct, frozen=True, omit_defaults=True):
-    """A command as it is on disk. `time_ns` is the time of its step, and `outcome` is set at its end."""
+    """A command as it is on disk. `time_ns` is the time of its step, and `outcome` is set at its end.
+
+    `hub_ns` is the time of its step by the hub's clock; 0 if that was not known.
+    """
 
     id: str
     name: str
@@ -68,6 +82,13 @@ class CommandEntry(Struct, frozen=True, omit_defaults=True):
     step: Step
     time_ns: int
     outcome: CommandOutcome | None = None
+    queued: bool = False
+    hub_ns: int = 0
+
+    @property
+    def timeout_s(self) -> float:
+        """The time in which the hub expects the result, from the beginning of its turn."""
+        return self.timeout_ms / 1000
 
 
 class Changes(NamedTuple):
@@ -88,6 +109,12 @@ class CommandLog:
         self._open: dict[str, None] = {}
         self._waiting: dict[str, None] = {}
         self._deadlines_s: dict[str, float] = {}
+        self._queue: dict[str, None] = {}
+        """Queued commands that wait or run, in their order. The time-out of the first has begun."""
+        self._undated: dict[str, int] = {}
+        """Commands of an earlier run that wait until their age is known, and when their time-outs began."""
+        self._parked: dict[str, tuple[Command, CommandOutcome | None]] = {}
+        """Queued commands that are accepted when there is room; the hub has them, too."""
         self._recorded: dict[str, None] = {}
         self._busy: dict[str, bool] = {}
         """Commands whose handlers run, and whether each runs alone."""
@@ -95,17 +122,50 @@ class CommandLog:
         self._sent: dict[str, str] = {}
 
     def load(self, entries: Iterable[CommandEntry], now: Now) -> None:
-        """Continue with the entries of an earlier run. Those that ran then are `interrupted`, and are not run again."""
+        """Continue with the entries of an earlier run. Those that ran then are `interrupted`, and are not run again.
+
+        Those that wait start when `date` has found out that they are not too late.
+        """
+        turn_ns: int | None = 0
         for entry in entries:
             self._entries[entry.id] = self._stored[entry.id] = entry
             if entry.step == "recorded":
                 self._recorded[entry.id] = None
-                continue
-            self._open[entry.id] = None
+            else:
+                self._open[entry.id] = None
+            if entry.step in ("waiting", "running") and entry.queued:
+                self._queue[entry.id] = None
             if entry.step == "waiting":
-                self._wait(entry, now)
-            elif entry.step == "running":
-                self.finish(entry.id, INTERRUPTED, now)
+                is_first = not entry.queued or len(self._queue) == 1
+                self._restore(entry, turn_ns if entry.queued else 0, now, is_first=is_first)
+            elif entry.queued and entry.outcome is not None and not self._queue:
+                # An end whose time is not known: the next turn has begun with this run, at the latest.
+                turn_ns = max(turn_ns, entry.hub_ns) if entry.hub_ns and turn_ns is not None else None
+        for id in [id for id in self._open if self._entries[id].step == "running"]:
+            self.finish(id, INTERRUPTED, now)
+
+    def _restore(self, entry: CommandEntry, turn_ns: int | None, now: Now, *, is_first: bool) -> None:
+        self._waiting[entry.id] = None
+        self._deadlines_s[entry.id] = now.monotonic_s + entry.timeout_s if is_first else inf
+        if not is_first or turn_ns is None:
+            return
+        if entry.hub_ns:
+            self._undated[entry.id] = max(entry.hub_ns, turn_ns)
+            if now.hub_ns:
+                self.date(now)
+        else:
+            # A record of an older version.
+            self._deadlines_s[entry.id] -= max(0, now.time_ns - entry.received_ns) / 1e9
+
+    def date(self, now: Now) -> None:
+        """Compute the ages of the commands of an earlier run: the clock of the hub is known now."""
+        for id, began_ns in self._undated.items():
+            late_s = now.monotonic_s + self._entries[id].timeout_s - max(0, now.hub_ns - began_ns) / 1e9
+            self._deadlines_s[id] = min(self._deadlines_s[id], late_s)
+        self._undated.clear()
+        for entry in [self._entries[id] for id in self._open]:
+            if entry.queued and entry.outcome is not None and not entry.hub_ns:
+                self._put(replace(entry, hub_ns=now.hub_ns))
 
     def add_damaged(self, id: str, now: Now) -> None:
         """Add a command whose record is damaged on disk: whether it ran is not known."""
@@ -121,45 +181,74 @@ class CommandLog:
     def receive(self, command: Command, refusal: CommandOutcome | None, now: Now) -> None:
         """Accept a command, or reject it for this reason. For a known id, report its current state again.
 
-        Does nothing without room.
+        Without room, a queued command waits for it, and a call is rejected, or left to the hub at MAX_OPEN.
         """
         entry = self._entries.get(command.id)
         if entry is not None:
             self._repeat(entry)
-            return
-        if not self.has_room:
-            return
-        if refusal is None and len(self._waiting) >= MAX_WAITING:
-            refusal = CommandOutcome("rejected", "busy", f"{MAX_WAITING} commands wait for the device already")
+        elif command.queued and (self._parked or not self._has_room_to_wait):
+            # The hub sends no more than this before they are answered, and repeats them with each connection.
+            if len(self._parked) < MAX_COMMANDS_SENT:
+                self._parked[command.id] = command, refusal
+        elif self.has_room:
+            if refusal is None and len(self._waiting) >= MAX_WAITING:
+                refusal = CommandOutcome("rejected", "busy", f"{MAX_WAITING} commands wait for the device already")
+            self._accept(command, refusal, now)
+
+    def admit(self, now: Now) -> None:
+        """Accept the queued commands for which there is room now."""
+        while self._parked and self._has_room_to_wait:
+            self._accept(*self._parked.pop(next(iter(self._parked))), now)
+
+    @property
+    def _has_room_to_wait(self) -> bool:
+        return self.has_room and len(self._waiting) < MAX_WAITING
+
+    def _accept(self, command: Command, refusal: CommandOutcome | None, now: Now) -> None:
         self._open[command.id] = None
         entry = CommandEntry(
-            command.id, command.name, command.parameters, now.time_ns, command.timeout_ms, "waiting", now.time_ns
-        )
+            command.id, command.name, command.parameters, now.time_ns, command.timeout_ms, "waiting", now.time_ns,
+            queued=command.queued, hub_ns=now.hub_ns,
+        )  # fmt: skip
         self._put(entry)
-        if refusal is None:
-            self._wait(entry, now)
-        else:
+        if refusal is not None:
             self.finish(command.id, refusal, now)
+            return
+        is_behind = entry.queued and bool(self._queue)
+        if entry.queued:
+            self._queue[entry.id] = None
+        self._waiting[entry.id] = None
+        self._deadlines_s[entry.id] = inf if is_behind else now.monotonic_s + entry.timeout_s
 
-    def start(self, is_concurrent: Callable[[str], bool], now: Now) -> None:
-        """Let commands that wait begin, in their order: all that may run beside others, and one of the rest."""
+    def start(self, is_concurrent: Callable[[str], bool], is_ready: Callable[[str], bool], now: Now) -> None:
+        """Let commands that wait begin, in their order: all that may run beside others, and one of the rest.
+
+        A command that is not ready, because the port that it needs is closed, continues to wait.
+        """
         for id in list(self._waiting):
             entry = self._entries[id]
             is_alone = not is_concurrent(entry.name)
             # What waits has to be on disk first, so that it never starts without having been received.
-            if self._stored.get(id) is not entry or (is_alone and True in self._busy.values()):
+            if self._stored.get(id) is not entry or id in self._undated or not is_ready(entry.name):
+                continue
+            if is_alone and True in self._busy.values():
                 continue
             del self._waiting[id]
             self._busy[id] = is_alone
-            self._put(replace(entry, step="running", time_ns=now.time_ns))
+            self._put(replace(entry, step="running", time_ns=now.time_ns, hub_ns=now.hub_ns))
 
-    def expire(self, now: Now) -> None:
+    def expire(self, now: Now, obstacle_of: Callable[[str], str] = lambda name: "") -> None:
         """Reject what has waited for longer than the hub waits for the result: an operator does not expect it any more.
 
-        A speed that was set an hour ago must not be set now.
+        A speed that was set an hour ago must not be set now. `obstacle_of` is what a command of this name waits for,
+        as a sentence, if it is not ready.
         """
-        for id in [id for id in self._waiting if self._deadlines_s[id] <= now.monotonic_s]:
-            self.finish(id, TOO_LATE, now)
+        # The end of a queued command begins the time-out of the next, which may be over, too.
+        while ids := [id for id in self._waiting if self._deadlines_s[id] <= now.monotonic_s]:
+            for id in ids:
+                obstacle = obstacle_of(self._entries[id].name)
+                outcome = replace(NOT_OPEN, message=f"{obstacle}; nothing was sent") if obstacle else TOO_LATE
+                self._finish(id, outcome, now, self._deadlines_s[id])
 
     @property
     def next_deadline_s(self) -> float:
@@ -168,11 +257,22 @@ class CommandLog:
 
     def finish(self, id: str, outcome: CommandOutcome, now: Now) -> None:
         """Record the end of a command. Its handler may still occupy its place until `release`."""
+        self._finish(id, outcome, now, now.monotonic_s)
+
+    def _finish(self, id: str, outcome: CommandOutcome, now: Now, ended_s: float) -> None:
         entry = self._entries[id]
-        if entry.step in ("waiting", "running"):
-            self._waiting.pop(id, None)
-            self._deadlines_s.pop(id, None)
-            self._put(replace(entry, step="finished", time_ns=now.time_ns, outcome=outcome))
+        if entry.step not in ("waiting", "running"):
+            return
+        self._waiting.pop(id, None)
+        self._deadlines_s.pop(id, None)
+        self._undated.pop(id, None)
+        self._put(replace(entry, step="finished", time_ns=now.time_ns, hub_ns=now.hub_ns_at(ended_s), outcome=outcome))
+        if id in self._queue:
+            is_first = next(iter(self._queue)) == id
+            del self._queue[id]
+            following = next(iter(self._queue), "")
+            if is_first and following in self._waiting:
+                self._deadlines_s[following] = ended_s + self._entries[following].timeout_s
 
     def release(self, id: str) -> None:
         """Give the place of a handler that has ended to another command."""
@@ -221,10 +321,11 @@ class CommandLog:
             self._settle(entry.id)
             if entry.step != "running" or self._entries.get(entry.id) is not entry:
                 continue
-            if self._deadlines_s[entry.id] <= now.monotonic_s:
+            deadline_s = self._deadlines_s[entry.id]
+            if deadline_s <= now.monotonic_s:
                 # The disk was full for some time.
                 self.release(entry.id)
-                self.finish(entry.id, TOO_LATE, now)
+                self._finish(entry.id, TOO_LATE, now, deadline_s)
             else:
                 started.append(entry)
         return started
@@ -250,8 +351,9 @@ class CommandLog:
                 self._put(self._stored[id])
 
     def connect(self) -> None:
-        """Report everything that the hub has not recorded again, on a new connection."""
+        """Report everything that the hub has not recorded again, on a new connection; it repeats what is parked."""
         self._sent.clear()
+        self._parked.clear()
 
     def take_reports(self) -> list[CommandState]:
         """Return the states that are on disk, and neither sent on this connection nor recorded by the hub."""
@@ -283,11 +385,6 @@ class CommandLog:
             self._open[entry.id] = None
             self._put(replace(entry, step="finished"))
 
-    def _wait(self, entry: CommandEntry, now: Now) -> None:
-        waited_s = max(0, now.time_ns - entry.received_ns) / 1e9
-        self._deadlines_s[entry.id] = now.monotonic_s + entry.timeout_ms / 1000 - waited_s
-        self._waiting[entry.id] = None
-
     def _put(self, entry: CommandEntry) -> None:
         self._entries[entry.id] = entry
         self._changed[entry.id] = None
@@ -308,6 +405,9 @@ DAMAGED = CommandOutcome(
     "record_damaged",
     "the record of the command was damaged on the agent's disk; whether it took effect is not known",
 )
+
+NOT_OPEN = CommandOutcome("rejected", "not_open")
+"""The port that the command needs was closed until its time was over."""
 
 TOO_LATE = CommandOutcome(
     "rejected",

@@ -52,6 +52,8 @@ class CommandRunner:
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._is_closed = False
+        self._hub_time: tuple[int, float] | None = None
+        """A time of the hub's clock, and the monotonic time at which the agent learned it."""
         self.changed = asyncio.Event()
 
     @property
@@ -88,9 +90,10 @@ class CommandRunner:
         while True:
             self._wake.clear()
             now = self._now()
-            self._commands.expire(now)
+            self._commands.expire(now, self._obstacle_of)
             if not self._is_closed:
-                self._commands.start(self._is_concurrent, now)
+                self._commands.admit(now)
+                self._commands.start(self._is_concurrent, lambda name: not self._obstacle_of(name), now)
             self._commands.forget(now)
             changes = self._commands.changes()
             if any(changes):
@@ -100,6 +103,10 @@ class CommandRunner:
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if rest_s == inf else max(0.0, rest_s)):
                     await self._wake.wait()
+
+    def wake(self) -> None:
+        """Start what waited for an obstacle that is gone, such as a port that was closed."""
+        self._wake.set()
 
     async def drain(self, wait_s: float) -> None:
         """Accept no more commands, let those that wait be, and wait for the handlers that run."""
@@ -118,16 +125,23 @@ class CommandRunner:
         if any(changes):
             await self._spool.write_commands(*_stored(changes))
 
-    def connect(self) -> None:
-        """Begin a new connection."""
+    def connect(self, hub_ns: int) -> None:
+        """Begin a new connection to a hub whose clock shows `hub_ns`."""
+        self.note_hub_time(hub_ns)
         self._commands.connect()
+        self._commands.date(self._now())
+        self._wake.set()
         self.changed.set()
+
+    def note_hub_time(self, hub_ns: int) -> None:
+        """Apply what the clock of the hub shows now."""
+        self._hub_time = hub_ns, self._surroundings.monotonic()
 
     def receive(self, command: Command) -> None:
         """Accept a command of the hub, or reject it."""
         if self._is_closed:
             return  # the hub repeats it
-        if not self._commands.has_room:
+        if not self._commands.has_room and not command.queued:
             _log.warning("command %s is not accepted: the hub has not recorded the results of earlier ones", command.id)
             return
         refusal = refusal_of(self._handlers.get(command.name), command.name, command.parameters)
@@ -200,8 +214,16 @@ class CommandRunner:
         handler = self._handlers.get(name)
         return handler is not None and handler.concurrent
 
+    def _obstacle_of(self, name: str) -> str:
+        handler = self._handlers.get(name)
+        return "" if handler is None else handler.obstacle()
+
     def _now(self) -> Now:
-        return Now(self._surroundings.time_ns(), self._surroundings.monotonic())
+        time_ns, monotonic_s = self._surroundings.time_ns(), self._surroundings.monotonic()
+        if self._hub_time is None:
+            return Now(time_ns, monotonic_s)
+        hub_ns, noted_s = self._hub_time
+        return Now(time_ns, monotonic_s, max(1, hub_ns + round((monotonic_s - noted_s) * 1e9)))
 
 
 def _outcome_of(work: asyncio.Task[CommandOutcome]) -> CommandOutcome:

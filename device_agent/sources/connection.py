@@ -101,6 +101,7 @@ class ConnectionSource(Generic[_Connection]):
                     self.report.record_connection()
                     self._reader.open()
                     self._connection = connection
+                    self.health.on_open()
                     while (results := await self._reader.read(connection)) is not None:
                         attempt = 0
                         for reading in self._report(results):
@@ -122,6 +123,11 @@ class ConnectionSource(Generic[_Connection]):
                 delay_s = next_tick(started, self._interval_s or 0.0, clock()) - clock()
                 attempt = 0
             await asyncio.sleep(delay_s)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a connection that takes bytes now."""
+        return isinstance(self._connection, WritableConnection)
 
     def write(self, data: bytes) -> None:
         """Send bytes to the peer. Raises SourceUnavailable; the message says what was sent."""

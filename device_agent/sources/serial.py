@@ -149,6 +149,7 @@ class SerialSource:
                 watch = self._begin(port, was_lost=was_lost)
                 was_lost = False
                 self._port = port
+                self.health.on_open()
                 try:
                     while True:
                         for result in self._results(port, watch, await self._read(port)):
@@ -201,9 +202,14 @@ class SerialSource:
         for result in self._lines.begin(time.time_ns()):
             self._report.record_result(result)
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether the port takes bytes now."""
+        return self._port is not None and not self._hold.is_requested
+
     def write(self, data: bytes) -> None:
         """Send bytes to the device. Raises SourceUnavailable; the message says what was sent."""
-        if self._port is None or self._hold.is_requested:
+        if self._port is None or not self.is_open:
             raise SourceUnavailable(f"{self.settings.port} is not open; nothing was sent")
         try:
             self._port.write(data)

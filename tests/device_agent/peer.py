@@ -192,9 +192,11 @@ class Peer:
         async with self._changed:
             await self._changed.wait_for(predicate)
 
-    async def command(self, name: str, id: str, command: str, timeout_ms: int = 10_000, **parameters: Any) -> None:
+    async def command(
+        self, name: str, id: str, command: str, timeout_ms: int = 10_000, *, is_queued: bool = False, **parameters: Any
+    ) -> None:
         """Send a command to a connected device."""
-        await self.send(name, device.Command(id, command, parameters, 1, timeout_ms))
+        await self.send(name, device.Command(id, command, parameters, 1, timeout_ms, is_queued))
 
     def states_of(self, id: str) -> list[tuple[str, str]]:
         """Return the states of a command in the order of their arrival, each with its code."""

@@ -92,7 +92,8 @@ class ModbusSource:
         self._schedule: PollSchedule | None = None
         self._finder = PortFinder(settings.port)
         self._hold = PortHold()
-        self._is_open = False
+        self.is_open = False
+        """True while the bus takes requests."""
         self._absence = RepeatedWarning(_log, f"no connection to {settings.port}")
         self._silence = {
             slave: RepeatedWarning(_log, f"slave {slave} on {settings.port} does not answer") for slave in self.slaves
@@ -161,7 +162,7 @@ class ModbusSource:
             registers = _written(polled, register, value)
         except FrameRefused as error:
             raise WriteNotMade(f"{field} of slave {slave}: {error.reason}; nothing was written") from None
-        if not self._is_open:
+        if not self.is_open:
             raise WriteNotMade(f"{self.settings.port} is not connected; nothing was written")
         if len(self._writes) >= MAX_WRITES:
             raise WriteNotMade(f"{MAX_WRITES} writes wait for {self.settings.port} already; nothing was written")
@@ -195,11 +196,12 @@ class ModbusSource:
         _log.info("polling %s", self.settings.port)
         self._absence.record_success()
         self.health.recover("port")
-        self._is_open = True
+        self.is_open = True
+        self.health.on_open()
         try:
             yield bus
         finally:
-            self._is_open = False
+            self.is_open = False
             for write in self._writes:
                 if not write.done.done():
                     write.done.set_exception(WriteNotMade(f"{self.settings.port} was lost; nothing was written"))

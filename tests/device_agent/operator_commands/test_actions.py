@@ -73,7 +73,7 @@ async def agent_with(peer: Peer, tmp_path: Path, settings: str) -> AsyncIterator
 
 
 async def test_a_line_is_sent_to_a_board(peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The board gets the values in the line; unplugged, the command has failed, and nothing is sent later."""
+    """The board gets the values in the line; unplugged, the command waits for it, for as long as the hub does."""
     caplog.set_level(logging.INFO)
     board = PtyPort(tmp_path / "board")
     settings = f"""
@@ -109,9 +109,14 @@ parameters = [{{ name = "text", type = "string" }}]
         board.pull()
         unplugged = f"{board.path}: the device was unplugged; whether something was sent is not known"
         absent = f"{board.path} is not open; nothing was sent"
-        while (end := await operator.send("set_speed", speed=1)).message != absent:
+        while (end := await operator.send("set_speed", 50, speed=1)).message != absent:
             assert end.message in (sent.message, unplugged)
-        assert (end.state, end.code) == ("failed", "not_written")
+        assert (end.state, end.code) == ("rejected", "not_open")
+        sending = asyncio.create_task(operator.send("set_speed", 60_000, speed=2))
+        await peer.until(lambda: peer.command_states[-1].state == "received")
+        board.plug_in()
+        assert (await sending).state == "succeeded"
+        assert await asyncio.to_thread(board.read, 13) == b'{"speed": 2}\n'
 
 
 async def test_a_board_answers(peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -211,9 +216,9 @@ parameters = [{{ name = "width", type = "integer", choices = [1, 2], default = 2
         server.close()
         assert (await operator.send("open")).state == "succeeded"
         assert await received.get() == b"OPEN 2\n"
-        while (end := await operator.send("open", width=1)).state == "succeeded":
+        while (end := await operator.send("open", 50, width=1)).state == "succeeded":
             pass
-        assert (end.code, end.message) == ("not_written", "gate has no connection; nothing was sent")
+        assert (end.code, end.message) == ("not_open", "gate is not open; nothing was sent")
 
 
 async def test_a_register_is_written_between_polls(peer: Peer, tmp_path: Path) -> None:

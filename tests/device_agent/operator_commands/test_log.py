@@ -22,6 +22,7 @@ from device_agent.operator_commands.log import (
     Now,
 )
 from wire.device import Command, CommandRecorded, CommandState
+from wire.limits import MAX_COMMANDS_SENT
 
 TIMEOUT_MS = 10_000
 
@@ -29,8 +30,8 @@ SUCCEEDED = CommandOutcome("succeeded", result={"speed": 3})
 FAILED = CommandOutcome("failed", "handler_failed", "the motor is hot")
 
 
-def command(number: int, name: str = "set_speed", timeout_ms: int = TIMEOUT_MS) -> Command:
-    return Command(f"{number:016x}", name, {"speed": number}, 0, timeout_ms)
+def command(number: int, name: str = "set_speed", timeout_ms: int = TIMEOUT_MS, *, is_queued: bool = False) -> Command:
+    return Command(f"{number:016x}", name, {"speed": number}, 0, timeout_ms, is_queued)
 
 
 def is_concurrent(name: str) -> bool:
@@ -38,13 +39,26 @@ def is_concurrent(name: str) -> bool:
 
 
 class Device:
-    """An agent's log with its disk: `write` is the commit that the real agent waits for."""
+    """An agent's log with its disk: `write` is the commit that the real agent waits for.
+
+    The clock of the hub is right, and that of the device can be wrong. A killed agent does not know the clock of the
+    hub before it is connected.
+    """
 
     def __init__(self) -> None:
         self.log = CommandLog(is_durable=True)
         self.disk: dict[str, CommandEntry] = {}
-        self.now = Now(10**18, 1000.0)
+        self.monotonic_s = 1000.0
+        self.offset_ns = 0
+        self.knows_hub_time = True
         self.started: list[str] = []
+        self.closed: set[str] = set()
+        """Commands whose port is closed."""
+
+    @property
+    def now(self) -> Now:
+        true_ns = 10**18 + round(self.monotonic_s * 1e9)
+        return Now(true_ns + self.offset_ns, self.monotonic_s, true_ns if self.knows_hub_time else 0)
 
     def apply(self, changes: Changes) -> None:
         for entry in changes.written:
@@ -53,8 +67,9 @@ class Device:
             self.disk.pop(id, None)
 
     def tick(self) -> Changes:
-        self.log.expire(self.now)
-        self.log.start(is_concurrent, self.now)
+        self.log.expire(self.now, lambda name: "the port is not open" if name in self.closed else "")
+        self.log.admit(self.now)
+        self.log.start(is_concurrent, lambda name: name not in self.closed, self.now)
         self.log.forget(self.now)
         return self.log.changes()
 
@@ -70,11 +85,17 @@ class Device:
             self.started += [entry.id for entry in self.log.commit(changes, self.now)]
 
     def kill(self) -> None:
+        self.knows_hub_time = False
         self.log = CommandLog(is_durable=True)
         self.log.load(list(self.disk.values()), self.now)
 
+    def connect(self) -> None:
+        self.knows_hub_time = True
+        self.log.connect()
+        self.log.date(self.now)
+
     def wait(self, seconds: float) -> None:
-        self.now = Now(self.now.time_ns + int(seconds * 1e9), self.now.monotonic_s + seconds)
+        self.monotonic_s += seconds
 
     def states(self) -> list[tuple[str, str]]:
         return [(report.state, report.code) for report in self.log.take_reports()]
@@ -96,10 +117,15 @@ class CommandsOfADevice(RuleBasedStateMachine):
         self.ended: list[str] = []
         """Handlers whose end is recorded (a time limit), and that occupy their place still."""
         self.executions: dict[str, int] = {}
+        self.arrived_s: dict[str, float] = {}
 
-    @rule(name=st.sampled_from(["set_speed", "blink"]), timeout_ms=st.sampled_from([1000, TIMEOUT_MS]))
-    def operator_sends(self, name: str, timeout_ms: int) -> None:
-        sent = command(len(self.commands) + 1, name, timeout_ms)
+    @rule(
+        name=st.sampled_from(["set_speed", "blink"]),
+        timeout_ms=st.sampled_from([1000, TIMEOUT_MS]),
+        is_queued=st.booleans(),
+    )
+    def operator_sends(self, name: str, timeout_ms: int, is_queued: bool) -> None:
+        sent = command(len(self.commands) + 1, name, timeout_ms, is_queued=is_queued)
         self.commands[sent.id] = sent
         self.at_hub[sent.id] = "sent"
         if self.is_connected:
@@ -109,7 +135,7 @@ class CommandsOfADevice(RuleBasedStateMachine):
     @rule()
     def connect(self) -> None:
         self.is_connected = True
-        self.device.log.connect()
+        self.device.connect()
         self.to_agent.extend(self.commands[id] for id, state in self.at_hub.items() if state == "sent")
 
     @rule()
@@ -129,6 +155,7 @@ class CommandsOfADevice(RuleBasedStateMachine):
         if isinstance(message, CommandRecorded):
             self.device.log.record(message)
         else:
+            self.arrived_s.setdefault(message.id, self.device.monotonic_s)
             self.device.log.receive(message, None, self.device.now)
 
     @precondition(lambda self: self.is_connected)
@@ -155,6 +182,7 @@ class CommandsOfADevice(RuleBasedStateMachine):
         else:
             assert report.state in (before, "received"), "a final state changes"
         assert report.state != "rejected" or report.id not in self.executions
+        assert report.code != "busy" or not self.commands[report.id].queued
         self.to_agent.append(CommandRecorded(report.id, report.state))
 
     @precondition(lambda self: self.writing is None)
@@ -169,12 +197,12 @@ class CommandsOfADevice(RuleBasedStateMachine):
                 self.write_begins()
             self.write_ends()
 
-    @rule(name=st.sampled_from(["set_speed", "blink"]), writes=st.integers(0, 3))
-    def command_arrives(self, name: str, writes: int) -> None:
+    @rule(name=st.sampled_from(["set_speed", "blink"]), writes=st.integers(0, 3), is_queued=st.booleans())
+    def command_arrives(self, name: str, writes: int, is_queued: bool) -> None:
         """Several steps at once, so that the search gets to the end of a command more often."""
         if not self.is_connected:
             self.connect()
-        self.operator_sends(name, TIMEOUT_MS)
+        self.operator_sends(name, TIMEOUT_MS, is_queued)
         while self.to_agent:
             self.message_arrives_at_agent()
         if writes:
@@ -189,6 +217,10 @@ class CommandsOfADevice(RuleBasedStateMachine):
         for entry in self.device.log.commit(changes, self.device.now):
             self.executions[entry.id] = self.executions.get(entry.id, 0) + 1
             self.handlers.append(entry.id)
+            assert entry.queued or self.waited_s(entry.id) < entry.timeout_s, "a call runs too late"
+
+    def waited_s(self, id: str) -> float:
+        return self.device.monotonic_s - self.arrived_s[id]
 
     @precondition(lambda self: self.writing is not None)
     @rule()
@@ -216,6 +248,10 @@ class CommandsOfADevice(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.device.wait(seconds)
 
+    @rule(seconds=st.sampled_from([-1e9, -20.0, 20.0, 1e9]))
+    def device_clock_is_set(self, seconds: float) -> None:
+        self.device.offset_ns += round(seconds * 1e9)
+
     @rule(is_on_disk=st.booleans())
     def agent_is_killed(self, is_on_disk: bool) -> None:
         if self.writing is not None and is_on_disk:
@@ -225,6 +261,8 @@ class CommandsOfADevice(RuleBasedStateMachine):
         self.ended.clear()
         self.disconnect()
         self.device.kill()
+        for id in self.arrived_s.keys() - self.device.disk.keys():
+            del self.arrived_s[id]
 
     @rule()
     def agent_stops(self) -> None:
@@ -242,6 +280,12 @@ class CommandsOfADevice(RuleBasedStateMachine):
         assert all(times == 1 and self.at_hub[id] != "rejected" for id, times in self.executions.items())
         alone = [id for id in (*self.handlers, *self.ended) if not is_concurrent(self.commands[id].name)]
         assert len(alone) <= 1
+
+    @invariant()
+    def nothing_is_too_late_before_its_time(self) -> None:
+        for entry in self.device.log.changes().written:
+            if entry.outcome is not None and entry.outcome.code == "too_late":
+                assert self.waited_s(entry.id) >= entry.timeout_s
 
     def teardown(self) -> None:
         """When everything works again, the hub learns the end of every command, and why."""
@@ -301,6 +345,7 @@ def test_a_killed_agent_reports_what_it_does_not_know(device: Device) -> None:
     device.write()
     device.states()
     device.kill()
+    device.connect()
     device.write()
     assert device.started == [command(1).id, command(2).id]
     assert device.states() == [("failed", "interrupted"), ("received", "")]
@@ -316,9 +361,134 @@ def test_a_command_that_waited_for_too_long_does_not_run(device: Device, is_rest
     device.wait(TIMEOUT_MS / 1000)
     if is_restarted:
         device.kill()
+        device.connect()
     device.write()
     assert device.started == [command(1).id]
     assert ("rejected", "too_late") in device.states()
+
+
+@pytest.mark.parametrize(("waited_s", "started"), [(9.0, [command(1).id]), (11.0, [])])
+@pytest.mark.parametrize("clock_s", [-50 * 365 * 86_400.0, 0.0, 3600.0])
+def test_a_clock_that_is_set_changes_no_deadline(
+    device: Device, clock_s: float, waited_s: float, started: list[str]
+) -> None:
+    """A command of an earlier run waits until the clock of the hub is known, and its age is right then."""
+    device.log.receive(command(1), None, device.now)
+    device.write_once()
+    device.wait(waited_s - 1)
+    device.offset_ns = round(clock_s * 1e9)
+    device.kill()
+    device.write()
+    assert device.started == []
+    device.wait(1)
+    device.connect()
+    device.offset_ns = 0
+    device.write()
+    assert device.started == started
+
+
+def test_a_command_waits_for_its_port(device: Device) -> None:
+    """Others run meanwhile, and it runs when the port opens; if that is not in time, it says so."""
+    device.closed = {"set_speed"}
+    device.log.receive(command(1, timeout_ms=2000), None, device.now)
+    device.log.receive(command(2), None, device.now)
+    device.log.receive(command(3, "stop"), None, device.now)
+    device.write()
+    assert device.started == [command(3).id]
+    device.log.finish(command(3).id, SUCCEEDED, device.now)
+    device.log.release(command(3).id)
+    device.wait(2)
+    device.write()
+    (late,) = [report for report in device.log.take_reports() if report.id == command(1).id]
+    assert (late.code, late.message) == ("not_open", "the port is not open; nothing was sent")
+    device.closed.clear()
+    device.write()
+    assert device.started == [command(3).id, command(2).id]
+
+
+def test_an_agent_that_does_not_connect_in_time_rejects(device: Device) -> None:
+    """A command that waited for the whole time-out in this run alone is too late."""
+    device.log.receive(command(1), None, device.now)
+    device.write_once()
+    device.kill()
+    device.wait(TIMEOUT_MS / 1000)
+    device.write()
+    assert (device.started, device.states()) == ([], [("rejected", "too_late")])
+
+
+def test_queued_commands_of_a_slow_device_all_run(device: Device) -> None:
+    """The time-out of each begins when its turn comes; the hub keeps what the agent has no room for."""
+    count = 3 * MAX_WAITING
+    queue = [command(number, is_queued=True) for number in range(count)]
+    unanswered: list[Command] = []
+    for number in range(count):
+        while queue and len(unanswered) < MAX_COMMANDS_SENT:
+            unanswered.append(queue.pop(0))
+            device.log.receive(unanswered[-1], None, device.now)
+        device.write()
+        unanswered = [sent for sent in unanswered if sent.id not in device.disk]
+        assert len(device.disk) <= number + 1 + MAX_WAITING
+        device.wait(TIMEOUT_MS / 1000 - 1)
+        device.log.finish(command(number).id, SUCCEEDED, device.now)
+        device.log.release(command(number).id)
+    device.write()
+    assert device.started == [command(number).id for number in range(count)]
+    assert {state for state, _ in device.states()} == {"succeeded"}
+
+
+def test_a_queued_command_behind_one_that_was_too_late_is_too_late(device: Device) -> None:
+    """After a long stop, the turns of all have passed, as the hub sees it; and after a short one they have not."""
+    for number in range(3):
+        device.log.receive(command(number, is_queued=True), None, device.now)
+    device.write_once()
+    device.wait(2.5 * TIMEOUT_MS / 1000)
+    device.kill()
+    device.connect()
+    device.write()
+    assert device.started == [command(2).id]
+    assert [code for _, code in device.states()] == ["too_late", "too_late", ""]
+
+
+def test_the_turn_of_a_queued_command_outlives_the_agent(device: Device) -> None:
+    """It began when the command before it ended, in an earlier run."""
+    for number in range(2):
+        device.log.receive(command(number, is_queued=True), None, device.now)
+    device.write_once()
+    device.wait(8)
+    device.log.finish(command(0).id, SUCCEEDED, device.now)
+    device.apply(device.log.changes())
+    device.wait(8)
+    device.kill()
+    device.connect()
+    device.write()
+    assert device.started == [command(1).id]
+
+
+def test_a_turn_begins_again_if_nobody_knows_when_it_began(device: Device) -> None:
+    """The agent was killed while the command before it ran, and again before it had a connection."""
+    for number in range(2):
+        device.log.receive(command(number, is_queued=True), None, device.now)
+    device.write()
+    device.wait(60)
+    for _ in range(2):
+        device.kill()
+        device.apply(device.log.changes())
+    device.connect()
+    device.write()
+    assert device.started == [command(0).id, command(1).id]
+
+
+def test_a_parked_command_is_repeated_by_the_hub(device: Device) -> None:
+    """With the next connection, so the agent discards it; it keeps no more than the hub sends."""
+    for number in range(MAX_WAITING + 2 * MAX_COMMANDS_SENT):
+        device.log.receive(command(number, is_queued=True), None, device.now)
+    device.write_once()
+    device.connect()
+    device.log.receive(command(MAX_WAITING, is_queued=True), None, device.now)
+    for number in range(MAX_WAITING):
+        device.log.finish(command(number).id, SUCCEEDED, device.now)
+    device.write()
+    assert list(device.disk) == [command(number).id for number in range(MAX_WAITING + 1)]
 
 
 def test_a_full_disk_delays_a_command_until_it_is_too_late(device: Device) -> None:
@@ -343,6 +513,7 @@ def test_a_command_that_was_not_started_waits_after_the_end_of_the_agent(device:
     device.log.stop(device.now)
     device.apply(device.log.changes())
     device.kill()
+    device.connect()
     device.write()
     assert device.started == [command(1).id]
 

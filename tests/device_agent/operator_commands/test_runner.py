@@ -17,6 +17,7 @@ from device_agent.spool import MemorySpool, StoredCommand
 from tests.conditions import until
 from tests.device_agent.peer import Peer, agent_of
 from wire.device import CommandState
+from wire.limits import MAX_COMMANDS_SENT
 
 DEVICE = "boiler-1"
 ID = "00000000000000{:02x}"
@@ -152,6 +153,22 @@ async def test_commands_run_one_at_a_time_unless_asked(spool: Path, motor: Motor
             await peer.command(DEVICE, ID.format(number), "wait_together")
         await until(lambda: motor.running == 3)
         motor.gate.set()
+
+
+async def test_queued_commands_wait_for_their_turn(spool: Path, motor: Motor) -> None:
+    """None is rejected, however many there are, and the time-out of each begins with its turn."""
+    count = MAX_WAITING + MAX_COMMANDS_SENT
+    async with Peer() as peer, motor.agent(peer, spool):
+        await peer.until(lambda: DEVICE in peer.links)
+        await peer.command(DEVICE, ID.format(0), "wait")
+        await until(lambda: motor.running == 1)
+        await peer.command(DEVICE, ID.format(1), "set_speed", 200, is_queued=True, speed=1)
+        for number in range(2, count + 1):
+            await peer.command(DEVICE, ID.format(number), "set_speed", is_queued=True, speed=number / 2)
+        assert (await ended(peer, ID.format(1))).code == "too_late"
+        motor.gate.set()
+        await ended(peer, ID.format(count))
+    assert motor.speeds == [number / 2 for number in range(2, count + 1)]
 
 
 async def test_a_handler_has_a_time_limit(spool: Path, motor: Motor) -> None:
