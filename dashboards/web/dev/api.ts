@@ -127,6 +127,30 @@ const REFUSALS = [
   },
 ];
 
+/** Commands that every device of the development hub declares. */
+const COMMANDS = [
+  {
+    name: "set_speed",
+    description: "Drive at this speed",
+    confirm: false,
+    parameters: [
+      {
+        name: "speed",
+        type: "float",
+        unit: "km/h",
+        min: 0,
+        max: 110,
+        choices: [],
+        required: true,
+        default: null,
+        description: "",
+      },
+    ],
+    usage: "set_speed speed=FLOAT km/h (0 to 110)",
+  },
+  { name: "stop", description: "Stand still", confirm: true, parameters: [], usage: "stop" },
+];
+
 /** Return status and body. */
 export function respond(
   method: string,
@@ -159,6 +183,8 @@ export function respond(
   if (path === "/api/v1/session") return [204, {}];
   if (path === "/api/v1/refusals") return [200, { refusals: scenario === "empty" ? REFUSALS : [] }];
   if (path === "/api/v1/quarantine") return [200, { quarantine: [], next: null }];
+  if (method === "GET" && path.endsWith("/commands/declared")) return [200, { commands: COMMANDS }];
+  if (method === "GET" && path.endsWith("/commands")) return [200, { commands: [], next: null }];
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
   if (device === undefined) return [404, { title: "Not found", detail: `Unknown device: ${id}` }];

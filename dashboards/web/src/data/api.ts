@@ -6,8 +6,13 @@ import type {
   AccessRequestsAnswer,
   BridgesAnswer,
   ChangedMetric,
+  CommandDetails,
+  CommandRequest,
+  CommandsPage,
   ConnectionCheck,
   CreatedToken,
+  DeclaredCommand,
+  DeclaredCommands,
   DeviceDetails,
   DownloadDetails,
   EventDetails,
@@ -26,13 +31,15 @@ import type {
 import { withBase } from "../wire/base_path";
 import type { TimeRange } from "./time";
 
-/** An error answer of the hub; `detail` is its explanation. Status 0: the hub did not respond. */
+/** An error answer of the hub; `detail` is its explanation, `code` names the error. Status 0: the hub did not respond. */
 export class ApiError extends Error {
   readonly status: number;
-  constructor(status: number, detail: string) {
+  readonly code: string;
+  constructor(status: number, detail: string, code = "") {
     super(detail);
     this.name = "ApiError";
     this.status = status;
+    this.code = code;
   }
 
   /** True if the hub rejects the caller: the token is missing, unknown, revoked, or of another role. */
@@ -68,23 +75,24 @@ async function sendRequest(method: string, path: string, body?: object, signal?:
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(0, "The hub does not respond.");
   }
-  if (!response.ok) throw new ApiError(response.status, await problemOf(response));
+  if (!response.ok) {
+    const { detail, code } = await problemOf(response);
+    throw new ApiError(response.status, detail ?? `The hub answered with status ${response.status}.`, code);
+  }
   return response;
 }
 
-async function problemOf(response: Response): Promise<string> {
-  return (await detailOf(response)) ?? `The hub answered with status ${response.status}.`;
-}
-
-/** Return the sentence of the hub's problem document; null if the answer is no such document. */
-async function detailOf(response: Response): Promise<string | null> {
+/** Return the sentence and the code of the hub's problem document; null and "" if the answer is no such document. */
+async function problemOf(response: Response): Promise<{ detail: string | null; code: string }> {
   try {
-    const problem = (await response.json()) as { detail?: unknown; title?: unknown };
-    for (const text of [problem.detail, problem.title]) if (typeof text === "string" && text !== "") return text;
+    const problem = (await response.json()) as { detail?: unknown; title?: unknown; code?: unknown };
+    const code = typeof problem.code === "string" ? problem.code : "";
+    for (const text of [problem.detail, problem.title])
+      if (typeof text === "string" && text !== "") return { detail: text, code };
   } catch {
     // Not JSON: the status is the explanation.
   }
-  return null;
+  return { detail: null, code: "" };
 }
 
 /** A proxy may hold the request of a hub that starts; the next attempt asks again. */
@@ -102,7 +110,7 @@ export async function checkConnection(): Promise<Probe> {
       body: JSON.stringify({ path: "/v1/live" }),
     });
     if (response.type === "opaqueredirect") return { kind: "redirect" };
-    if (!response.ok) return { kind: "refused", status: response.status, detail: await detailOf(response) };
+    if (!response.ok) return { kind: "refused", status: response.status, detail: (await problemOf(response)).detail };
     const check = (await response.json().catch(() => ({}))) as Partial<ConnectionCheck>;
     const { code, reason = "", remedy = "" } = check;
     // A proxy may answer any path with a page of its own.
@@ -171,6 +179,43 @@ export async function fetchEvents(device: string, limit: number): Promise<EventD
 /** Return the connection timeline of a device, newest first. */
 export async function fetchPresence(device: string): Promise<PresenceInterval[]> {
   return (await request<PresenceTimeline>("GET", `/devices/${encodeURIComponent(device)}/presence`)).intervals;
+}
+
+/** Return the commands that a device declares. */
+export async function fetchDeclaredCommands(device: string): Promise<DeclaredCommand[]> {
+  return (await request<DeclaredCommands>("GET", `${commandsPath(device)}/declared`)).commands;
+}
+
+/** Return commands of a device, newest first; those after the `next` of an earlier answer with `cursor`. */
+export function fetchCommands(device: string, limit: number, cursor: string | null = null): Promise<CommandsPage> {
+  const query = new URLSearchParams({ limit: String(limit), ...(cursor !== null && { cursor }) });
+  return request("GET", `${commandsPath(device)}?${query}`);
+}
+
+/** Wait until a command has more than `seen` states or the time has passed, and return it. */
+export function waitForCommand(
+  { device, id }: Pick<CommandDetails, "device" | "id">,
+  { wait_s, seen }: { wait_s: number; seen: number },
+  signal: AbortSignal,
+): Promise<CommandDetails> {
+  return request("GET", `${commandsPath(device)}/${id}?wait_s=${wait_s}&seen=${seen}`, undefined, signal);
+}
+
+/** A command to send. The generated type has no values for the parameters. */
+export type NewCommand = Omit<CommandRequest, "parameters"> & { parameters: CommandDetails["parameters"] };
+
+/** Send a command. Throws ApiError, with a code of the hub if it refuses the command. */
+export function sendCommand(device: string, command: NewCommand): Promise<CommandDetails> {
+  return request("POST", commandsPath(device), command);
+}
+
+/** Take back a command that is not sent yet. Throws ApiError. */
+export function cancelCommand({ device, id }: Pick<CommandDetails, "device" | "id">): Promise<CommandDetails> {
+  return request("POST", `${commandsPath(device)}/${id}/cancel`);
+}
+
+function commandsPath(device: string): string {
+  return `/devices/${encodeURIComponent(device)}/commands`;
 }
 
 /** Return the events of the hub itself. */

@@ -7,6 +7,7 @@ import "./base.css";
 import "./shell.css";
 import "./fleet.css";
 import "./device.css";
+import "./commands.css";
 import "./flow.css";
 import "./chart.css";
 import "./quarantine.css";

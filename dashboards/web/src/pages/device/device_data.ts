@@ -17,6 +17,7 @@ import type { Columns } from "../../data/series_buffer";
 import { DAY } from "../../data/time";
 import type { EventDetails, PresenceInterval } from "../../wire/api";
 import type { DeviceState } from "../../wire/live";
+import { DeviceCommands } from "./command_data";
 
 /** Shorter spans show every reading, up to 13 per second for five minutes. */
 const SHORT_SPAN_MS = 15 * 60_000;
@@ -41,6 +42,7 @@ export class DeviceData {
   readonly events: Signal<EventDetails[]> = signal([]);
   /** The connection timeline, newest first. */
   readonly presence: Signal<PresenceInterval[]> = signal([]);
+  readonly commands: DeviceCommands;
   readonly notice: Signal<Notice | null> = signal(null);
   /** True after the first data have arrived. */
   readonly ready = signal(false);
@@ -59,6 +61,7 @@ export class DeviceData {
     this.hub = hub;
     this.device = device;
     observed.set(device, this);
+    this.commands = new DeviceCommands(device, () => hub.fleet.get(device)?.state.peek().connected ?? false);
     const feed = this.createFeed(feedSpan(spanOf(view.peek())));
     this.scheduler = new FrameScheduler(device, view, feed, new HistoryWindow(device));
     feed.onLive = () => {
@@ -99,6 +102,7 @@ export class DeviceData {
     if (!isLive || key === this.eventsKey) return;
     this.eventsKey = key;
     void this.loadEvents();
+    this.commands.refresh();
   }
 
   /** Return the readings of a metric for the charts: those of the feed and, in the past, the hub's answer. */
@@ -125,6 +129,7 @@ export class DeviceData {
   close(): void {
     if (observed.get(this.device) === this) observed.delete(this.device);
     for (const stop of this.disposers) stop();
+    this.commands.close();
     clearInterval(this.dropTimer);
     clearTimeout(this.refetchTimer);
     clearTimeout(this.noticeTimer);

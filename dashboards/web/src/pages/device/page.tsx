@@ -16,6 +16,7 @@ import { addRecentDevice, readPreference, writePreference } from "../../ui/prefe
 import { pageView } from "../../ui/shell";
 import type { DeviceMetric } from "../../wire/api";
 import { ChartCard } from "./chart_card";
+import { Commands, NoCommands } from "./commands";
 import { Connection } from "./connection";
 import { DeviceHead, Events, Retirement, Sources, Tags } from "./details";
 import { DeviceData, type Notice } from "./device_data";
@@ -62,12 +63,15 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   return (
     <>
       <DeviceHead record={record} />
-      {data !== null && metrics !== null && <Charts data={data} metrics={metrics} record={record} />}
+      {data !== null && metrics !== null && data.commands.isSettled && (
+        <Charts data={data} metrics={metrics} record={record} />
+      )}
       <div class="panels">
         <Events events={data?.events.value ?? []} />
         <div class="panel-column">
           <Connection intervals={data?.presence.value ?? []} />
           {metrics !== null && <Metrics device={device} metrics={metrics} state={record.state.value} />}
+          {data !== null && <NoCommands commands={data.commands} />}
           <Sources state={record.state.value} />
           <Tags tags={record.state.value.tags ?? {}} />
         </div>
@@ -87,16 +91,25 @@ interface ChartsProps {
 function Charts({ data, metrics, record }: ChartsProps) {
   const groups = useMemo(() => chartGroups(metrics, together.value), [metrics, together.value]);
   const states = metrics.filter((head) => isState(head.type));
+  const control = (
+    <div class="control">
+      <Commands device={record.device} isConnected={record.state.value.connected} commands={data.commands} />
+    </div>
+  );
   if (metrics.length === 0)
     return (
-      <div class="message">
-        <h2>No metrics yet</h2>
-        <p class="muted">The device has not declared any metric yet. Charts appear with its first readings.</p>
-      </div>
+      <>
+        {control}
+        <div class="message">
+          <h2>No metrics yet</h2>
+          <p class="muted">The device has not declared any metric yet. Charts appear with its first readings.</p>
+        </div>
+      </>
     );
   return (
     <>
       <Values data={data} metrics={metrics} state={record.state.value} />
+      {control}
       <ChartBar data={data} metrics={metrics} record={record} />
       {states.length > 0 && (
         <div class="timelines box">
