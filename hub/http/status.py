@@ -83,9 +83,9 @@ class Status:
 
     # The fleet.
 
-    def device_ids(self) -> list[str]:
-        """Return the id of every device in service."""
-        return [device.id for device in self.devices if not device.retired]
+    def device_ids(self, *, retired: bool = False) -> list[str]:
+        """Return the id of every device in service, or of every retired one."""
+        return [device.id for device in self.devices if device.retired is retired]
 
     def device(self, device_id: str) -> answers.DeviceDetails | None:
         """Return one device with its metrics, also a retired one; None if there is no device with this id."""

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Download, Page
 
 from device_agent import Agent, Metric
-from tests.end_to_end.browser import PHONE, held, open_page
+from tests.end_to_end.browser import PHONE, check_layout, held, open_page
 from tests.end_to_end.hub import Hub
 
 DEVICE = "pump-1"
@@ -154,6 +154,14 @@ async def test_the_page_logs_no_error_and_fits_a_phone(hub: Hub, browser: Browse
                 await page.get_by_test_id("fleet-row" if path == "/" else "chart").first.wait_for()
                 width = await page.evaluate("document.documentElement.scrollWidth")
                 assert width <= PHONE["width"], (path, width)
+            await page.get_by_test_id("menu").click()
+            menu = page.get_by_role("dialog", name="Menu")
+            titles = [link.strip() for link in await menu.get_by_role("link").all_inner_texts()]
+            assert titles == ["Fleet", "Flow", "Quarantine", "Access", "Tokens", "Try it", "Connect a board"]
+            await check_layout(page)
+            await menu.get_by_role("link", name="Access").click()
+            await page.get_by_role("heading", name="Access requests").wait_for(state="attached")
+            assert not await menu.is_visible()
             assert problems == []
 
 

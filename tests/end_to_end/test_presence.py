@@ -64,6 +64,12 @@ async def test_a_silent_device_is_seen_and_a_restart_is_no_alarm(tmp_path: Path,
         fleet, page = await open_page(browser, hub), await open_page(browser, hub, "/device/d")
         await fleet.get_by_test_id("condition").filter(has_text="Silent").wait_for()
         await fleet.get_by_test_id("stale-cell").filter(has_text="ago").wait_for()
+        for state in ("silent", "stale"):
+            await fleet.get_by_test_id(f"chip-{state}").click()
+            await fleet.wait_for_url(f"**/?state={state}")
+            await fleet.get_by_test_id("fleet-row").wait_for()
+        await fleet.get_by_test_id("chip-online").click()
+        await fleet.get_by_text("No device matches the filter").wait_for()
         await page.get_by_test_id("value").get_by_test_id("stale-age").filter(has_text="ago").wait_for()
         await page.get_by_test_id("chart").get_by_test_id("stale-age").filter(has_text="ago").wait_for()
         await page.get_by_test_id("connection").filter(has_text="Silent").wait_for()

@@ -18,8 +18,8 @@ from tests.end_to_end.mqtt_peers import Subscriber
 from tests.services.mosquitto import Mosquitto
 
 
-async def devices(hub: Hub) -> list[str]:
-    return [device["device"] for device in (await hub.get("/api/v1/devices"))["devices"]]
+async def devices(hub: Hub, **query: str) -> list[str]:
+    return [device["device"] for device in (await hub.get("/api/v1/devices", **query))["devices"]]
 
 
 async def send(hub: Hub, *names: str) -> None:
@@ -39,6 +39,7 @@ async def test_a_retired_device_leaves_the_fleet_keeps_its_history_and_returns(t
         retired = json.loads(await hub.run("device", "retire", "test-*", "--yes", "--json", *access))
         assert retired == {"count": 2, "devices": ["test-1", "test-2"], "connected": 0}
         assert await devices(hub) == ["boiler-1"]
+        assert await devices(hub, retired="true") == ["test-1", "test-2"]
         assert {entry["device"] for entry in (await hub.get("/api/v1/latest"))["latest"]} == {"boiler-1"}
         assert "boiler-1" in await hub.run("device", "list", *access)
         # Reading the events writes them: a kill loses those of the last second.
@@ -119,6 +120,18 @@ async def test_the_page_retires_a_device(chromium: Path, tmp_path: Path) -> None
         assert await page.get_by_test_id("device-name").inner_text() == "boiler-2"
         await fleet.get_by_text("boiler-2").first.wait_for(state="detached")
         assert await fleet.get_by_text("boiler-1").count() == 1
+        await fleet.get_by_test_id("chip-retired").click()
+        await fleet.get_by_test_id("condition").filter(has_text="Retired").wait_for()
+        assert await fleet.get_by_test_id("fleet-row").count() == 1
+        assert fleet.url.endswith("/?state=retired")
+        await page.goto(fleet.url)
+        await page.get_by_role("link", name="boiler-2").click()
+        await page.get_by_test_id("retired").wait_for()
+        await page.go_back()
+        await page.get_by_test_id("chip-retired").filter(has_text="Retired 1").wait_for()
+        await page.goto(f"{hub.url}/device/boiler-2")
+        await fleet.get_by_test_id("chip-all").click()
+        assert fleet.url.endswith("/")
         await send(hub, "boiler-2")
         await fleet.get_by_text("boiler-2").first.wait_for()
         await page.get_by_test_id("retire").wait_for()

@@ -74,6 +74,12 @@ def events_page(found: Sequence[Event], limit: int) -> answers.EventsPage:
     )
 
 
+class DevicesQuery(PageQuery, frozen=True):
+    """The parameters of the list of devices."""
+
+    retired: Annotated[bool, Meta(description="Return the retired devices instead of those in service.")] = False
+
+
 class LatestQuery(PageQuery, frozen=True):
     """The parameters of the latest readings."""
 
@@ -93,9 +99,12 @@ class DeviceRoutes:
     retirement: RetireDevices
 
     @Operation("GET", "/api/v1/devices", may=Action.READ)
-    async def devices(self, query: PageQuery) -> answers.DevicesPage:
-        """Return the fleet in order of ids: every device in service with its state, metrics and latest values."""
-        ids, following = select_page(self.status.device_ids(), str, query, list_name="devices", kind=str)
+    async def devices(self, query: DevicesQuery) -> answers.DevicesPage:
+        """Return the fleet in order of ids: every device in service, or every retired one, with its state, metrics and
+        latest values."""
+        listed = self.status.device_ids(retired=query.retired)
+        list_name = "retired" if query.retired else "devices"
+        ids, following = select_page(listed, str, query, list_name=list_name, kind=str)
         devices = [device for device in map(self.status.device, ids) if device is not None]
         return answers.DevicesPage(devices=devices, next=following)
 

@@ -14,6 +14,7 @@ import type {
   DeclaredCommand,
   DeclaredCommands,
   DeviceDetails,
+  DevicesPage,
   DownloadDetails,
   EventDetails,
   EventsPage,
@@ -136,7 +137,7 @@ async function fetchList<T, K extends string>(path: string, key: K): Promise<T[]
   const items: T[] = [];
   let cursor: string | null = null;
   do {
-    const query: string = cursor === null ? "" : `?${new URLSearchParams({ cursor })}`;
+    const query: string = cursor === null ? "" : `${path.includes("?") ? "&" : "?"}${new URLSearchParams({ cursor })}`;
     const page: Record<K, T[]> & { next: string | null } = await request("GET", `${path}${query}`);
     items.push(...page[key]);
     cursor = page.next;
@@ -146,6 +147,15 @@ async function fetchList<T, K extends string>(path: string, key: K): Promise<T[]
 
 export function fetchDevices(): Promise<DeviceDetails[]> {
   return fetchList("/devices", "devices");
+}
+
+/** Load the devices that are out of service. */
+export function fetchRetiredDevices(): Promise<DeviceDetails[]> {
+  return fetchList("/devices?retired=true", "devices");
+}
+
+export async function hasRetiredDevices(): Promise<boolean> {
+  return (await request<DevicesPage>("GET", "/devices?retired=true&limit=1")).devices.length > 0;
 }
 
 /** Load the accounting of at most this many devices. Devices that do not balance come first. */

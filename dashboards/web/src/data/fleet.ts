@@ -3,7 +3,7 @@
 import { type Signal, signal } from "@preact/signals";
 import type { DeviceDetails, DeviceMetric } from "../wire/api";
 import type { DeviceState, FleetProgress, SourceState } from "../wire/live";
-import { fetchDevice, fetchDevices } from "./api";
+import { fetchDevice, fetchDevices, fetchRetiredDevices, hasRetiredDevices } from "./api";
 import { hubNow, MINUTE } from "./time";
 
 export interface DeviceRecord {
@@ -24,6 +24,36 @@ export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
 export type Condition = "online" | "reconnecting" | "silent" | "offline" | "unconnected";
 
+/** Which devices the fleet shows: those in a condition, with a stale metric, or out of service. */
+export type FleetFilter = Condition | "stale" | "retired";
+
+/** Filters of the fleet, by their names in the address: the hub's names of the states. */
+const FILTERS = new Map<string, FleetFilter>([
+  ["connected", "online"],
+  ...(["silent", "reconnecting", "offline", "unconnected", "stale", "retired"] as const).map(
+    (filter) => [filter, filter] as const,
+  ),
+]);
+
+/** Return the filter that the query of an address names; null for all devices. */
+export function filterOf(query: string): FleetFilter | null {
+  return FILTERS.get(new URLSearchParams(query).get("state") ?? "") ?? null;
+}
+
+/** Return a query with another filter, without its question mark. */
+export function queryWith(query: string, filter: FleetFilter | null): string {
+  const changed = new URLSearchParams(query);
+  const name = [...FILTERS].find(([, known]) => known === filter)?.[0];
+  if (name === undefined) changed.delete("state");
+  else changed.set("state", name);
+  return changed.toString();
+}
+
+/** Return whether a metric of the device is stale. */
+export function hasStaleMetric(record: DeviceRecord): boolean {
+  return (record.state.peek().stale ?? []).length > 0;
+}
+
 /** For more devices than this, one request of the whole list replaces single requests. */
 const MAX_SINGLE_REQUESTS = 8;
 /** A new device declares its metrics right after it connects, so the request waits. */
@@ -32,11 +62,13 @@ const METRICS_AFTER_MS = 400;
 export class FleetStore {
   /** Devices in service. */
   readonly records = new Map<string, DeviceRecord>();
-  /** Retired devices that the page has shown. */
-  private readonly retired = new Map<string, DeviceRecord>();
+  /** Retired devices that the page has shown, or loaded. */
+  readonly retired = new Map<string, DeviceRecord>();
   /** Counts changes of the list and of device states. */
   readonly version = signal(0);
   readonly loaded = signal(false);
+  /** Whether the hub has retired devices, as far as the page has asked. */
+  readonly hasRetired = signal(false);
   private readonly unknown = new Set<string>();
   private timer = 0;
   /** The live connection has sent the fleet. */
@@ -46,6 +78,18 @@ export class FleetStore {
   async load(): Promise<void> {
     for (const info of await fetchDevices()) this.updateInfo(info);
     this.loaded.value = true;
+    this.version.value++;
+  }
+
+  /** Ask the hub whether it has retired devices. Throws ApiError. */
+  async checkRetired(): Promise<void> {
+    this.hasRetired.value = await hasRetiredDevices();
+  }
+
+  /** Load the retired devices. Throws ApiError. */
+  async loadRetired(): Promise<void> {
+    for (const info of await fetchRetiredDevices()) this.updateInfo(info);
+    this.hasRetired.value = this.retired.size > 0;
     this.version.value++;
   }
 
@@ -153,6 +197,7 @@ export class FleetStore {
     if (state.connected) record.newest_ms = 0;
     from.delete(state.device);
     to.set(state.device, record);
+    if (state.retired) this.hasRetired.value = true;
     record.lastReading_ms = Math.max(record.lastReading_ms, (state.seen ?? 0) / 1e6);
     return record;
   }

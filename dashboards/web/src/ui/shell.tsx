@@ -2,7 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { TimeView } from "../chart/time_view";
 import { signOut } from "../data/api";
 import { boardTab } from "../data/boards";
@@ -52,8 +52,8 @@ function onShortcut(event: KeyboardEvent): void {
   else openPalette();
 }
 
-/** Pages that the bar of a phone does not list: its header has “Try it”, and phones have no serial ports. */
-const WIDE_PAGES: readonly string[] = ["try", "board", "access"];
+/** Pages that the bar of a phone has no room for: its menu lists them. */
+const WIDE_PAGES: readonly string[] = ["mqtt", "tokens", "try", "board", "access"];
 
 function Rail() {
   return (
@@ -81,9 +81,10 @@ function Rail() {
           <Icon name="search" />
           Search
         </button>
+        <Menu />
         <button
           type="button"
-          class="rail-item"
+          class="rail-item rail-wide"
           onClick={nextTheme}
           data-testid="theme"
           aria-label={`Theme: ${theme.value}`}
@@ -93,13 +94,66 @@ function Rail() {
             Theme<span class="theme-name">: {theme.value}</span>
           </span>
         </button>
-        <button type="button" class="rail-item" onClick={() => void leave()}>
+        <button type="button" class="rail-item rail-wide" onClick={() => void leave()}>
           <Icon name="leave" />
           Sign out
         </button>
         <p class="rail-version label">Version {hub.info.value?.version ?? ""}</p>
       </div>
     </nav>
+  );
+}
+
+/** Menu of a phone: every page, the theme, and signing out. */
+function Menu() {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const shown = route.value;
+  useEffect(() => dialog.current?.close(), [shown]);
+  return (
+    <>
+      <button
+        type="button"
+        class="rail-item rail-more"
+        aria-haspopup="dialog"
+        data-testid="menu"
+        onClick={() => dialog.current?.showModal()}
+      >
+        <Icon name="more" />
+        More
+      </button>
+      {/* biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it, and so does its last button */}
+      <dialog
+        class="menu"
+        ref={dialog}
+        aria-label="Menu"
+        onClick={(event) => event.target === event.currentTarget && event.currentTarget.close()}
+      >
+        {shownPages().map(({ page, title, path, icon }) => (
+          <a
+            key={page}
+            class="rail-item"
+            href={withBase(path)}
+            aria-current={shown.page === page ? "page" : undefined}
+            onClick={() => dialog.current?.close()}
+          >
+            <Icon name={icon} />
+            {title}
+          </a>
+        ))}
+        <button type="button" class="rail-item" onClick={nextTheme}>
+          <Icon name={theme.value} />
+          Theme: {theme.value}
+        </button>
+        <button type="button" class="rail-item" onClick={() => void leave()}>
+          <Icon name="leave" />
+          Sign out
+        </button>
+        <button type="button" class="rail-item" onClick={() => dialog.current?.close()}>
+          <Icon name="close" />
+          Close
+        </button>
+      </dialog>
+    </>
   );
 }
 

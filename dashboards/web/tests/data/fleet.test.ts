@@ -1,5 +1,13 @@
 import { expect, test, vi } from "vitest";
-import { conditionOf, FleetStore, failedSources, lastReading, lastSeen } from "../../src/data/fleet";
+import {
+  conditionOf,
+  FleetStore,
+  failedSources,
+  filterOf,
+  lastReading,
+  lastSeen,
+  queryWith,
+} from "../../src/data/fleet";
 
 test("a retired device leaves the fleet, remains known, and returns when it connects", () => {
   const fleet = new FleetStore();
@@ -106,4 +114,17 @@ test("a device without metrics has no last reading until the hub receives more",
   fleet.receiveProgress({ type: "progress", devices: ["boiler-1"], acked: [2], backlog: [0], seen: [9_000_000] });
   expect(lastReading(record)).toBe(9);
   vi.unstubAllGlobals();
+});
+
+test("the address has the filter of the fleet by the hub's name of the state", () => {
+  for (const [name, filter] of [
+    ["connected", "online"],
+    ["silent", "silent"],
+    ["retired", "retired"],
+  ] as const) {
+    expect(filterOf(`?state=${name}`)).toBe(filter);
+    expect(queryWith("", filter)).toBe(`state=${name}`);
+  }
+  expect(filterOf("?state=constructor")).toBeNull();
+  expect(queryWith("?state=silent&x=1", null)).toBe("x=1");
 });

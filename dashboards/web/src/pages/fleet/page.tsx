@@ -8,13 +8,18 @@ import {
   compareNames,
   conditionOf,
   type DeviceRecord,
+  type FleetFilter,
   failedSources,
+  filterOf,
+  hasStaleMetric,
   lastReading,
+  queryWith,
 } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
 import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
+import { route } from "../../ui/route";
 import { withBase } from "../../wire/base_path";
 import { EmptyFleet } from "../add_device/page";
 import { FleetRow, typeOf } from "./row";
@@ -36,13 +41,24 @@ interface Sorting {
 interface FleetList {
   records: DeviceRecord[];
   /** Counts of all devices that match the search, whatever their condition. */
-  counts: Record<Condition, number>;
+  counts: Record<FleetFilter, number>;
 }
 
 const words = signal("");
-const condition = signal<Condition | null>(null);
+const filter = signal<FleetFilter | null>(null);
 
-const NONE: Record<Condition, number> = { online: 0, reconnecting: 0, silent: 0, offline: 0, unconnected: 0 };
+const NONE: Record<FleetFilter, number> = {
+  online: 0,
+  reconnecting: 0,
+  silent: 0,
+  offline: 0,
+  unconnected: 0,
+  stale: 0,
+  retired: 0,
+};
+/** Conditions that have a chip while a device is in them. */
+const UNUSUAL = ["silent", "reconnecting", "offline", "unconnected"] as const;
+const FILTER_TEXTS: Record<FleetFilter, string> = { ...CONDITION_TEXTS, stale: "Stale metrics", retired: "Retired" };
 const sorting = signal<Sorting>({ key: "state", down: false });
 
 const SORTS: Record<SortKey, string> = {
@@ -59,12 +75,13 @@ function hasReading(): boolean {
 }
 
 export function FleetPage() {
+  useFilter();
   const shown = useFleetList();
   const isFirst = useRef(false);
   if (!hub.fleet.loaded.value) return <div class="fleet box" aria-busy="true" />;
   // The guide stays until the first reading: a device may be known because the hub refused all that it sent.
   isFirst.current = hub.fleet.records.size === 0 || (isFirst.current && !hasReading());
-  if (isFirst.current) return <EmptyFleet />;
+  if (isFirst.current && filter.value !== "retired") return <EmptyFleet />;
   return (
     <>
       <h1 class="hidden-text">Fleet</h1>
@@ -81,15 +98,40 @@ export function FleetPage() {
   );
 }
 
+/** Keep the filter in the address: a link to it shows the same, and the way back from a device does, too. */
+function useFilter(): void {
+  const shown = route.value;
+  useLayoutEffect(() => {
+    filter.value = filterOf(window.location.search);
+  }, [shown]);
+  useEffect(() => {
+    ignore(hub.fleet.checkRetired());
+  }, []);
+  useEffect(() => {
+    if (filter.value === "retired") ignore(hub.fleet.loadRetired());
+  }, [filter.value]);
+}
+
+/** Without the retired devices, the page shows the others. */
+function ignore(request: Promise<void>): void {
+  request.catch(() => undefined);
+}
+
+function choose(chosen: FleetFilter | null): void {
+  filter.value = chosen;
+  const query = queryWith(window.location.search, chosen);
+  history.replaceState(null, "", window.location.pathname + (query === "" ? "" : `?${query}`));
+}
+
 /** Return the sorted list: immediately after a change of the filter, otherwise once per second. */
 function useFleetList(): FleetList {
   const [list, setList] = useState<FleetList>({ records: [], counts: NONE });
   const sortedAt = useRef(0);
   const update = () => {
     sortedAt.current = performance.now();
-    setList(filterAndSort(words.value, condition.value, sorting.value));
+    setList(filterAndSort(words.value, filter.value, sorting.value));
   };
-  useLayoutEffect(update, [words.value, condition.value, sorting.value, hub.fleet.records.size]);
+  useLayoutEffect(update, [words.value, filter.value, sorting.value, hub.fleet.records.size, hub.fleet.retired.size]);
   const version = hub.fleet.version.value;
   useEffect(() => {
     const timer = setTimeout(update, Math.max(0, sortedAt.current + SORT_EVERY_MS - performance.now()));
@@ -102,13 +144,14 @@ function FleetBar({ counts }: FleetList) {
   return (
     <div class="fleet-bar bar">
       <div class="chips">
-        <Chip amount={Object.values(counts).reduce((sum, amount) => sum + amount, 0)} value={null} />
+        <Chip amount={counts.online + UNUSUAL.reduce((sum, value) => sum + counts[value], 0)} value={null} />
         <Chip amount={counts.online} value="online" />
-        {(["silent", "reconnecting", "offline", "unconnected"] as const).map(
+        {([...UNUSUAL, "stale"] as const).map(
           (value) =>
-            (counts[value] > 0 || condition.value === value) && (
-              <Chip key={value} amount={counts[value]} value={value} />
-            ),
+            (counts[value] > 0 || filter.value === value) && <Chip key={value} amount={counts[value]} value={value} />,
+        )}
+        {(hub.fleet.hasRetired.value || filter.value === "retired") && (
+          <Chip amount={filter.value === "retired" ? counts.retired : null} value="retired" />
         )}
       </div>
       <div class="search">
@@ -152,21 +195,24 @@ function FleetBar({ counts }: FleetList) {
   );
 }
 
-function Chip({ amount, value }: { amount: number; value: Condition | null }) {
+/** Button of a filter; `amount` is null while it is not known. */
+function Chip({ amount, value }: { amount: number | null; value: FleetFilter | null }) {
   return (
     <button
       type="button"
       class={`chip ${value ?? ""}`}
-      aria-pressed={condition.value === value}
+      aria-pressed={filter.value === value}
       data-testid={`chip-${value ?? "all"}`}
-      onClick={() => {
-        condition.value = condition.peek() === value ? null : value;
-      }}
+      onClick={() => choose(filter.peek() === value ? null : value)}
     >
-      {value !== null && value !== "online" && <Shape condition={value} />}
-      {value === null ? "All" : CONDITION_TEXTS[value]} {count(amount)}
+      {value !== null && isCondition(value) && value !== "online" && <Shape condition={value} />}
+      {value === null ? "All" : FILTER_TEXTS[value]} {amount !== null && count(amount)}
     </button>
   );
+}
+
+function isCondition(value: FleetFilter): value is Condition {
+  return value in CONDITION_TEXTS;
 }
 
 function FleetHead() {
@@ -261,16 +307,19 @@ function severityOf({ record, condition }: FleetEntry): number {
   return SEVERITY[condition] - (failedSources(record.state.peek()).length > 0 ? 0.5 : 0);
 }
 
-/** Return the devices that match the search and the chosen condition, sorted. */
-function filterAndSort(words: string, chosen: Condition | null, { key, down }: Sorting): FleetList {
+/** Return the devices that match the search and the chosen filter, sorted. */
+function filterAndSort(words: string, chosen: FleetFilter | null, { key, down }: Sorting): FleetList {
   const counts = { ...NONE };
   const entries: FleetEntry[] = [];
-  for (const record of hub.fleet.records.values()) {
-    const text = [record.device, ...Object.values(record.state.peek().tags ?? {})].join(" ");
+  for (const record of [...hub.fleet.records.values(), ...hub.fleet.retired.values()]) {
+    const state = record.state.peek();
+    const text = [record.device, ...Object.values(state.tags ?? {})].join(" ");
     if (words.trim() !== "" && matchScore(text, words) === null) continue;
     const condition = conditionOf(record);
-    counts[condition]++;
-    if (chosen === null || condition === chosen) entries.push({ record, condition });
+    const filters: FleetFilter[] = state.retired ? ["retired"] : [condition];
+    if (!state.retired && hasStaleMetric(record)) filters.push("stale");
+    for (const filter of filters) counts[filter]++;
+    if (chosen === null ? !state.retired : filters.includes(chosen)) entries.push({ record, condition });
   }
   const direction = down ? -1 : 1;
   entries.sort((a, b) => ORDERS[key](a, b) * direction || ORDERS.name(a, b));

@@ -46,12 +46,18 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
   void live.version.value;
   return (
     <li
-      class={`fleet-row ${condition} ${failed.length > 0 ? "faulty" : ""}`}
+      class={`fleet-row ${state.retired ? "unconnected" : condition} ${failed.length > 0 ? "faulty" : ""}`}
       style={{ transform: `translateY(${top}px)` }}
       data-testid="fleet-row"
       data-device={record.device}
     >
-      <ConditionLabel condition={condition} />
+      {state.retired ? (
+        <span class="condition unconnected" data-testid="condition">
+          Retired
+        </span>
+      ) : (
+        <ConditionLabel condition={condition} />
+      )}
       <span class="who">
         <a class="name mono ellipsis" href={devicePath(record.device)} title={record.device}>
           {record.device}
