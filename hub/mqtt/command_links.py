@@ -184,7 +184,7 @@ class CommandLinks:
             return
         encoded = encode_response(delivery.response_topic, delivery.correlation)
         properties = EncodedProperties(encoded) if encoded else None
-        message_id = self._publish(delivery.publish._replace(qos=1, retain=False), properties)
+        message_id = self._publish(delivery.publish._replace(qos=delivery.qos, retain=False), properties)
         if message_id is None:
             sentence = "the connection to the broker ended before the command was published"
             self._reject(device, command.id, "not_published", sentence)

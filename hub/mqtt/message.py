@@ -98,13 +98,14 @@ class Confirmation(NamedTuple):
 class CommandDelivery(NamedTuple):
     """Message that carries a command to its device. Without a `confirmation` only a CommandAnswer reports on it.
 
-    With MQTT 5 the message has the `response_topic` and the `correlation` data, empty for none.
+    With MQTT 5 the message has the `response_topic` and the `correlation` data, empty for none. Its QoS is `qos`.
     """
 
     publish: Publish
     confirmation: Confirmation | None = None
     response_topic: str = ""
     correlation: bytes = b""
+    qos: int = 1
 
 
 class Undeliverable(Exception):

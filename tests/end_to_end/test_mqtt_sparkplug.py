@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.command_devices import operator, sent
 from tests.end_to_end.hub import Hub, running_hub
 from tests.services.built import BuildError
 from tests.services.mosquitto import Mosquitto
@@ -20,6 +21,7 @@ SETTINGS = """
 name = "plant"
 url = "{url}"
 host_id = "hub"
+allow_commands = true
 """
 DOUBLE = 10
 NODE, PUMP = "plant.edge", "plant.edge.pump"
@@ -42,9 +44,10 @@ def online(*expected: bool) -> Callable[[dict[str, Any]], bool]:
     return lambda fleet: [fleet.get(id, {}).get("connected") for id in (NODE, PUMP)] == list(expected)
 
 
+@pytest.mark.deadline(120)
 async def test_an_edge_node_is_stored_and_followed(mosquitto_program: Path, tmp_path: Path) -> None:
-    """Births create devices that are connected, and data is stored. A hub that was killed requests the births, and the
-    last will makes the devices absent."""
+    """Births create devices that are connected, and data is stored. A command is confirmed by data, and not sent again
+    by a hub that was killed. It requests the births, and the last will makes the devices absent."""
     try:
         python = await asyncio.to_thread(peer_python)
     except BuildError as error:
@@ -63,18 +66,36 @@ async def test_an_edge_node_is_stored_and_followed(mosquitto_program: Path, tmp_
             for value in range(3):
                 peer.ask("update", device="pump", metrics=[double("flow", 3.0 + value)])
             await stored(hub, PUMP, 5)
+            async with operator(hub) as client:
+                sending = asyncio.create_task(sent(client, PUMP, "set_speed", {"value": 12.5}))
+                assert await command_of(peer) == ("speed", 12.5)
+                peer.ask("update", device="pump", metrics=[double("speed", 12.5)])
+                command = await sending
+                assert (command["state"], command["result"]) == ("succeeded", {"speed": 12.5})
+                unconfirmed = await sent(client, PUMP, "set_flow", {"value": 7.0}, timeout_s=1, wait_s=0)
+                assert await command_of(peer) == ("flow", 7.0)
 
             await hub.kill()
             await hub.start()
             await bridged(hub)
             peer.ask("update", device="pump", metrics=[double("speed", 9.0)])
-            (command,) = await asyncio.to_thread(peer.ask, "command")
-            assert command["name"] == "Node Control/Rebirth"
+            assert await command_of(peer) == ("Node Control/Rebirth", True)
             peer.ask("disconnect")
             peer.ask("reconnect", port=broker.port)
             await once(hub, online(True, True))
+            async with operator(hub) as client:
+                await sent(client, NODE, "set_load", {"value": 0.75}, wait_s=0)
+                assert await command_of(peer) == ("load", 0.75)
+                path = f"/api/v1/devices/{PUMP}/commands/{unconfirmed['id']}"
+                assert (await client.get(path)).json()["state"] == "sent"
             peer.cut()
             await once(hub, online(False, False))
+
+
+async def command_of(peer: SparkplugPeer) -> tuple[str, Any]:
+    """Return the name and the value of the next command that the edge node gets."""
+    (metric,) = await asyncio.to_thread(peer.ask, "command")
+    return metric["name"], metric["value"]
 
 
 async def stored(hub: Hub, id: str, readings: int) -> None:

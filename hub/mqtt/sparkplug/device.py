@@ -89,6 +89,10 @@ class SparkplugDevice:
                 self._defined[metric.alias] = definition
         return self._fields.declare(self.id, declared, self.tags)
 
+    def definition_of(self, name: str) -> MetricDefinition | None:
+        """Return what the birth defined by this name."""
+        return self._defined.get(name)
+
     def knows_by_name(self, payload: SparkplugPayload) -> bool:
         """Return whether every metric has its name and a birth defined it, so that none can be confused."""
         return all(metric.name in self._defined for metric in payload.metrics)

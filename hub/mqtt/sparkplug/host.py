@@ -6,19 +6,21 @@ QoS 0. A lost message is detected by its missing sequence number, and a rebirth 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, get_args
 
 import msgspec
 
 from formats.record import Note
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, parse_json
-from hub.mqtt.message import Decoded, Decoder, Message, Publish, Undecodable
+from hub.mqtt.message import CommandDelivery, Decoded, Decoder, DeviceCommands, Message, Publish, Undecodable
 from hub.mqtt.sparkplug.device import NS_PER_MS
 from hub.mqtt.sparkplug.node import SEQS, EdgeNode, Kind, NodeMessage
 from hub.mqtt.sparkplug.payload import decode
 from hub.mqtt.topics import SPARKPLUG
+from wire.device import Command
 
 REORDER_MS = 2_000
 """Longest wait of a message for the ones before it. The specification calls a few seconds typical."""
@@ -54,7 +56,8 @@ class HostApplication(Decoder):
 
     With a `host_id` it announces its state to edge nodes that wait for it: `will` before it connects, `connected` after
     it has subscribed. Without one it only listens and requests rebirths. Call `expire` at `due_ns` if nothing arrives.
-    Without `groups` it listens to all groups. Raises ValueError if `host_id` is not one level of a topic.
+    Without `groups` it listens to all groups. `clock` gives commands their time. Raises ValueError if `host_id` is not
+    one level of a topic.
     """
 
     is_repeatable = False
@@ -67,6 +70,7 @@ class HostApplication(Decoder):
         *,
         reorder_ms: int = REORDER_MS,
         context: DecoderContext = DEFAULT_CONTEXT,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         if any(character in host_id for character in "/+#\0"):
             raise ValueError(f"{host_id!r} is not a valid Sparkplug host id: it must not contain '/', '+' or '#'")
@@ -83,6 +87,10 @@ class HostApplication(Decoder):
         self.counts: Counter[str] = Counter()
         self._fields = PresetFields(context)
         self._reorder_ns = reorder_ms * NS_PER_MS
+        self._has_commands = bool(context.commands_from)
+        self._clock = clock
+        # The edge node of each device of the hub that takes commands.
+        self._node_of: dict[str, EdgeNode] = {}
         self._nodes: dict[tuple[str, str], EdgeNode] = {}
         self._connected_ms = 0
         self._connected = True
@@ -121,7 +129,14 @@ class HostApplication(Decoder):
         node = self._node(topic)
         found = node.receive(NodeMessage(topic.kind, topic.device, payload, message))
         self._update_due(node.due_ns)
+        if self._has_commands:
+            self._node_of.update((item.device, node) for item in found if isinstance(item, DeviceCommands))
         return [*found, *self.expire(message.received_ns)]
+
+    def delivery(self, device: str, command: Command) -> CommandDelivery | None:
+        """Return the message for a command, None if the device has no such command. Raises Undeliverable."""
+        node = self._node_of.get(device)
+        return None if node is None else node.delivery(device, command, self._clock())
 
     def expire(self, now_ns: int) -> list[Decoded]:
         """Return what is due because of the time, such as messages that waited too long and rebirth requests."""
@@ -188,8 +203,11 @@ class HostApplication(Decoder):
                 if dead is None:
                     sentence = f"the hub follows at most {MAX_NODES} edge nodes of a broker; subscribe to fewer groups"
                     raise Undecodable("too_many_nodes", sentence)
-                del self._nodes[dead]
-            node = self._nodes[key] = EdgeNode(topic.group, topic.node, self._fields, self.counts, self._reorder_ns)
+                gone = self._nodes.pop(dead)
+                self._node_of = {device: node for device, node in self._node_of.items() if node is not gone}
+            node = self._nodes[key] = EdgeNode(
+                topic.group, topic.node, self._fields, self.counts, self._reorder_ns, has_commands=self._has_commands
+            )
         return node
 
     def _update_due(self, due_ns: int | None) -> None:

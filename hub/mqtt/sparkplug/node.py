@@ -14,10 +14,21 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from hub.mqtt.decoders.fields import PresetFields
-from hub.mqtt.message import Decoded, DevicePresence, Message, Publish, RejectedMessage
+from hub.mqtt.message import (
+    CommandDelivery,
+    Decoded,
+    DeviceCommands,
+    DevicePresence,
+    Message,
+    Publish,
+    RejectedMessage,
+    Undeliverable,
+)
+from hub.mqtt.sparkplug.command import CommandTopics, MetricCommand, commands_of, delivery_of
 from hub.mqtt.sparkplug.device import BD_SEQ, NS_PER_MS, REBIRTH, SparkplugDevice
 from hub.mqtt.sparkplug.payload import DataType, SparkplugPayload, encode, metric
 from hub.mqtt.topics import SPARKPLUG
+from wire.device import Command
 
 Kind = Literal["NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"]
 
@@ -50,9 +61,21 @@ class NodeMessage(NamedTuple):
 
 
 class EdgeNode:
-    """One edge node. `counts` counts what was excluded, late or lost, by reason, over all nodes of a host."""
+    """One edge node. `counts` counts what was excluded, late or lost, by reason, over all nodes of a host.
 
-    def __init__(self, group: str, name: str, fields: PresetFields, counts: Counter[str], reorder_ns: int) -> None:
+    `has_commands`: its births declare commands.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        name: str,
+        fields: PresetFields,
+        counts: Counter[str],
+        reorder_ns: int,
+        *,
+        has_commands: bool = False,
+    ) -> None:
         self._group = group
         self._name = name
         self._fields = fields
@@ -69,6 +92,9 @@ class EdgeNode:
         self._held: dict[int, NodeMessage] = {}
         self._applied: dict[int, int] = {}
         self._rebirth = RebirthRequest()
+        self._has_commands = has_commands
+        # By the hub's id of a device: its own name, and its commands by name.
+        self._commands: dict[str, tuple[str, dict[str, MetricCommand]]] = {}
 
     @property
     def online(self) -> bool:
@@ -109,6 +135,20 @@ class EdgeNode:
         if self._rebirth.is_due(now_ns):
             found.append(self._request(now_ns))
         return found
+
+    def delivery(self, device: str, command: Command, now_ns: int) -> CommandDelivery | None:
+        """Return the message for a command, None if the node has no such device or command. Raises Undeliverable."""
+        name, commands = self._commands.get(device, ("", {}))
+        wanted = commands.get(command.name)
+        if wanted is None:
+            return None
+        known = self._devices.get(name) if name else self._self
+        if known is None or not known.born or not self._in_order:
+            # An alias of an earlier session may mean another metric.
+            sentence = "its birth is awaited: until then the hub does not know what its metrics are called"
+            raise Undeliverable("before_birth", sentence)
+        topics = CommandTopics.of(self._group, self._name, name)
+        return delivery_of(wanted, command, device=device, topics=topics, now_ns=now_ns)
 
     def broker_disconnected(self) -> list[Decoded]:
         """Mark everything as offline. Messages may be lost, so the state is unknown until the next births."""
@@ -196,6 +236,11 @@ class EdgeNode:
 
     def _apply_birth(self, device: SparkplugDevice, birth: NodeMessage) -> list[Decoded]:
         found: list[Decoded] = [device.define(birth.payload)]
+        if self._has_commands:
+            commands = commands_of(birth.payload.metrics, device.definition_of)
+            self._commands[device.id] = birth.device, commands
+            declared = [command.declaration for command in commands.values()]
+            found.append(DeviceCommands(device.id, declared, is_complete=True))
         if not device.online:
             found.append(DevicePresence(device.id, online=True))
         device.born = device.online = True

@@ -94,6 +94,11 @@ METRIC_TYPES = {datatype: _FIELD_TYPES[field] for datatype, field in _FIELDS.ite
 """Metric types of the data types that the hub can store. A DateTime is an integer: milliseconds since 1970 UTC."""
 
 
+def integer_range(datatype: int) -> tuple[int, int]:
+    """Return the smallest and the largest value of an integer data type."""
+    return _RANGES[datatype]
+
+
 def from_wire(datatype: int, field: str, value: Any) -> Scalar:
     """Return the value of a metric with this type, received in this field of the payload. Raises Unusable.
 

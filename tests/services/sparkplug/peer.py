@@ -57,7 +57,8 @@ def connect(port: int, group: str, node: str, metrics: list[dict[str, Any]], dev
         group, node, [metric_of(fields) for fields in metrics], cmd_callback=lambda _, message: commands.put(message)
     )
     for device, its in devices.items():
-        edge.register(spb.Device(device, [metric_of(fields) for fields in its]))
+        its_metrics = [metric_of(fields) for fields in its]
+        edge.register(spb.Device(device, its_metrics, cmd_callback=lambda _, message: commands.put(message)))
     edges.append(edge)
     edge.connect("127.0.0.1", port=port)
 
