@@ -192,6 +192,11 @@ class AgentSession:
         if ack is not None:
             self._outlet.send_ack(self._encode(ack))
 
+    @property
+    def repeats(self) -> bool:
+        """Return True: an agent keeps the ids of commands, and executes none twice."""
+        return True
+
     def probe_clock(self) -> None:
         """Measure the device's clock once."""
         self.send(messages.TimeProbe(self._clock()))

@@ -200,14 +200,14 @@ class CommandDispatcher:
             ttl_s=new.ttl_s,
             reason=offline if link is None else ("", ""),
         )
-        return await self._insert(record if link is None else self._sent_at_once(record, now_ns))
+        return await self._insert(record if link is None else self._sent_at_once(record, link, now_ns))
 
-    def _sent_at_once(self, record: CommandRecord, now_ns: int) -> CommandRecord:
+    def _sent_at_once(self, record: CommandRecord, link: CommandLink, now_ns: int) -> CommandRecord:
         """Return the new command as sent, if it may be sent now: one commit fewer than for two states."""
         before = (*self._open.get(record.device, {}).values(), *self._inserting.get(record.device, {}).values())
         if to_send((*before, record), now_ns) != [record]:
             return record
-        return sent(record, now_ns) or record
+        return sent(record, now_ns, repeats=link.repeats) or record
 
     async def _insert(self, record: CommandRecord) -> CommandRecord:
         self._inserting.setdefault(record.device, {})[record.id] = record
@@ -258,10 +258,14 @@ class CommandDispatcher:
     # Devices.
 
     def connected(self, device: str, link: CommandLink) -> None:
-        """Send the device what it has not answered, and what waits for it, through this connection from now on."""
+        """Send the device what waits for it through this connection from now on, and first what it has not answered.
+
+        The latter only if the connection repeats commands.
+        """
         self._links[device] = link
-        for record in to_repeat(self._open.get(device, {}).values(), self._clock()):
-            link.send(record.message)
+        if link.repeats:
+            for record in to_repeat(self._open.get(device, {}).values(), self._clock()):
+                link.send(record.message)
         self._pump(device)
 
     def disconnected(self, device: str, link: CommandLink) -> None:
@@ -291,7 +295,7 @@ class CommandDispatcher:
                     await self._wake.wait()
 
     def pass_deadlines(self) -> None:
-        """Submit the end of each command whose time has passed."""
+        """Submit the end of each command whose time has passed; send those that an unanswered one has held back."""
         now_ns = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now_ns:
             due_ns, device = heapq.heappop(self._deadlines)
@@ -304,6 +308,7 @@ class CommandDispatcher:
                     end = partial(deadline_passed, now_ns=now_ns, state=record.state)
                     done = self._store.change(device, [record.id], end, self._changed)
                     done.add_done_callback(partial(self._end_stored, record))
+            self._pump(device)
             self._expect(device)
 
     def retry(self) -> None:
@@ -335,8 +340,13 @@ class CommandDispatcher:
         return expected
 
     def _expect(self, device: str) -> None:
-        """Set when to look at the deadlines of a device."""
-        due_ns = min((deadline_ns for deadline_ns, _ in self._expected(device)), default=None)
+        """Set when to look at a device: at its next deadline, or when a queued command is held back no longer."""
+        times_ns = [deadline_ns for deadline_ns, _ in self._expected(device)]
+        opened = self._open.get(device, {}).values()
+        if any(record.state is CommandPhase.QUEUED for record in opened):
+            now_ns = self._clock()
+            times_ns += [record.held_until_ns for record in opened if now_ns < record.held_until_ns]
+        due_ns = min(times_ns, default=None)
         if due_ns is None or device in self._stalled:
             self._due.pop(device, None)
             return
@@ -396,13 +406,14 @@ class CommandDispatcher:
 
     def _pump(self, device: str) -> None:
         """Write as sent, and then send, the queued commands that the device may have now: one write at a time."""
-        if device in self._sending or device not in self._open or self._links.get(device) is None:
+        link = self._links.get(device)
+        if device in self._sending or device not in self._open or link is None:
             return
         now_ns = self._clock()
         ids = [record.id for record in to_send(self._open[device].values(), now_ns)]
         if ids:
             self._sending.add(device)
-            done = self._store.change(device, ids, partial(sent, now_ns=now_ns), self._sent)
+            done = self._store.change(device, ids, partial(sent, now_ns=now_ns, repeats=link.repeats), self._sent)
             done.add_done_callback(partial(self._sending_ended, device))
 
     def _sent(self, changes: Sequence[Stored]) -> None:
@@ -413,7 +424,8 @@ class CommandDispatcher:
 
     def _send(self, record: CommandRecord) -> None:
         link = self._links.get(record.device)
-        if link is not None:
+        # Another connection may have come during the write. What an agent may get again goes to an agent only.
+        if link is not None and (link.repeats or record.is_sent_once):
             link.send(record.message)
 
     def _sending_ended(self, device: str, done: asyncio.Future[Sequence[Stored]]) -> None:

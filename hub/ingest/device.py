@@ -61,6 +61,13 @@ class DeviceSession(Protocol):
 class CommandLink(Protocol):
     """Connection to a device that takes commands."""
 
+    @property
+    def repeats(self) -> bool:
+        """Return whether a command may be sent again: the device recognises it by its id, and executes it once.
+
+        A command for another device is sent once. If no answer comes, its outcome is not known.
+        """
+
     def send(self, message: messages.Command) -> None:
         """Send a command. Does not wait."""
 
@@ -69,7 +76,10 @@ class CommandInbox(Protocol):
     """The commands of all devices, as the session of a device uses them."""
 
     def connected(self, device: str, link: CommandLink) -> None:
-        """Send the device what it has not answered, and what waits for it, through this connection from now on."""
+        """Send the device what waits for it through this connection from now on, and first what it has not answered.
+
+        The latter only if the connection repeats commands.
+        """
 
     def disconnected(self, device: str, link: CommandLink) -> None:
         """Send nothing through this connection any more."""

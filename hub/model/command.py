@@ -48,6 +48,9 @@ MAX_TTL_S = 7 * 86_400
 DEFAULT_TTL_S = 86_400
 DEFAULT_TIMEOUT_S = 10
 
+SENT_ONCE = "sent_once"
+"""Code of SENT for a device that does not recognise a command by its id: the hub does not send it a second time."""
+
 CommandMode = Literal["call", "queue"]
 """`call`: the device is connected, and answers before the time-out. `queue`: the command waits for the device."""
 
@@ -117,6 +120,16 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return next(change for change in reversed(self.changes) if change.state is self.state)
 
     @property
+    def is_sent_once(self) -> bool:
+        """Return whether it is sent to a device that does not recognise a repetition, and not answered."""
+        return self.state is CommandPhase.SENT and self.reason.code == SENT_ONCE
+
+    @property
+    def held_until_ns(self) -> int:
+        """When a command that is sent and not answered stops to count among those on their way; 0 for other states."""
+        return self.reason.time_ns + self.timeout_ms * 1_000_000 if self.state is CommandPhase.SENT else 0
+
+    @property
     def message(self) -> Command:
         """The message to the agent."""
         queued = self.mode == "queue"
@@ -157,11 +170,12 @@ def new_command(
     )
 
 
-def sent(record: CommandRecord, now_ns: int) -> CommandRecord | None:
-    """The hub is about to send the command."""
+def sent(record: CommandRecord, now_ns: int, *, repeats: bool = True) -> CommandRecord | None:
+    """The hub is about to send the command. `repeats`: the device recognises a repetition by the id."""
     if record.state is not CommandPhase.QUEUED or now_ns >= record.expires_ns:
         return None
-    return _changed(record, PhaseChange(CommandPhase.SENT, now_ns))
+    reason = ("", "") if repeats else (SENT_ONCE, "the device does not recognise a repetition: it is not sent again")
+    return _changed(record, PhaseChange(CommandPhase.SENT, now_ns, *reason))
 
 
 def reported(record: CommandRecord, report: CommandState, now_ns: int) -> CommandRecord | None:
@@ -192,10 +206,12 @@ def deadline_of(record: CommandRecord, turn: Turn | None, grace_ns: int = 0) -> 
     """Return when the hub stops waiting for what comes next, but not before `grace_ns`; None without a deadline.
 
     A device executes its commands one after the other. So the time-out of a queued one, which may have many before it,
-    begins with its turn.
+    begins with its turn. One that is sent once has its time-out from then on: nothing sends it later.
     """
     if not record.state.is_open:
         return None
+    if record.mode == "queue" and record.is_sent_once:
+        return max(grace_ns, record.held_until_ns)
     if record.mode == "call" or record.state is not CommandPhase.RECEIVED:
         return max(grace_ns, record.expires_ns)
     if turn is None or turn.id != record.id:
@@ -212,7 +228,8 @@ def deadline_passed(record: CommandRecord, now_ns: int, state: CommandPhase) -> 
             message = "the time passed before the command could be sent: the device does not have it"
             change = PhaseChange(CommandPhase.EXPIRED, now_ns, "not_sent", message)
         case CommandPhase.SENT:
-            message = "sent, and not confirmed in time: whether the device has it is unknown. A late result is recorded"
+            how = "sent once, and not answered" if record.is_sent_once else "sent, and not confirmed"
+            message = f"{how} in time: whether the device has it is unknown. A late result is recorded"
             change = PhaseChange(CommandPhase.TIMED_OUT, now_ns, "not_confirmed", message)
         case _:
             message = "the device has the command, and reported no result in time. A late result is recorded"
@@ -245,18 +262,23 @@ def ended_event(record: CommandRecord, time_ns: int) -> Event | None:
 
 
 def to_repeat(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
-    """Return the commands of a device to send again after a welcome: it has not answered them, and there is time."""
-    return [record for record in commands if record.state is CommandPhase.SENT and now_ns < record.expires_ns]
+    """Return the commands of a device to send again after a welcome: it has not answered them, and there is time.
+
+    None of those that were sent once: the device may have executed them, and would not recognise them.
+    """
+    unanswered = [record for record in commands if record.state is CommandPhase.SENT and not record.is_sent_once]
+    return [record for record in unanswered if now_ns < record.expires_ns]
 
 
 def to_send(commands: Iterable[CommandRecord], now_ns: int) -> list[CommandRecord]:
     """Return the queued commands of a device to send now, in their order.
 
     For a call, commands that the device has received leave room. A queue also waits for their ends: a device that
-    executes slowly would refuse most of it as busy.
+    executes slowly would refuse most of it as busy. A command that the device has not answered within its time-out
+    does not hold later ones back: it may never do so.
     """
     commands = list(commands)
-    sent_count = sum(record.state is CommandPhase.SENT for record in commands)
+    sent_count = sum(now_ns < record.held_until_ns for record in commands)
     received_count = sum(record.state is CommandPhase.RECEIVED for record in commands)
     chosen: list[CommandRecord] = []
     for record in commands:

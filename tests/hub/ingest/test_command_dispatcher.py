@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from device_agent.operator_commands.log import MAX_WAITING
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored, Transition
-from hub.model.command import GRACE_NS, MAX_OPEN_PER_DEVICE, CommandPhase, CommandRecord
+from hub.model.command import GRACE_NS, MAX_OPEN_PER_DEVICE, SENT_ONCE, CommandPhase, CommandRecord
 from hub.registry.command import change_commands, insert_command, select_command, select_open
 from hub.registry.database import RegistryError
 from hub.registry.event import select_events
@@ -87,7 +87,8 @@ class FileStore:
 class Link:
     """A connection: what is on its way, in both directions."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeats: bool) -> None:
+        self.repeats = repeats
         self.to_device: deque[Command | CommandRecorded] = deque()
         self.to_hub: deque[CommandState] = deque()
 
@@ -96,13 +97,19 @@ class Link:
 
 
 class ModelDevice:
-    """A device by the rules of docs/protocol.md. `known` and `started` are on its disk."""
+    """A device by the rules of docs/protocol.md. `known` and `started` are on its disk; `executed` is what it did."""
 
-    def __init__(self) -> None:
+    repeats = True
+
+    def __init__(self, executed: Counter[str]) -> None:
         self.known: dict[str, CommandState] = {}
         self.started: set[str] = set()
         self.unrecorded: set[str] = set()
-        self.executed: Counter[str] = Counter()
+        self.executed = executed
+
+    @property
+    def is_executing(self) -> bool:
+        return any(state.state == "received" for state in self.known.values())
 
     def receive(self, message: Command | CommandRecorded, link: Link) -> None:
         if isinstance(message, CommandRecorded):
@@ -140,6 +147,46 @@ class ModelDevice:
             link.to_hub.append(state)
 
 
+class ForgetfulDevice:
+    """A device without a memory: it executes whatever arrives, and answers when it has finished.
+
+    `finished` is not in the device: the test keeps every result that there was.
+    """
+
+    repeats = False
+
+    def __init__(self, executed: Counter[str]) -> None:
+        self.executed = executed
+        self.waiting: deque[str] = deque()
+        self.is_started = False
+        self.finished: dict[str, CommandState] = {}
+
+    @property
+    def is_executing(self) -> bool:
+        return bool(self.waiting)
+
+    def receive(self, message: Command | CommandRecorded, link: Link) -> None:
+        if isinstance(message, Command):
+            self.waiting.append(message.id)
+
+    def start(self) -> None:
+        if self.waiting and not self.is_started:
+            self.is_started = True
+            self.executed[self.waiting[0]] += 1
+
+    def finish(self, state: Any, link: Link | None) -> None:
+        if self.is_started:
+            self.is_started = False
+            id = self.waiting.popleft()
+            self.finished[id] = CommandState(id, state, 2, result={"done": True} if state == "succeeded" else None)
+            if link is not None:
+                link.to_hub.append(self.finished[id])
+
+    def crash(self) -> None:
+        self.waiting.clear()
+        self.is_started = False
+
+
 MOVES: dict[str, Callable[[Any], None]] = {
     "send a call": lambda machine: machine.send(None, 1),
     "queue": lambda machine: machine.send(30, 1),
@@ -153,13 +200,18 @@ MOVES: dict[str, Callable[[Any], None]] = {
 
 
 class CommandMachine(RuleBasedStateMachine):
-    """One device, its hub, their connection and an operator."""
+    """One device, its hub, their connection and an operator.
+
+    The device is an agent, or a client without a memory. Each can take the place of the other.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.store = FileStore(self.loop)
-        self.device = ModelDevice()
+        self.executed: Counter[str] = Counter()
+        self.agent, self.client = ModelDevice(self.executed), ForgetfulDevice(self.executed)
+        self.device: ModelDevice | ForgetfulDevice = self.agent
         self.link: Link | None = None
         self.accepted: list[str] = []
         self.sent_before: dict[str, int] = {}
@@ -245,9 +297,16 @@ class CommandMachine(RuleBasedStateMachine):
 
     @rule()
     def connect(self) -> None:
-        self.link = Link()
+        self.link = Link(self.device.repeats)
         self.hub.connected(DEVICE, self.link)
-        self.link.to_hub.extend(state for id, state in self.device.known.items() if id in self.device.unrecorded)
+        if self.device is self.agent:
+            self.link.to_hub.extend(state for id, state in self.agent.known.items() if id in self.agent.unrecorded)
+
+    @rule()
+    def another_program_takes_the_place_of_the_device(self) -> None:
+        self.device_crashes()
+        self.device = self.client if self.device is self.agent else self.agent
+        self.connect()
 
     @rule()
     def disconnect(self) -> None:
@@ -281,7 +340,8 @@ class CommandMachine(RuleBasedStateMachine):
     def repeat_and_reorder(self, data: st.DataObject) -> None:
         assert self.link is not None
         for queue in (self.link.to_device, self.link.to_hub):
-            if queue:
+            # No network repeats a message by itself. An agent does, and may have to.
+            if queue and (self.link.repeats or queue is self.link.to_hub):
                 messages = [*queue, data.draw(st.sampled_from(list(queue)))]
                 queue.clear()
                 queue.extend(data.draw(st.permutations(messages)) if len(messages) < 6 else messages)
@@ -313,6 +373,10 @@ class CommandMachine(RuleBasedStateMachine):
 
     # ── what always holds ────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _answer_of(self, id: str) -> CommandState | None:
+        """Return what the device knows of a command, or has answered."""
+        return self.client.finished.get(id) or self.agent.known.get(id)
+
     def _stored(self, id: str) -> CommandRecord:
         record = select_command(self.store.connection, DEVICE, id)
         assert record is not None, "an accepted command is lost"
@@ -320,7 +384,7 @@ class CommandMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_command_is_executed_twice(self) -> None:
-        assert all(count == 1 for count in self.device.executed.values())
+        assert all(count == 1 for count in self.executed.values())
 
     @invariant()
     def every_state_is_true_and_explained(self) -> None:
@@ -330,7 +394,7 @@ class CommandMachine(RuleBasedStateMachine):
             assert changes[0] is CommandPhase.QUEUED
             assert len(changes) == len(set(changes)) <= 6
             assert [change.time_ns for change in record.changes] == sorted(change.time_ns for change in record.changes)
-            known = self.device.known.get(id)
+            known = self._answer_of(id)
             match record.state:
                 case CommandPhase.SUCCEEDED | CommandPhase.FAILED | CommandPhase.REJECTED:
                     assert known is not None
@@ -340,6 +404,7 @@ class CommandMachine(RuleBasedStateMachine):
                     assert known is not None
                 case CommandPhase.EXPIRED | CommandPhase.CANCELLED | CommandPhase.QUEUED:
                     assert known is None, "the device has a command that was never sent"
+                    assert id not in self.executed
             if record.state in (CommandPhase.EXPIRED, CommandPhase.CANCELLED, CommandPhase.TIMED_OUT):
                 assert record.reason.code
                 assert record.reason.message
@@ -353,7 +418,10 @@ class CommandMachine(RuleBasedStateMachine):
             if CommandPhase.TIMED_OUT not in times:
                 continue
             ended_ns, received_ns = times[CommandPhase.TIMED_OUT], times.get(CommandPhase.RECEIVED)
-            assert received_ns is not None or ended_ns >= record.expires_ns
+            if record.mode == "queue" and any(change.code == SENT_ONCE for change in record.changes):
+                assert ended_ns >= times[CommandPhase.SENT] + 10 * NS_PER_S
+            else:
+                assert received_ns is not None or ended_ns >= record.expires_ns
             if record.mode == "queue" and received_ns is not None and received_ns < ended_ns:
                 assert ended_ns >= received_ns + 10 * NS_PER_S
             started_ns = self.sent_before.get(id)
@@ -362,19 +430,53 @@ class CommandMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_more_is_sent_than_the_limit(self) -> None:
-        states = Counter(record.state for record in select_open(self.store.connection))
-        assert states[CommandPhase.SENT] <= MAX_COMMANDS_SENT
+        opened = select_open(self.store.connection)
+        assert sum(self.store.now_ns < record.held_until_ns for record in opened) <= MAX_COMMANDS_SENT
 
     def _is_moving(self) -> bool:
         assert self.link is not None
-        is_executing = any(state.state == "received" for state in self.device.known.values())
-        return bool(self.store.waiting or self.link.to_device or self.link.to_hub or is_executing)
+        return bool(self.store.waiting or self.link.to_device or self.link.to_hub or self.device.is_executing)
 
     def teardown(self) -> None:
         """With a connection that holds, every command gets the end that the device reports."""
-        turns = 0
         if self.link is None:
             self.connect()
+        self._end_all()
+        if self.device is self.client:
+            self.another_program_takes_the_place_of_the_device()
+            self._end_all()
+        self.every_state_is_true_and_explained()
+        self.no_command_is_executed_twice()
+        for id in self.accepted:
+            self._check_end(id)
+        assert not self.agent.unrecorded
+        events = select_events(self.store.connection, DEVICE)
+        for id in self.accepted[-20:]:  # the events of a device are bounded
+            kinds = [event.kind for event in events if id in event.detail]
+            assert kinds[0] == f"command {self._stored(id).state.value.replace('_', ' ')}"
+        self.loop.close()
+
+    def _check_end(self, id: str) -> None:
+        """Check that a command has the end that the device reported. A client without a memory reports only once."""
+        record, known = self._stored(id), self._answer_of(id)
+        if record.state is CommandPhase.TIMED_OUT:
+            assert known is None or any(change.code == SENT_ONCE for change in record.changes)
+            return
+        assert record.state.is_final
+        assert known is None or known.state == record.state.value
+
+    def _forgotten(self, opened: Sequence[CommandRecord]) -> list[CommandRecord]:
+        """Return the commands that the connected device should have answered, or got, by now."""
+        on_way = sum(self.store.now_ns < record.held_until_ns for record in opened)
+        on_way += sum(record.state is CommandPhase.RECEIVED for record in opened)
+        in_time = [record for record in opened if self.store.now_ns < record.expires_ns]
+        queued = [record for record in in_time if record.state is CommandPhase.QUEUED]
+        answered = [record for record in in_time if record.state is not CommandPhase.QUEUED and not record.is_sent_once]
+        return (queued if on_way < MAX_COMMANDS_SENT else []) + (answered if self.device is self.agent else [])
+
+    def _end_all(self) -> None:
+        """Let everything happen until no command is open."""
+        turns = 0
         assert self.link is not None
         while self._is_moving() or select_open(self.store.connection):
             turns += 1
@@ -382,8 +484,7 @@ class CommandMachine(RuleBasedStateMachine):
             if not self._is_moving():
                 # The end of a command that could not be stored is tried again a second later. Nothing else is left.
                 # After a start of the hub, it waits for the result of a command that an earlier run sent.
-                opened = select_open(self.store.connection)
-                assert all(record.expires_ns <= self.store.now_ns for record in opened), "a command is forgotten"
+                assert not self._forgotten(select_open(self.store.connection)), "a command is forgotten"
                 self.time_passes(GRACE_NS // NS_PER_S if turns % 2 else 1)
             self.time_passes(0)
             self.commit(5)
@@ -391,19 +492,6 @@ class CommandMachine(RuleBasedStateMachine):
             self.arrive_at_hub(5)
             self.device.start()
             self.device.finish("succeeded", self.link)
-        self.every_state_is_true_and_explained()
-        self.no_command_is_executed_twice()
-        for id in self.accepted:
-            record, known = self._stored(id), self.device.known.get(id)
-            assert not record.state.is_open
-            assert record.state.is_final or (record.state is CommandPhase.TIMED_OUT and known is None)
-            assert known is None or known.state == record.state
-        assert not self.device.unrecorded
-        events = select_events(self.store.connection, DEVICE)
-        for id in self.accepted[-20:]:  # the events of a device are bounded
-            kinds = [event.kind for event in events if id in event.detail]
-            assert kinds[0] == f"command {self._stored(id).state.value.replace('_', ' ')}"
-        self.loop.close()
 
 
 def test_a_command_that_could_not_be_stored_as_sent_is_sent_when_the_disk_has_room() -> None:
@@ -487,6 +575,34 @@ def test_an_outage_of_the_hub_does_not_time_out_what_a_device_has_executed() -> 
     machine.time_passes(10)
     machine.commit(1)
     assert machine._stored(lost).reason.code == "not_confirmed"
+    machine.teardown()
+
+
+def test_a_device_that_never_answers_gets_later_commands() -> None:
+    """As soon as the time-out of the earlier ones is over, without any other event."""
+    machine = CommandMachine()
+    machine.connect()
+    machine.send(60, MAX_COMMANDS_SENT + 1)
+    machine.commit(2 * MAX_COMMANDS_SENT)
+    assert machine.link is not None
+    assert len(machine.link.to_device) == MAX_COMMANDS_SENT
+    machine.store.now_ns += 10 * NS_PER_S
+    machine.hub.pass_deadlines()
+    machine.commit(1)
+    assert len(machine.link.to_device) == MAX_COMMANDS_SENT + 1
+    machine.teardown()
+
+
+def test_what_an_agent_may_have_is_not_sent_to_a_client_without_a_memory() -> None:
+    """Nor is what such a client may have sent to an agent: neither recognises what the other has executed."""
+    machine = CommandMachine()
+    machine.connect()
+    for sent in ([0], [1], [0, 2]):  # the agent gets its own command again
+        machine.send(60, 1)
+        machine.commit(2)
+        assert machine.link is not None
+        assert [message.id for message in machine.link.to_device] == [machine.accepted[number] for number in sent]
+        machine.another_program_takes_the_place_of_the_device()
     machine.teardown()
 
 

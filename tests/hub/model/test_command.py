@@ -126,6 +126,30 @@ def test_the_time_out_of_a_queued_command_begins_with_its_turn() -> None:
     assert turn_of([], turn, LATER) is None
 
 
+def test_a_command_that_is_sent_once_ends_after_its_time_out() -> None:
+    """Nothing can happen later that would send it again. A late result still counts."""
+    record = sent(queued(50), 45 * NS_PER_S, repeats=False)
+    assert record is not None
+    assert record.is_sent_once
+    assert record.reason.code == "sent_once"
+    assert to_repeat([record], 46 * NS_PER_S) == []
+    assert deadline_of(record, None) == 55 * NS_PER_S
+    ended = deadline_passed(record, 55 * NS_PER_S, CommandPhase.SENT)
+    assert ended is not None
+    assert (ended.state, ended.reason.code) == (CommandPhase.TIMED_OUT, "not_confirmed")
+    assert "sent once" in ended.reason.message
+    assert report("succeeded", 60 * NS_PER_S)(ended).late
+
+
+def test_a_command_without_an_answer_holds_no_others_back() -> None:
+    """After its time-out the next one is sent. It is sent again after a reconnect, as long as there is time."""
+    on_way, waiting = [after(["sent"])] * MAX_COMMANDS_SENT, [queued()]
+    held_until_ns = 1 + 10 * NS_PER_S
+    assert to_send([*on_way, *waiting], held_until_ns - 1) == []
+    assert to_send([*on_way, *waiting], held_until_ns) == waiting
+    assert to_repeat(on_way, held_until_ns) == on_way
+
+
 def test_nothing_is_sent_after_its_time() -> None:
     """Neither for the first time nor again, as after a restart of the hub that took longer."""
     record, on_way = queued(), after(["sent"])
