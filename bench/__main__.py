@@ -17,7 +17,7 @@ from rich.table import Table
 from bench.figure import Figure, Outcome, Plan
 from bench.hub_process import HubError, NoCompiler
 from bench.measure import Failure
-from bench.rows import IDLE_CONNECTIONS, LONG_ROWS, ROWS, Row, allow_files
+from bench.rows import CONNECTIONS, LONG_ROWS, ROWS, Row, allow_files
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench.json"
@@ -45,7 +45,7 @@ def bench(
     if hub_core == load_core:
         console.print("This machine has one core: hub and load share it, and the figures are too low.")
     os.sched_setaffinity(0, {load_core})
-    allow_files(IDLE_CONNECTIONS)
+    allow_files(CONNECTIONS)
     out = out or (SOME if row else OUT)
     plan = Plan(out.parent / "bench", hub_core, load_core, repeats, scale)
     figures: list[Figure] = []

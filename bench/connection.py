@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from websockets.client import ClientProtocol
@@ -19,7 +20,8 @@ from websockets.uri import parse_uri
 from bench.frames import BINARY, METRICS, TEXT, Frames, Shape, client_header
 from wire import device, plain
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
-from wire.device import PROTOCOL_JSON, PROTOCOL_MSGPACK
+from wire.command import CommandDeclaration
+from wire.device import PROTOCOL_JSON, PROTOCOL_JSON_1_4, PROTOCOL_MSGPACK, PROTOCOL_MSGPACK_1_4
 from wire.errors import Close
 from wire.limits import DEFAULT_WINDOW
 
@@ -60,7 +62,16 @@ class Connection:
         "socket",
     )
 
-    def __init__(self, device_id: str, peer: Peer, shape: Shape, frames: Frames) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        peer: Peer,
+        shape: Shape,
+        frames: Frames,
+        *,
+        commands: Sequence[CommandDeclaration] = (),
+    ) -> None:
+        """Connect. The device executes each command that it declares at once."""
         self.device = device_id
         self.count = frames.total
         self.acked = 0
@@ -76,7 +87,10 @@ class Connection:
             self.socket = open_websocket(peer, plain.SUBPROTOCOL, f"/v1/plain?device={device_id}")
             self.socket.setblocking(False)
             return
-        self.socket = open_websocket(peer, PROTOCOL_JSON if shape.format == "json" else PROTOCOL_MSGPACK)
+        protocol = PROTOCOL_JSON if shape.format == "json" else PROTOCOL_MSGPACK
+        if commands:
+            protocol = PROTOCOL_JSON_1_4 if shape.format == "json" else PROTOCOL_MSGPACK_1_4
+        self.socket = open_websocket(peer, protocol)
         self._send_message(
             device.Hello(
                 device_id,
@@ -87,6 +101,7 @@ class Connection:
                 metrics=list(METRICS[: shape.metrics]),
                 tags={"type": "bench", "site": "loopback"},
                 agent="bench",
+                commands=list(commands),
             )
         )
         while not self._window:
@@ -158,12 +173,19 @@ class Connection:
                 self._window = window
             case device.TimeProbe(hub_time=hub_time):
                 self._send_message(device.TimeReply(hub_time, time.time_ns()))
+            case device.Command(id=id, parameters=parameters):
+                received = device.CommandState(id, "received", time.time_ns())
+                ended = device.CommandState(id, "succeeded", time.time_ns(), result=parameters)
+                self._send_whole(self._framed(received) + self._framed(ended))
             case device.Reject() | device.Error():
                 raise GeneratorError(f"the hub rejected {self.device}: {message.code}: {message.message}")
 
     def _send_message(self, message: device.AgentMessage) -> None:
+        self._send_whole(self._framed(message))
+
+    def _framed(self, message: device.AgentMessage) -> bytes:
         payload = AGENT_MESSAGES[self._format].encode(message)
-        self._send_whole(client_header(TEXT if self._format == "json" else BINARY, len(payload)) + payload)
+        return client_header(TEXT if self._format == "json" else BINARY, len(payload)) + payload
 
     def _send_whole(self, frame: bytes) -> None:
         """Send a message between two frames: first the rest of the frame that is partly sent."""

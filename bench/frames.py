@@ -57,6 +57,10 @@ class Frames(NamedTuple):
     total: int
 
 
+NO_FRAMES = Frames(b"", 1, 0)
+"""Frames of a device that sends no readings."""
+
+
 def client_header(opcode: int, payload_bytes: int) -> bytes:
     """Return the header of a final, masked frame with mask key zero (RFC 6455, 5.2)."""
     first = FIN | opcode

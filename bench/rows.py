@@ -10,10 +10,11 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from bench.agent import AgentRow
+from bench.commands import COMMAND_ROWS, COMMANDED_DEVICES, Commands
 from bench.connection import Connection, Peer
 from bench.figure import Outcome, Plan, ReportProgress, at_least, at_most
 from bench.formats import FORMAT_ROWS, FormatRow
-from bench.frames import Frames, Shape
+from bench.frames import NO_FRAMES, Shape
 from bench.history import HistoryRow, InfluxdbHistoryRow
 from bench.hub_process import HubProcess, running_hub, slow_disk
 from bench.line_protocol import LINE_PROTOCOL, LineProtocol
@@ -138,8 +139,9 @@ class Latency(NamedTuple):
 WARM_UP = 100
 """Connections before the first measurement: one-time allocations of the hub belong to no connection."""
 SHAPE = Shape(metrics=4, times=1, format="msgpack")
-NO_FRAMES = Frames(b"", 1, 0)
 SPARE_FILES = 256
+CONNECTIONS = max(IDLE_CONNECTIONS, COMMANDED_DEVICES)
+"""Connections of the row with the most of them."""
 
 
 def idle_bytes(hub: HubProcess, connections: int, progress: Callable[[float], None]) -> float:
@@ -194,6 +196,7 @@ Row = (
     | FormatRow
     | SerialRow
     | LineProtocol
+    | Commands
 )
 
 ONE = Shape(metrics=1, times=1, format="json")
@@ -222,6 +225,7 @@ ROWS: tuple[Row, ...] = (
         "latency-more", "device to acknowledgement at half the load that held", ONE, MUST_FRAMES_PER_S, None, of="one"
     ),
     Idle("idle", "memory per idle device connection"),
+    *COMMAND_ROWS,
     AgentRow("agent", "device agent with a serial line"),
     Throughput("one-packed", "frames of 1 reading (msgpack)", ONE_PACKED, 20_000, "frames/s", None),
     Throughput("plain", "frames of 1 reading (/v1/plain)", ONE_PLAIN, 20_000, "frames/s", None),

@@ -6,11 +6,12 @@ connection close with an error.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from hub.ingest.device import Device, Devices, validate_batch, validate_values
+from hub.ingest.device import CommandInbox, Device, Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loosely
 from hub.ingest.source_report import EventBudget, reported_event, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
@@ -78,6 +79,11 @@ class AgentDirectory(MetricDirectory, Protocol):
         """Record commands that the device executes, durable. `replace`: these are all of them."""
 
 
+MAX_REPORTS = 2 * limits.MAX_COMMANDS_SENT
+"""States of commands that a session records at the same time: two for each command that may be on its way. At this
+bound it reads no more until one of them is durable."""
+
+
 class AgentSession:
     """Session of one connection of one agent."""
 
@@ -99,6 +105,7 @@ class AgentSession:
         "_known_up_to",
         "_lost_up_to",
         "_outlet",
+        "_reports",
         "_session",
         "device",
         "epoch",
@@ -134,6 +141,7 @@ class AgentSession:
         self._has_partial = has_partial
         self._has_commands = has_commands
         self._is_guest = False
+        self._reports: set[asyncio.Task[None]] | None = None
         # The agent had acknowledgements up to here, which the hub has lost.
         self._lost_up_to = 0
         # The store may have batches up to here: the journal has lost entries, and these are from before.
@@ -175,7 +183,7 @@ class AgentSession:
             case messages.Status() if self.device is not None:
                 self._receive_status(self.device, message)
             case messages.CommandState() if self.device is not None:
-                return partial(self._receive_command_state, self.device, message)
+                return self._receive_command_state(self.device, message)
         return None
 
     def send(self, message: messages.HubMessage) -> None:
@@ -211,6 +219,8 @@ class AgentSession:
         """Record that the connection is closed. `has_left`: the agent will not return by itself."""
         self._is_closed = True
         self._session.close()
+        for report in self._reports or ():
+            report.cancel()
         device = self.device
         if device is not None and self._devices.commands is not None:
             self._devices.commands.disconnected(device.id, self)
@@ -428,11 +438,34 @@ class AgentSession:
         if declare.commands and not self._is_guest:
             await self._directory.declare_commands(device.id, declare.commands, replace=False)
 
-    async def _receive_command_state(self, device: Device, report: messages.CommandState) -> None:
+    def _receive_command_state(self, device: Device, report: messages.CommandState) -> Step | None:
+        """Begin to record a state of a command. The next message does not wait: a result often follows at once, and
+        both become durable in one commit."""
+        commands = self._devices.commands
+        if commands is None or self._is_guest:
+            return None
+        if self._reports is None:
+            self._reports = set()
+        task = asyncio.create_task(self._record_command_state(commands, device, report))
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+        return self._report_recorded if len(self._reports) >= MAX_REPORTS else None
+
+    async def _report_recorded(self) -> None:
+        if self._reports:
+            await asyncio.wait(self._reports, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _record_command_state(
+        self, commands: CommandInbox, device: Device, report: messages.CommandState
+    ) -> None:
         """Record what became of a command. The agent may discard this state when it is durable here."""
-        if self._devices.commands is None or self._is_guest:
+        try:
+            is_known = await commands.report(device.id, report)
+        except WireError as error:
+            if not self._is_closed:
+                self.end(error)
             return
-        if not await self._devices.commands.report(device.id, report):
+        if not is_known:
             reason = "".join(f": {text}" for text in (report.code, report.message) if text)
             detail = f"{report.id} {report.state}{reason}: the hub does not have this command any more"
             self._record_within_budget(device, "command unknown", detail, self._clock())

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from hub.app.services import HubServices
+from hub.ingest.agent_session import MAX_REPORTS
 from hub.model.command import MAX_OPEN_PER_DEVICE, new_command
 from hub.model.identity import Role
 from tests.conditions import until
@@ -240,3 +241,12 @@ async def test_only_an_operator_sends_commands(hub: RunningHub) -> None:
     assert (await hub.client.get(f"{PATH}/{'f' * 32}")).status_code == 404
     assert (await hub.client.post(f"{PATH}/{'f' * 32}/cancel")).status_code == 404
     assert (await hub.client.get(PATH.replace("pump", "none"))).status_code == 404
+
+
+async def test_a_flood_of_states_is_confirmed(hub: RunningHub) -> None:
+    """Each one, also those beyond the number that is recorded at the same time."""
+    async with command_agent(hub.url, hub.gateway) as agent:
+        ids = [f"{number:032x}" for number in range(MAX_REPORTS + 8)]
+        await agent.send(*(messages.CommandState(id, "succeeded", 1) for id in ids))
+        await agent.until(lambda: {*ids} <= {id for id, _ in agent.recorded})
+        assert (await hub.send(name="stop", wait_s=20))["state"] == "succeeded"
