@@ -16,6 +16,7 @@ from hub.live.hub import LiveHub
 from hub.live.presence import DeviceLink, PresenceTracker
 from hub.model.batch import Series
 from hub.model.presence import DevicePresence
+from hub.mqtt.inbound import AGENT_PREFIX
 from hub.registry.presence_file import read_presence, write_presence
 from hub.registry.registry import Registry
 from wire.live import Presence
@@ -64,7 +65,7 @@ class PresenceService:
         self._live.forget_arrivals()
         self._tracker.restore(
             read_presence(self._path, self._registry.id),
-            [(device.id, _link(device), device.since_ns) for device in self._devices],
+            [(device.id, device_link(device), device.since_ns) for device in self._devices],
             now_ns=time.monotonic_ns(),
             connected=connected,
         )
@@ -109,7 +110,7 @@ class PresenceService:
     def follow(self, device: Device) -> None:
         """Apply a change of a device: it connected or disconnected, was retired or is back."""
         times = {"now_ns": time.monotonic_ns(), "wall_ns": self._devices.clock()}
-        self._tracker.follow(device.id, _link(device), **times)
+        self._tracker.follow(device.id, device_link(device), **times)
 
     def _changed(self, id: str) -> None:
         device = self._devices.get(id)
@@ -119,10 +120,18 @@ class PresenceService:
                 watcher(device)
 
 
-def _link(device: Device) -> DeviceLink:
+def device_link(device: Device) -> DeviceLink:
+    """Return the facts about a device from which its presence follows.
+
+    After a start of the hub, the agent's name shows whether the device is behind a broker.
+    """
     return DeviceLink(
         connected=device.session is not None,
-        by_agent=device.session is None or isinstance(device.session, AgentSession),
+        by_agent=(
+            not device.agent.startswith(AGENT_PREFIX)
+            if device.session is None
+            else isinstance(device.session, AgentSession)
+        ),
         has_agent=device.session is not None or device.agent != "",
         retired=device.retired,
         has_sent=device.seen_ns > 0,

@@ -44,7 +44,7 @@ app = typer.Typer(
 @app.command("list", epilog="Example:  hub device list --json | jq -r '.[] | select(.connected | not).device'")
 @with_option_groups
 def list_devices(as_json: AsJson = False, *, hub: HubOptions) -> None:
-    """List the devices in service, with their state, their last contact and the time of their newest reading."""
+    """List the devices in service, with their presence, their last contact and the time of their newest reading."""
     with hub_client("hub device list", hub) as client:
         found, _ = client.get_pages(PATH, "devices", {})
     if as_json:
@@ -114,12 +114,12 @@ def _named(devices: Sequence[str], count: int) -> str:
 def _table(devices: Sequence[dict[str, Any]]) -> Table:
     """Return the table of the devices. Imported readings are older than their arrival, which is the contact."""
     table = plain_table(
-        "device", "state", "last seen (UTC)", "last reading (UTC)", "metrics", "agent", numbers={"metrics"}
+        "device", "presence", "last seen (UTC)", "last reading (UTC)", "metrics", "agent", numbers={"metrics"}
     )
     for device in devices:
-        state = "online" if device["connected"] else "offline" if device["agent"] else "no agent"
+        presence = device["presence"] + (f", {len(device['stale'])} stale" if device["stale"] else "")
         seen = time_text(device["seen"]) if device["seen"] else "never"
         times = [metric["latest"]["time_ns"] for metric in device["metrics"] if metric["latest"]]
         reading = time_text(max(times)) if times else "unknown" if device["metrics"] else "never"
-        table.add_row(*cells(device["device"], state, seen, reading, len(device["metrics"]), device["agent"]))
+        table.add_row(*cells(device["device"], presence, seen, reading, len(device["metrics"]), device["agent"]))
     return table

@@ -61,6 +61,9 @@ MAX_PLAIN_BYTES = 1024
 """Payloads up to this size are remembered whole for the redelivery check, of longer ones only a digest: at most 64 MB
 for the largest receive maximum, and 1 MB for the usual one."""
 
+AGENT_PREFIX = "mqtt:"
+"""Begin of the agent's name of a device whose readings arrive through a broker; the name of the bridge follows."""
+
 RETRY_S = 0.5
 """Interval of the attempts while the disk is full or fails. The broker keeps further messages."""
 
@@ -197,7 +200,9 @@ class Inbound:
         self._subscriptions = subscriptions
         self.epoch = self._epochs.own
         """Epoch of the entries that the bridge puts into quarantine."""
-        self._writer: RowWriter[Message] = RowWriter(devices, directory, epoch=self._epochs.own, agent=f"mqtt:{name}")
+        self._writer: RowWriter[Message] = RowWriter(
+            devices, directory, epoch=self._epochs.own, agent=f"{AGENT_PREFIX}{name}"
+        )
         self._own_device = f"mqtt.{name}"
         self._publish = publish
         self.commands: CommandLinks | None = None

@@ -17,7 +17,7 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Command
         yield running
 
 
-async def test_the_list_shows_state_contact_and_metrics(hub: CommandedHub) -> None:
+async def test_the_list_shows_presence_contact_and_metrics(hub: CommandedHub) -> None:
     """As a table for people and as JSON for programs; without a device it says how to connect one."""
     empty = await hub.run("device", "list")
     assert (empty.exit_code, empty.stdout) == (0, "")
@@ -26,7 +26,7 @@ async def test_the_list_shows_state_contact_and_metrics(hub: CommandedHub) -> No
     shown = await hub.run("device", "list")
     header, row = shown.stdout.splitlines()
     assert header.split() == [
-        *("device", "state", "last", "seen", "(UTC)", "last", "reading", "(UTC)", "metrics", "agent")
+        *("device", "presence", "last", "seen", "(UTC)", "last", "reading", "(UTC)", "metrics", "agent")
     ]
     cells = row.split()
     assert (cells[:2], cells[-2:]) == (["pump", "offline"], ["2", "test/1"])

@@ -589,6 +589,11 @@ def test_without_a_saved_state_every_device_has_time_to_return() -> None:
     assert [hub.state(), hub.state("old")] == ["reconnecting", "retired"]
     hub.advance(61)
     assert hub.tracker.presence("d") == ("offline", 7, ())
+    hub.tracker.restore(None, [("d", DeviceLink(connected=False, by_agent=False), 7)], now_ns=hub.times["now_ns"])
+    hub.advance(LONGEST_GRACE_NS / S - 60, sweep_s=60)
+    assert hub.state() == "reconnecting"
+    hub.advance(120, sweep_s=60)
+    assert hub.state() == "offline"
 
 
 def test_a_device_that_left_in_order_is_offline_at_once() -> None:
