@@ -12,9 +12,10 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
+from formats.names import legal_device
 from formats.rules import rules_of
 from hub.app.errors import HubError
-from hub.config.mqtt import MqttSettings
+from hub.config.mqtt import MqttCommandSettings, MqttSettings
 from hub.ingest.command_dispatcher import CommandDispatcher
 from hub.ingest.device import CommandInbox, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
@@ -32,6 +33,7 @@ from hub.mqtt.command_links import CommandLinks
 from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.connection import BrokerOptions, tls_context
+from hub.mqtt.decoders.command_template import CommandTemplate
 from hub.mqtt.decoders.configured import ConfiguredDecoder, configured_decoders
 from hub.mqtt.decoders.fields import DecoderContext
 from hub.mqtt.decoders.mapping import TopicMapping
@@ -117,7 +119,7 @@ async def open_bridges(
     """
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
-    context = DecoderContext(ZoneInfo(zone), partial(known_type, registry))
+    context = DecoderContext(ZoneInfo(zone), partial(known_type, registry), topic_name=partial(topic_name, devices))
     relayed = {BridgeEpochs.of(bridge.name).relayed for bridge in settings}
     bridges = []
     for bridge_settings in settings:
@@ -191,6 +193,13 @@ def known_type(registry: Registry, device: str, metric: str) -> MetricType | Non
     return None if series is None else series.type
 
 
+def topic_name(devices: Devices, id: str) -> str:
+    """Return the name of a device in topics: that of its tag `name` if its id is a changed form of it."""
+    device = devices.get(id)
+    name = device.tags.get("name", id) if device is not None else id
+    return name if legal_device(name) == id else id
+
+
 def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> BridgePlan:
     """Return the parts of a bridge that depend on the settings alone. Raises HubError."""
     try:
@@ -203,7 +212,9 @@ def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> Br
         ]  # fmt: skip
         plan = BridgePlan(
             _options(settings, client_id),
-            _decoders(settings, context._replace(commands_from=client_id if settings.allow_commands else "")),
+            _decoders(
+                settings, context._replace(commands_from=(client_id or "hub") if settings.allow_commands else "")
+            ),
             publications,
             settings.discovery.prefix,
             settings.discovery.enabled,
@@ -225,8 +236,27 @@ def _decoders(settings: MqttSettings, context: DecoderContext) -> list[Configure
         for entry in settings.subscribe
     ]
     context = context._replace(rules=rules_of(settings.rules))
+    templates = [_command_template(command, context.commands_from) for command in settings.commands]
     return configured_decoders(
-        mappings, settings.presets, host_id=settings.host_id, share=settings.share, context=context
+        mappings,
+        settings.presets,
+        commands=templates if context.commands_from else (),
+        host_id=settings.host_id,
+        share=settings.share,
+        context=context,
+    )
+
+
+def _command_template(settings: MqttCommandSettings, client_id: str) -> CommandTemplate:
+    response_topic = settings.response_topic.replace("{client_id}", client_id or "hub")
+    return CommandTemplate(
+        settings.devices,
+        settings.declaration(),
+        TopicTemplate.parse(settings.topic),
+        settings.payload,
+        TopicTemplate.parse(response_topic) if response_topic else None,
+        TopicTemplate.parse(settings.confirm_topic) if settings.confirm_topic else None,
+        settings.confirm_pattern,
     )
 
 
@@ -295,6 +325,7 @@ def _commands(
         declare=directory.declare_commands,
         publish=bridge.publish,
         report=bridge.inbound.report,
+        found=bridge.inbound.declare_commands,
         is_present=bridge.inbound.is_present,
         clock=devices.clock,
     )

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from formats.rules import Ambiguous, Rules, rules_of
 from hub.config.sections import Section, check_zone, split_address
 from hub.mqtt.topics import TopicTemplate, placeholders, sparkplug_group
+from wire.command import CommandDeclaration, CommandParameter
 from wire.model import MetricType
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -155,6 +157,55 @@ class PublishSettings(Section):
         return self
 
 
+class MqttCommandSettings(Section):
+    """A command to devices of the broker: what is published, and what confirms it."""
+
+    name: str = Field(description="Name of the command.")
+    devices: str = Field(default="*", min_length=1, description="Pattern of the devices that take the command.")
+    description: str = Field(default="", description="Text for operators.")
+    confirm: bool = Field(default=False, description="Ask the operator before it is sent.")
+    parameters: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Parameters: name, type, unit, min, max, choices, default, required, description."
+    )
+    topic: str = Field(description="Topic of the command, with {device} and parameters: `plant/{device}/set`.")
+    payload: str = Field(
+        default="", description="Payload with {id}, {device} and parameters; empty: JSON with the parameters."
+    )
+    response_topic: str = Field(
+        default="", description="Topic of the answer, which has the correlation data of MQTT 5 or {id} in its topic."
+    )
+    confirm_topic: str = Field(default="", description="Topic of another message that confirms the command.")
+    confirm_pattern: str = Field(default="", description="Regular expression for that message, with parameters.")
+
+    def declaration(self) -> CommandDeclaration:
+        """Return the command as operators see it. Raises ValueError with a sentence."""
+        parameters = []
+        for number, content in enumerate(self.parameters, 1):
+            try:
+                parameters.append(msgspec.convert(content, CommandParameter))
+            except msgspec.ValidationError as error:
+                name = content.get("name", number)
+                raise ValueError(f"the parameter {name} of {self.name!r}: {str(error).split(' - at `$')[0]}") from None
+        content = {
+            "name": self.name,
+            "description": self.description,
+            "confirm": self.confirm,
+            "parameters": msgspec.to_builtins(parameters),
+        }
+        try:
+            return msgspec.convert(content, CommandDeclaration)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"the command {self.name!r}: {str(error).split(' - at `$')[0]}") from None
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> Self:
+        self.declaration()
+        for topic in (self.topic, self.response_topic.replace("{client_id}", "hub"), self.confirm_topic):
+            if topic:
+                TopicTemplate.parse(topic)
+        return self
+
+
 class DiscoverySettings(Section):
     """Announcement of published devices to Home Assistant."""
 
@@ -231,6 +282,9 @@ class MqttSettings(Section):
     )
     publish: tuple[PublishSettings, ...] = Field(default=(), description="Readings published to the broker.")
     discovery: DiscoverySettings = DiscoverySettings()
+    commands: tuple[MqttCommandSettings, ...] = Field(
+        default=(), description="Commands to devices of the broker, besides those of presets."
+    )
 
     @property
     def address(self) -> BrokerAddress:
@@ -309,6 +363,10 @@ class MqttSettings(Section):
             raise ValueError("presence_topic is for devices whose readings are published: add publish")
         if not (self.subscribe or self.presets or self.publish or self.host_id or self.command_topic):
             raise ValueError("the broker is not used: set subscribe, presets, publish, host_id or command_topic")
+        if self.commands and not self.allow_commands:
+            raise ValueError(
+                "commands let operators control the devices of this broker: set allow_commands = true, too"
+            )
         if self.allow_commands and self.share:
             raise ValueError(
                 "allow_commands is not for hubs that share messages: another hub would get the answers of the devices"

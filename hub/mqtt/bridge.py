@@ -51,7 +51,10 @@ class BridgePlan(NamedTuple):
     @property
     def subscriptions(self) -> list[Subscription]:
         """Subscriptions of all decoders. A filter of several decoders is requested once, as the last one needs it."""
-        by_filter = {wanted.filter: wanted for decoder in self.decoders for wanted in decoder.subscriptions}
+        by_filter: dict[str, Subscription] = {}
+        for wanted in (wanted for decoder in self.decoders for wanted in decoder.subscriptions):
+            is_always = wanted.always or by_filter.get(wanted.filter, wanted).always
+            by_filter[wanted.filter] = wanted._replace(always=is_always)
         subscriptions = [*by_filter.values()]
         if self.publications:
             subscriptions += discovery_subscriptions(self.discovery_prefix, self.is_discovery_enabled)

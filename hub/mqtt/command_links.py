@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -91,23 +92,26 @@ class CommandLinks:
         declare: DeclareCommands,
         publish: Callable[[Publish, EncodedProperties | None], int | None],
         report: Callable[[str, CommandState], None],
+        found: Callable[[DeviceCommands], None],
         is_present: Callable[[str], bool],
         clock: Callable[[], int],
     ) -> None:
         """`declare` makes the commands of a device durable. `publish` returns the id of a message, None without a
-        connection. `report` gets a state for a later `record`. `is_present` returns whether a device is connected
-        through this broker."""
+        connection. `report` gets a state, and `found` gets commands, for a later `record`. `is_present` returns whether
+        a device is connected through this broker."""
         self._inbox = inbox
         self._decoders = decoders
         self._declare = declare
         self._publish = publish
         self._report = report
+        self._found = found
         self._is_present = is_present
         self._clock = clock
         self._is_connected = False
         self._is_attaching = False
         self._links: dict[str, DeviceCommandLink] = {}
         self._attached: set[str] = set()
+        self._seen: set[str] = set()
         self._awaited: OrderedDict[str, AwaitedCommand] = OrderedDict()
         self._topics: dict[str, OrderedDict[str, AwaitedCommand]] = {}
         self._unacknowledged: OrderedDict[int, tuple[str, str]] = OrderedDict()
@@ -135,7 +139,8 @@ class CommandLinks:
         await asyncio.gather(*(self._inbox.report(device, report) for device, report in reports))
         for device, described in found.items():
             for commands in described:
-                await self._declare(device, commands.commands, replace=commands.is_complete)
+                known = [*commands.commands, *self._commands_of(device)] if commands.is_complete else commands.commands
+                await self._declare(device, known, replace=commands.is_complete)
             if any(commands.commands for commands in described):
                 self._declared(device)
 
@@ -148,9 +153,19 @@ class CommandLinks:
         self._update(device)
 
     def device_changed(self, device: Device) -> None:
-        """Follow the presence of a device."""
+        """Follow the presence of a device. The first time that it is present, note the commands of its name."""
         if device.id in self._links:
             self._update(device.id)
+        elif device.id not in self._seen and self._is_present(device.id):
+            if len(self._seen) >= MAX_DEVICES:
+                self._seen.clear()
+            self._seen.add(device.id)
+            commands = self._commands_of(device.id)
+            if commands:
+                self._found(DeviceCommands(device.id, commands))
+
+    def _commands_of(self, device: str) -> list[CommandDeclaration]:
+        return [*chain.from_iterable(decoder.commands_of(device) for decoder in self._decoders)]
 
     def _update(self, device: str) -> None:
         link = self._links[device]

@@ -95,11 +95,13 @@ class BridgeEpochs(NamedTuple):
 
 class TopicRoute(NamedTuple):
     """Way of the messages of one topic: their decoder, None if no subscription takes them, and the device that the
-    topic names, "" for none. `wants_retained`: retained messages are descriptions."""
+    topic names, "" for none. `wants_retained`: retained messages are descriptions. `decode_whole` replaces `decode` for
+    a decoder that needs the properties of messages."""
 
     decode: TopicDecoder | None = None
     wants_retained: bool = False
     device: str = ""
+    decode_whole: Callable[[Message], Sequence[Decoded]] | None = None
 
 
 Row: TypeAlias = PendingRow[Message]
@@ -265,6 +267,11 @@ class Inbound:
         self._pending.reports.append((device, report))
         self._wake.set()
 
+    def declare_commands(self, commands: DeviceCommands) -> None:
+        """Record commands of a device soon, as if a message had described them."""
+        self._pending.commands.setdefault(commands.device, []).append(commands)
+        self._wake.set()
+
     def is_present(self, device: str) -> bool:
         """Return whether a device is connected through this bridge."""
         return self._writer.is_present(device)
@@ -355,13 +362,13 @@ class Inbound:
         device = ""
         decoded: Sequence[Decoded] = ()
         try:
-            decode, wants_retained, device = self._route_of(message.topic)
+            decode, wants_retained, device, decode_whole = self._route_of(message.topic)
             if message.retain and not wants_retained:
                 self.counts.retained += 1
                 return ()
             if decode is None:
                 raise Undecodable("topic", "no subscription takes this topic")
-            decoded = decode(message.payload, message.received_ns)
+            decoded = decode(message.payload, message.received_ns) if decode_whole is None else decode_whole(message)
             pending.add(message, decoded, self._publish, device)
         except Undecodable as error:
             pending.rejected.append(RejectedMessage(message, error.code, error.sentence, device=device))
@@ -376,7 +383,8 @@ class Inbound:
         decoder = next((decoder for decoder in self._decoders if decoder.takes(topic)), None)
         if decoder is None:
             return TopicRoute()
-        return TopicRoute(decoder.compile(topic), decoder.wants_retained(topic), decoder.device_of(topic))
+        whole = decoder.decode if decoder.needs_properties else None
+        return TopicRoute(decoder.compile(topic), decoder.wants_retained(topic), decoder.device_of(topic), whole)
 
     async def _store(self, pending: PendingMessages) -> None:
         """Return when the messages are durable. Retry without end while the disk is full or fails."""

@@ -183,12 +183,14 @@ class Decoder(Protocol):
     """Decoder of messages into readings. It may remember a bounded amount from earlier messages.
 
     `filters` are the topic filters that it needs, `retained` the last levels of the topics of `wants_retained`.
-    `is_repeatable`: a message means the same when it is decoded later.
+    `is_repeatable`: a message means the same when it is decoded later. `needs_properties`: messages are passed to
+    `decode` with their properties of MQTT 5.
     """
 
     filters: Sequence[str]
     retained: tuple[str, ...] = ()
     is_repeatable: bool = True
+    needs_properties: bool = False
 
     def takes(self, topic: str) -> bool:
         """Return whether messages with this topic are for this decoder."""
@@ -212,6 +214,10 @@ class Decoder(Protocol):
 
     def decode(self, message: Message) -> Sequence[Decoded]:
         """Return the content of the message. Raises Undecodable."""
+
+    def commands_of(self, device: str) -> Sequence[CommandDeclaration]:
+        """Return the commands that a device takes without having described them."""
+        return ()
 
     def delivery(self, device: str, command: Command) -> CommandDelivery | None:
         """Return the message that carries a command to a device, None if it has no such command of this decoder.

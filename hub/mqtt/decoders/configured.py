@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from hub.mqtt.decoders.command_template import CommandTemplate, ConfirmationTopics, TemplateDecoder
 from hub.mqtt.decoders.esphome import EspHomeDecoder
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext
 from hub.mqtt.decoders.home_assistant import HomeAssistantDecoder
@@ -53,6 +54,7 @@ def configured_decoders(
     mappings: Iterable[TopicMapping],
     presets: Iterable[str],
     *,
+    commands: Sequence[CommandTemplate] = (),
     host_id: str = "",
     share: str = "",
     context: DecoderContext = DEFAULT_CONTEXT,
@@ -60,10 +62,14 @@ def configured_decoders(
     """Return all decoders in the order in which they are asked: the first that takes a topic gets its messages.
 
     `share` is the group of hubs that divide the messages among them, `host_id` the id as a Sparkplug host application.
-    `context` has what decoders get from the hub.
+    `context` has what decoders get from the hub, `commands` the templates of commands to devices.
     Raises ValueError, and OSError for a file that cannot be read.
     """
     found = []
+    if commands:
+        # First: no subscription for readings may take an answer.
+        answers = TemplateDecoder(commands, context.topic_name)
+        found.append(ConfiguredDecoder("answers to commands", answers, _subscriptions(answers, share, 1)))
     groups: list[str] = []
     for mapping in mappings:
         if mapping.payload == "sparkplug":
@@ -79,6 +85,10 @@ def configured_decoders(
         # The host id alone selects all groups, like the topic for all groups.
         host = HostApplication(host_id, [] if "" in groups else groups, context=context)
         found.append(ConfiguredDecoder("Sparkplug B", host, _subscriptions(host, share, 1)))
+    if commands:
+        # Last: a message that confirms a command is usually a reading, too.
+        topics = ConfirmationTopics(commands)
+        found.append(ConfiguredDecoder("confirmations of commands", topics, _subscriptions(topics, share, 1)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, tzinfo
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -39,12 +39,14 @@ class DecoderContext(NamedTuple):
     """Facts that decoders get from the hub: its zone, the types that it knows, and the rules of a bridge's presets.
 
     `commands_from` is the first level of the topics on which devices answer commands, "" if devices get no commands.
+    `topic_name` returns the name of a device in topics.
     """
 
     zone: tzinfo = UTC
     known_type: KnownType | None = None
     rules: Rules = DEFAULT_RULES
     commands_from: str = ""
+    topic_name: Callable[[str], str] = str
 
     def zone_of(self, name: str) -> tzinfo:
         """Return the zone with this name; "" means that of the hub."""

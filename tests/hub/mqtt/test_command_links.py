@@ -62,9 +62,10 @@ class Fleet:
         self.sent: list[Publish] = []
         self.reported: list[CommandState] = []
         self.to_repeat: list[Command] = []
+        self.found: list[DeviceCommands] = []
         self.links = CommandLinks(
             self, [SettingDecoder()], declare=self.declare, publish=self.publish,
-            report=lambda device, state: self.reported.append(state),
+            report=lambda device, state: self.reported.append(state), found=self.found.append,
             is_present=self.present.__contains__, clock=lambda: 5,
         )  # fmt: skip
 
