@@ -29,7 +29,7 @@ from wire.codec import (
     STATUS_SUBPROTOCOLS,
     Format,
 )
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 from wire.device_session import AgentDeviceSession, ClockOffset
 from wire.errors import Code, WireError
 from wire.frame_budget import ControlBudget
@@ -64,11 +64,15 @@ class OutboxUnavailable(Exception):
 
 
 class CommandExchange(Protocol):
-    """Commands of operators to one device, and what became of them."""
+    """Commands and desired values of operators to one device, and what became of them."""
 
     @property
     def declarations(self) -> Sequence[CommandDeclaration]:
         """The commands that the device executes; their number only grows. Together they fit into one message."""
+
+    @property
+    def declared_settings(self) -> Sequence[CommandParameter]:
+        """The settings of the device, as `declarations`."""
 
     @property
     def changed(self) -> asyncio.Event:
@@ -89,8 +93,14 @@ class CommandExchange(Protocol):
     def record(self, recorded: device.CommandRecorded) -> None:
         """Record that a state is on the hub's disk."""
 
-    def take_reports(self) -> Sequence[device.CommandState]:
-        """Return the states that were not sent on this connection and that the hub has not recorded."""
+    def receive_desired(self, desired: device.Desired) -> None:
+        """Take the desired values, possibly not for the first time."""
+
+    def take_reports(self) -> Sequence[device.CommandState | device.Reported]:
+        """Return the states that were not sent on this connection and that the hub has not recorded.
+
+        The settings follow if they differ from those that were sent on it.
+        """
 
 
 class DeviceOutbox(Protocol):
@@ -164,6 +174,7 @@ class ClientSession:
         self._commands = outbox.commands if self.state.has_commands else None
         self._declared: dict[str, Metric] = {}
         self._declared_commands = 0
+        self._declared_settings = 0
         self._revision = -1
         self._room = asyncio.Event()
         self._failure: Exception | None = None
@@ -173,9 +184,11 @@ class ClientSession:
         metrics = next(_split_definitions(self._undeclared()), [])
         self._declared.update((metric.name, metric) for metric in metrics)
         commands = [] if self._commands is None else [*self._commands.declarations]
-        self._declared_commands = len(commands)
+        settings = [] if self._commands is None else [*self._commands.declared_settings]
+        self._declared_commands, self._declared_settings = len(commands), len(settings)
         sent_ns = self._time_ns()
-        await self._send(msgspec.structs.replace(self._hello, metrics=metrics, commands=commands, time=sent_ns))
+        own = {"metrics": metrics, "commands": commands, "settings": settings}
+        await self._send(msgspec.structs.replace(self._hello, **own, time=sent_ns))
         try:
             async with asyncio.timeout(WELCOME_SECONDS):
                 reply = await self._receive()
@@ -239,6 +252,8 @@ class ClientSession:
                     self._commands.receive(command)
                 case device.CommandRecorded() as recorded if self._commands is not None:
                     self._commands.record(recorded)
+                case device.Desired() as desired if self._commands is not None:
+                    self._commands.receive_desired(desired)
                 case device.Error() as error:
                     return _ending(error)
         raise AssertionError("the loop does not end")
@@ -287,11 +302,12 @@ class ClientSession:
         try:
             while True:
                 commands.changed.clear()
-                declarations = commands.declarations
-                if len(declarations) > self._declared_commands:
-                    new = [*declarations[self._declared_commands :]]
-                    self._declared_commands = len(declarations)
-                    await self._send(device.Declare([], new))
+                declarations, settings = commands.declarations, commands.declared_settings
+                new = [*declarations[self._declared_commands :]]
+                new_settings = [*settings[self._declared_settings :]]
+                if new or new_settings:
+                    self._declared_commands, self._declared_settings = len(declarations), len(settings)
+                    await self._send(device.Declare([], new, new_settings))
                 for state in commands.take_reports():
                     await self._send(state)
                 await commands.changed.wait()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from agent_client.client import ConnectionState, Surroundings
 from agent_client.tls import ClientTls, TlsFileError
-from device_agent.agent import Agent, AgentCounts, AgentOptions
+from device_agent.agent import Agent
+from device_agent.agent_options import AgentCounts, AgentOptions
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed, UplinkStopped
 from device_agent.operator_commands.handler import Limits, Rejected
 from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool

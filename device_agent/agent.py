@@ -18,27 +18,34 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from agent_client.client import ConnectionState, Surroundings
 from agent_client.endpoint import AddressError, Endpoint, TokenFile, device_url
-from agent_client.tls import ClientTls
 from device_agent.access import AccessRequester
+from device_agent.agent_options import AgentCounts, AgentOptions
 from device_agent.batch import ReadingColumns, columns_of_rows
 from device_agent.catalogue import MetricCatalogue, check_time, types_conflict
 from device_agent.errors import AgentError, ReadingError, SpoolError, SpoolFailed
-from device_agent.operator_commands.handler import MAX_TIME_LIMIT_S, TIME_LIMIT_S, CommandHandler, Limits, declare
-from device_agent.operator_commands.runner import CommandRunner
+from device_agent.operator_commands.exchange import OperatorExchange
+from device_agent.operator_commands.handler import (
+    TIME_LIMIT_S,
+    CommandHandler,
+    Limits,
+    check_time_limit,
+    declare,
+    setting_handler,
+)
+from device_agent.operator_commands.setting_runner import SettingOverview
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.source_state import shorten
-from device_agent.spool import Count, MemorySpool, Spool, SqliteSpool
-from device_agent.spool_writer import FLUSH_MS, Batching, CollectedRow, Collector, SpoolWriter
+from device_agent.spool import MemorySpool, Spool, SqliteSpool
+from device_agent.spool_writer import Batching, CollectedRow, Collector, SpoolWriter
 from device_agent.uplink import AGENT_NAME, Uplink
 from formats.record import RefusedInput
 from wire import device as messages
-from wire.codec import Format
 from wire.device_session import ClockOffset
 from wire.errors import Code
 from wire.limits import MAX_BATCH_BYTES, MAX_EVENT_KIND, MAX_REASON, MAX_SOURCE_NAME, MAX_SOURCES
@@ -59,43 +66,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 EVENT_KIND = re.compile(f"[a-z][a-z ]{{0,{MAX_EVENT_KIND - 1}}}")
 
 _log = logging.getLogger(__name__)
-
-
-class AgentCounts(NamedTuple):
-    """Counters since the agent was opened.
-
-    `sent` was stored in the spool by this agent. `acknowledged` was sent from here and is durable in the hub, batches
-    of earlier runs included; `rejected` of those are in the hub's quarantine. `lost` left the spool because it was
-    full. `waiting` is in the spool now, in batches. `transmissions` counts frames, repeated ones included;
-    `connections` counts welcomes.
-    """
-
-    sent: Count
-    acknowledged: Count
-    rejected: Count
-    lost: Count
-    waiting: int
-    transmissions: int
-    connections: int
-
-
-class AgentOptions(NamedTuple):
-    """Details that rarely differ from their defaults.
-
-    `format` encodes the readings. `flush_ms` is how long `collect` holds a row. `when_full` applies when the spool is
-    full: "drop" its oldest batches, which are declared lost, or "wait" until there is room. `proxy` is a proxy's URL.
-    `tls` has the trusted authorities and the certificate of the agent. `compression` compresses the frames: for a slow
-    or metered network, because it costs the agent and the hub several times the work. With `ask_access` and a
-    TokenFile that may be missing, an agent without a token asks the hub for access.
-    """
-
-    format: Format = "msgpack"
-    flush_ms: int = FLUSH_MS
-    when_full: Literal["drop", "wait"] = "drop"
-    proxy: str | None = None
-    tls: ClientTls | None = None
-    compression: bool = False
-    ask_access: bool = False
 
 
 class Agent:
@@ -140,7 +110,7 @@ class Agent:
         self._declared = list(metrics)
         self._drain_s = drain_seconds
         self._surroundings = surroundings or Surroundings()
-        self._commands = CommandRunner(self.spool, self._surroundings)
+        self._operators = OperatorExchange(self.spool, self._surroundings)
         self._uplink = Uplink(
             endpoint,
             self.spool,
@@ -150,7 +120,7 @@ class Agent:
             on_ack,
             on_reject,
             self._surroundings,
-            commands=self._commands,
+            commands=self._operators,
         )
         if options.ask_access and isinstance(token, TokenFile):
             self._uplink.access = AccessRequester(endpoint, token, device, AGENT_NAME, self._uplink.wake)
@@ -176,11 +146,12 @@ class Agent:
             # The metrics of earlier runs, whose types stay unless this run declares another one.
             self.declare(self._earlier_metrics())
             self.declare(self._declared)
-            await self._commands.open()
+            await self._operators.open()
         except BaseException:
             await self._resources.aclose()
             raise
-        for work in (self._uplink.run, self._report_refused, self._report_events, self._commands.run):
+        operators = self._operators.commands.run, self._operators.settings.run
+        for work in (self._uplink.run, self._report_refused, self._report_events, *operators):
             self._start(work)
         if self._uplink.access is not None:
             self._start(self._uplink.access.run)
@@ -203,7 +174,7 @@ class Agent:
         self._open = False
         self._closing.set()
         try:
-            await self._commands.drain(self._drain_s)
+            await self._operators.drain(self._drain_s)
             await self._flush_collected()
             await self._store_reports()
             with suppress(TimeoutError):
@@ -217,7 +188,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             try:
-                await self._commands.close()
+                await self._operators.close()
             except SpoolError as error:
                 self._failure = self._failure or error
             await self._resources.aclose()
@@ -298,8 +269,7 @@ class Agent:
 
         Declare handlers before the agent is entered, so that commands of an earlier run find theirs. Raises AgentError.
         """
-        if not 0 < time_limit_s <= MAX_TIME_LIMIT_S:
-            raise AgentError(f"the command {name!r} has a time limit of {time_limit_s} s: up to a day is possible")
+        check_time_limit(name, time_limit_s)
 
         def add(function: _Function) -> _Function:
             declaration = declare(function, name, description=description, confirm=confirm, limits=limits)
@@ -310,11 +280,58 @@ class Agent:
 
     def add_command(self, handler: CommandHandler) -> None:
         """Add a command whose declaration is made already. Raises AgentError."""
-        self._commands.add(handler)
+        self._operators.commands.add(handler)
+
+    def setting(
+        self,
+        name: str,
+        *,
+        min: float | None = None,
+        max: float | None = None,
+        choices: Sequence[str | float] = (),
+        unit: str = "",
+        description: str = "",
+        time_limit_s: float = TIME_LIMIT_S,
+    ) -> Callable[[_Function], _Function]:
+        """Make a function the handler of a setting, whose desired value operators choose: a decorator.
+
+            @agent.setting("target_pressure", min=0, max=6, unit="bar")
+            async def set_target(value: float) -> None:
+                await pump.hold(value)
+
+        It is called with the desired value at each start of the agent, and when the value changes; when it returns, the
+        value is in force. `Rejected` refuses the value without any effect. After any other exception, and after
+        `time_limit_s`, it is called again later. Handlers run one at a time, like those of commands. Raises AgentError.
+        """
+        check_time_limit(name, time_limit_s)
+        limits = Limits(min, max, tuple(choices), unit, description)
+
+        def add(function: _Function) -> _Function:
+            self.add_setting(setting_handler(function, name, limits, time_limit_s=time_limit_s))
+            return function
+
+        return add
+
+    def add_setting(self, handler: CommandHandler) -> None:
+        """Add a setting whose handler is made already. Raises AgentError."""
+        self._operators.settings.add(handler)
+
+    def report_setting(self, name: str, value: Value) -> None:
+        """Report that the device itself has changed the value of a setting. Raises ReadingError."""
+        self._operators.settings.report_value(name, value)
+
+    def report_restart(self, source: str, reason: str) -> None:
+        """Report that the board of a source has restarted: it gets the values of its settings again."""
+        self._operators.settings.lose(source, reason)
+
+    @property
+    def settings(self) -> SettingOverview:
+        """The settings: desired, in force, and why not."""
+        return self._operators.settings.overview
 
     def wake_commands(self) -> None:
-        """Start commands that wait for a source to be open, after it has opened."""
-        self._commands.wake()
+        """Continue with commands and settings that wait for a source to be open, after it has opened."""
+        self._operators.wake()
 
     def metric_type(self, name: str) -> MetricType | None:
         """Return the type of a metric, None if it is not declared and had no value yet."""

@@ -86,6 +86,8 @@ def check_file(file: Path, *, connect_hub: bool = True) -> CheckReport:
     summary = f"{plural(len(settings.source), 'source')} of {plural(len(settings.devices), 'device')}"
     if settings.command:
         summary += f", {plural(len(settings.command), 'command')}"
+    if settings.setting:
+        summary += f", {plural(len(settings.setting), 'setting')}"
     if connect_hub:
         endpoints = _endpoints_of(settings)
         found = None if endpoints is None else asyncio.run(check_hub(settings, endpoints))
@@ -117,6 +119,9 @@ def check_machine(settings: AgentSettings) -> Iterator[CheckFinding]:
     for number, command in enumerate(settings.command):
         for key, problem in command.problems():
             yield CheckFinding(("command", number, key), problem)
+    for number, setting in enumerate(settings.setting):
+        for key, problem in setting.problems():
+            yield CheckFinding(("setting", number, key), problem)
 
 
 def _check_credentials(settings: AgentSettings) -> Iterator[CheckFinding]:

@@ -22,7 +22,8 @@ from typing import NoReturn
 from agent_client.endpoint import TokenFile, TokenFileError
 from agent_client.signals import reloaded_by_signals
 from agent_client.tls import ClientTls, TlsFileError, client_tls
-from device_agent.agent import Agent, AgentOptions
+from device_agent.agent import Agent
+from device_agent.agent_options import AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log
@@ -145,12 +146,16 @@ class DeviceService:
         self._add_commands(settings, {source.health.name: source for source in made})
 
     def _add_commands(self, settings: AgentSettings, sources: Mapping[str, Source]) -> None:
-        commands = [command for command in settings.command if settings.device_of_command(command) == self.agent.device]
-        if commands:
-            from device_agent.operator_commands.actions import handler_of
+        device = self.agent.device
+        commands = [command for command in settings.command if settings.device_of_command(command) == device]
+        desired = [setting for setting in settings.setting if settings.device_of_command(setting) == device]
+        if commands or desired:
+            from device_agent.operator_commands.actions import handler_of, setting_handler_of
 
             for command in commands:
                 self.agent.add_command(handler_of(command, sources))
+            for setting in desired:
+                self.agent.add_setting(setting_handler_of(setting, sources))
 
     async def run(self, on_open: Callable[[], None]) -> None:
         """Run until all sources end. Raises AgentError."""

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from agent_client.endpoint import AddressError, device_url
 from agent_client.rule_files import zone_of
 from device_agent.agent import MAX_BATCHINGS
-from device_agent.operator_commands.settings import ConfiguredCommand
+from device_agent.operator_commands.settings import ConfiguredCommand, ConfiguredSetting
 from device_agent.reporting import ReportRule
 from device_agent.sources.settings import KINDS, SourceContext, SourceSettings, settings_class
 from device_agent.spool.durable import DEFAULT_MAX_BYTES
@@ -32,7 +32,7 @@ from device_agent.toml_lines import KeyPath, key_lines, line_of, place_text
 from formats.rules import Rules, RulesError, rules_of
 from wire.codec import Format
 from wire.device import Tags
-from wire.limits import MAX_COMMANDS, MAX_DEVICE_ID, MAX_SOURCES
+from wire.limits import MAX_COMMANDS, MAX_DEVICE_ID, MAX_SETTINGS, MAX_SOURCES
 from wire.model import device_id_problem
 
 NAME = "telemetry-hub"
@@ -52,7 +52,8 @@ MAX_LISTED_WORDS = 10
 """Words that are all shown beside a suggestion."""
 
 MAX_CONFIGURED_COMMANDS = MAX_COMMANDS
-"""Bound of the commands of all devices."""
+MAX_CONFIGURED_SETTINGS = MAX_SETTINGS
+"""Bounds of the commands and of the settings of all devices."""
 
 NO_RULES = frozenset({"device"})
 """Rules that a source cannot have: its device is fixed, because the token and the spool belong to one device."""
@@ -98,6 +99,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     report: tuple[ReportRule, ...] = ()
     source: tuple[SourceSettings, ...] = ()
     command: tuple[ConfiguredCommand, ...] = ()
+    setting: tuple[ConfiguredSetting, ...] = ()
 
     @property
     def devices(self) -> dict[str, list[SourceSettings]]:
@@ -111,8 +113,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
         """Return the device of a source."""
         return source.device or self.device or device_id_of(socket.gethostname())
 
-    def device_of_command(self, command: ConfiguredCommand) -> str:
-        """Return the device of a command: that of its source, its own, the only one, or the device of the agent."""
+    def device_of_command(self, command: ConfiguredCommand | ConfiguredSetting) -> str:
+        """Return the device of a command or a setting: that of its source, its own, the only one, or the agent's."""
         source = self.sources_by_name.get(command.source)
         if source is not None:
             return self.device_of(source)
@@ -198,19 +200,22 @@ class _Reader:
 
     def settings(self, document: dict[str, Any]) -> AgentSettings | None:
         """Return the settings; None, or with `problems`, if there are problems."""
-        values = self._values(AgentSettings, document, (), own={"tls", "report", "source", "command"})
+        values = self._values(AgentSettings, document, (), own={"tls", "report", "source", "command", "setting"})
         values["tls"] = self._table(AgentTlsSettings, document.get("tls", {}), ("tls",)) or AgentTlsSettings()
         values["report"] = tuple(self._list(document, "report", MAX_REPORT_RULES, self._report).values())
         sources = self._list(document, "source", MAX_SOURCES, self._source)
         values["source"] = tuple(sources.values())
         commands = self._list(document, "command", MAX_CONFIGURED_COMMANDS, self._command)
         values["command"] = tuple(commands.values())
+        desired = self._list(document, "setting", MAX_CONFIGURED_SETTINGS, self._setting)
+        values["setting"] = tuple(desired.values())
         if not document.get("source"):
             self.problems.append((("source",), "there is no [[source]]: an agent needs at least one"))
         settings = AgentSettings(**values)
         self.problems += (*_contradictions(settings), *_contradictions_of_sources(settings, sources))
         if not self.problems:
-            self.problems += _contradictions_of_commands(settings, commands)
+            self.problems += _contradictions_of_commands(settings, commands, "command")
+            self.problems += _contradictions_of_commands(settings, desired, "setting")
         return settings
 
     def _list(
@@ -231,6 +236,9 @@ class _Reader:
 
     def _command(self, table: Any, path: KeyPath) -> ConfiguredCommand | None:
         return self._table(ConfiguredCommand, table, path)
+
+    def _setting(self, table: Any, path: KeyPath) -> ConfiguredSetting | None:
+        return self._table(ConfiguredSetting, table, path)
 
     def _source(self, table: Any, path: KeyPath) -> SourceSettings | None:
         kind = table.get("kind") if isinstance(table, dict) else None
@@ -354,18 +362,18 @@ def _contradictions_of_sources(
 
 
 def _contradictions_of_commands(
-    settings: AgentSettings, commands: Mapping[int, ConfiguredCommand]
+    settings: AgentSettings, commands: Mapping[int, ConfiguredCommand | ConfiguredSetting], table: str
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the problems of commands with the sources, which are valid."""
+    """Yield the problems of commands, or of settings, with the sources, which are valid."""
     names: set[tuple[str, str]] = set()
     for number, command in commands.items():
-        path: KeyPath = ("command", number)
+        path: KeyPath = (table, number)
         device = settings.device_of_command(command)
         if device not in settings.devices:
             known = ", ".join(settings.devices)
             yield (*path, "device"), f"no source has the device {device!r}: use one of {known}"
         if (device, command.name) in names:
-            yield (*path, "name"), f"{device} has two commands {command.name!r}"
+            yield (*path, "name"), f"{device} has two {table}s {command.name!r}"
         names.add((device, command.name))
         for key, problem in command.source_problems(settings.sources_by_name):
             yield (*path, key), problem

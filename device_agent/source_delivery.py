@@ -19,6 +19,7 @@ from device_agent.errors import ReadingError, SpoolError, SpoolFailed
 from device_agent.reporting import ExceptionFilter, ReportRule, TimedRow, matching_rule
 from device_agent.source_state import SourceEvent
 from device_agent.sources import RepeatedWarning, SensorReading, Source
+from device_agent.sources.restarts import RESTARTED
 from device_agent.spool_writer import FLUSH_MS, MAX_COLLECTED_ROWS, Batching
 from formats.record import MAX_RAW_BYTES, RefusalCode, RefusedInput, shown
 from wire.backoff import full_jitter
@@ -127,7 +128,10 @@ class SourceDelivery:
         self._agent.refuse(self.source.health.name, refusals)
 
     def _report_event(self, event: SourceEvent) -> None:
-        self._agent.report_event(event.kind, event.detail, source=self.source.health.name, time_ns=event.time_ns)
+        name = self.source.health.name
+        self._agent.report_event(event.kind, event.detail, source=name, time_ns=event.time_ns)
+        if event.kind == RESTARTED:
+            self._agent.report_restart(name, f"the board has restarted: {event.detail}")
 
     async def _take(self, reading: SensorReading) -> None:
         self.last_ns = time.time_ns()

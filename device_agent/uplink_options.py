@@ -24,7 +24,8 @@ from agent_client.tls import (
     TlsFileError,
     client_tls,
 )
-from device_agent.agent import Agent, AgentOptions
+from device_agent.agent import Agent
+from device_agent.agent_options import AgentOptions
 from device_agent.catalogue import corrected
 from device_agent.errors import FAILED, MISUSE, AgentError
 from device_agent.log import set_up_log

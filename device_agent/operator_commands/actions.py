@@ -14,6 +14,7 @@ from device_agent.operator_commands.log import CommandOutcome
 from device_agent.operator_commands.settings import (
     PLACE,
     ConfiguredCommand,
+    ConfiguredSetting,
     arguments_of_program,
     line_of_command,
 )
@@ -22,7 +23,7 @@ from device_agent.source_state import SourceHealth, shorten
 from device_agent.sources import Source
 from device_agent.sources.command import program_environment, signal_name
 from device_agent.sources.connection import SourceUnavailable
-from wire.command import ParameterValue
+from wire.command import CommandDeclaration, ParameterValue
 from wire.limits import MAX_MESSAGE
 
 if TYPE_CHECKING:
@@ -61,7 +62,21 @@ def handler_of(command: ConfiguredCommand, sources: Mapping[str, Source]) -> Com
         source: Any = sources[command.source]
         function = partial(write_register if command.line is None else write_line, command, source)
         obstacle = partial(_obstacle_of, command.source, source)
-    return CommandHandler(command.declaration, _with_any_names(function), command.time_limit_s, obstacle=obstacle)
+    return CommandHandler(
+        command.declaration, _with_any_names(function), command.time_limit_s, obstacle=obstacle, source=command.source
+    )
+
+
+def setting_handler_of(setting: ConfiguredSetting, sources: Mapping[str, Source]) -> CommandHandler:
+    """Return the handler of a setting, as `handler_of` that of a command."""
+    action = handler_of(setting.action, sources)
+
+    async def call(**parameters: ParameterValue) -> Any:
+        (value,) = parameters.values()
+        return await action.function(value=value)
+
+    declaration = CommandDeclaration(setting.name, setting.description, parameters=[setting.declaration])
+    return action._replace(declaration=declaration, function=call)
 
 
 def _obstacle_of(name: str, source: LineWriter | ModbusSource) -> str:

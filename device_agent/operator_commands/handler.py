@@ -71,9 +71,10 @@ class Limits(NamedTuple):
 
 
 class CommandHandler(NamedTuple):
-    """A function that executes a command. A `concurrent` one may run beside others.
+    """A function that executes a command, or sets a setting, which is its only parameter.
 
-    It does not run while `obstacle` returns why it cannot, as a sentence, such as a port that is not open.
+    A `concurrent` one may run beside others. It does not run while `obstacle` returns why it cannot, as a sentence,
+    such as a port that is not open. `source` is the source of readings whose device it changes, if there is one.
     """
 
     declaration: CommandDeclaration
@@ -81,6 +82,7 @@ class CommandHandler(NamedTuple):
     time_limit_s: float = TIME_LIMIT_S
     concurrent: bool = False
     obstacle: Callable[[], str] = str
+    source: str = ""
 
     def accept(self, parameters: Mapping[str, object]) -> dict[str, ParameterValue]:
         """Return the arguments of the function. Raises ParametersRefused."""
@@ -110,6 +112,41 @@ def declare(
         raise AgentError(f"the command {name!r} has limits for {min(unknown)!r}, which is no parameter of its function")
     parameters = [_parameter(name, found[key], types.get(key), limits.get(key, Limits())) for key in found]
     return made_declaration({"name": name, "description": description, "confirm": confirm, "parameters": parameters})
+
+
+def setting_handler(
+    function: Callable[..., Any], name: str, limits: Limits, *, time_limit_s: float, source: str = ""
+) -> CommandHandler:
+    """Return the handler of a setting. Raises AgentError if the function does not have one parameter with a type."""
+    try:
+        types = get_type_hints(function)
+    except (NameError, TypeError) as error:
+        raise AgentError(f"the type of the setting {name!r} cannot be read: {error}") from None
+    parameters = [*inspect.signature(function).parameters.values()]
+    if len(parameters) != 1 or parameters[0].default is not Parameter.empty:
+        raise AgentError(f"the function of the setting {name!r} needs one parameter, its value, without a default")
+    fields = _parameter(name, parameters[0], types.get(parameters[0].name), limits)
+    if not fields.pop("required"):
+        raise AgentError(f"the setting {name!r} always has a value: its type has no None")
+    declaration = made_declaration({"name": name, "parameters": [{**fields, "name": name}]})
+    return CommandHandler(declaration, with_values(function), time_limit_s, source=source)
+
+
+def with_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is called by the names of parameters, and calls this one by their positions."""
+    if inspect.iscoroutinefunction(function):
+
+        async def call(**parameters: ParameterValue) -> Any:
+            return await function(*parameters.values())
+
+        return call
+    return lambda **parameters: function(*parameters.values())
+
+
+def check_time_limit(name: str, time_limit_s: float) -> None:
+    """Raise AgentError if a handler cannot have this time limit."""
+    if not 0 < time_limit_s <= MAX_TIME_LIMIT_S:
+        raise AgentError(f"{name!r} has a time limit of {time_limit_s} s: up to a day is possible")
 
 
 def made_declaration(fields: Mapping[str, object]) -> CommandDeclaration:
@@ -194,6 +231,23 @@ async def execute(
         return CommandOutcome("failed", failed.code, shorten(str(failed), MAX_MESSAGE))
     except Exception as error:  # noqa: BLE001 - the operator gets it
         return CommandOutcome("failed", "error", shorten(str(error) or type(error).__name__, MAX_MESSAGE))
+
+
+async def run_limited(
+    handler: CommandHandler, parameters: Mapping[str, object], released: Callable[[], None]
+) -> CommandOutcome:
+    """Run a handler until its end or its time limit, and return the outcome. `released` is that of `execute`."""
+    work = asyncio.create_task(execute(handler, parameters, released))
+    try:
+        await asyncio.wait((work,), timeout=handler.time_limit_s)
+    finally:
+        work.cancel()
+    if not work.done():
+        text = f"the handler did not end within {handler.time_limit_s:g} s; whether it took effect is not known"
+        return CommandOutcome("failed", "time_limit", text)
+    if work.cancelled():
+        return CommandOutcome("failed", "error", "the handler was cancelled")
+    return work.result()
 
 
 def _success(result: Any) -> CommandOutcome:

@@ -278,6 +278,14 @@ class CommandLog:
         """Give the place of a handler that has ended to another command."""
         self._busy.pop(id, None)
 
+    def reserve(self, id: str) -> None:
+        """Take the next place of a handler that runs alone, for something else than a command."""
+        self._busy[id] = True
+
+    def has_turn(self, id: str) -> bool:
+        """Return whether no other handler runs that runs alone."""
+        return not any(is_alone for other, is_alone in self._busy.items() if other != id)
+
     def record(self, recorded: CommandRecorded) -> None:
         """Apply that a state is on the hub's disk: it is not reported again."""
         if recorded.id not in self._open:

@@ -13,7 +13,7 @@ import msgspec
 
 from agent_client.client import Surroundings
 from device_agent.errors import AgentError, SpoolError, SpoolFailed
-from device_agent.operator_commands.handler import CommandHandler, execute, refusal_of
+from device_agent.operator_commands.handler import CommandHandler, refusal_of, run_limited
 from device_agent.operator_commands.log import (
     INTERRUPTED,
     Changes,
@@ -51,6 +51,7 @@ class CommandRunner:
         self._commands = CommandLog(is_durable=spool.durable)
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turn_ended = asyncio.Event()
         self._is_closed = False
         self._hub_time: tuple[int, float] | None = None
         """A time of the hub's clock, and the monotonic time at which the agent learned it."""
@@ -106,6 +107,19 @@ class CommandRunner:
 
     def wake(self) -> None:
         """Start what waited for an obstacle that is gone, such as a port that was closed."""
+        self._wake.set()
+
+    async def take_turn(self, id: str) -> None:
+        """Wait until no command runs that runs alone; from now on no other one starts before `release_turn`."""
+        self._commands.reserve(id)
+        while not self._commands.has_turn(id):
+            self._turn_ended.clear()
+            await self._turn_ended.wait()
+
+    def release_turn(self, id: str) -> None:
+        """Give the place of a handler that has ended to another command."""
+        self._commands.release(id)
+        self._turn_ended.set()
         self._wake.set()
 
     async def drain(self, wait_s: float) -> None:
@@ -187,22 +201,12 @@ class CommandRunner:
                 self._finish(entry, refusal or INTERRUPTED)
                 return
             _log.info("command %s (%s) starts", entry.name, entry.id)
-            work = asyncio.create_task(execute(handler, entry.parameters, partial(self._release, entry)))
-            try:
-                await asyncio.wait((work,), timeout=handler.time_limit_s)
-            finally:
-                work.cancel()
-            if work.done():
-                self._finish(entry, _outcome_of(work))
-            else:
-                text = f"the command did not end within {handler.time_limit_s:g} s; whether it took effect is not known"
-                self._finish(entry, CommandOutcome("failed", "time_limit", text))
+            self._finish(entry, await run_limited(handler, entry.parameters, partial(self._release, entry)))
         finally:
             self._tasks.pop(entry.id, None)
 
     def _release(self, entry: CommandEntry) -> None:
-        self._commands.release(entry.id)
-        self._wake.set()
+        self.release_turn(entry.id)
 
     def _finish(self, entry: CommandEntry, outcome: CommandOutcome) -> None:
         level = logging.INFO if outcome.state == "succeeded" else logging.WARNING
@@ -224,13 +228,6 @@ class CommandRunner:
             return Now(time_ns, monotonic_s)
         hub_ns, noted_s = self._hub_time
         return Now(time_ns, monotonic_s, max(1, hub_ns + round((monotonic_s - noted_s) * 1e9)))
-
-
-def _outcome_of(work: asyncio.Task[CommandOutcome]) -> CommandOutcome:
-    """Return the outcome of a handler that has ended; one that cancelled itself has failed."""
-    if work.cancelled():
-        return CommandOutcome("failed", "error", "the handler was cancelled")
-    return work.result()
 
 
 def _stored(changes: Changes) -> tuple[list[StoredCommand], Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Settings of a command in agent.toml: a line to the port of a source, a Modbus register, or a program. Pure."""
+"""Commands and settings of a device in agent.toml: a line to a source, a Modbus register, or a program. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from msgspec import Meta, Struct
 from device_agent.operator_commands.handler import MAX_TIME_LIMIT_S, TIME_LIMIT_S
 from device_agent.sources.settings import SourceSettings
 from wire.command import CommandDeclaration, CommandName, CommandParameter, ParameterValue
-from wire.limits import MAX_DESCRIPTION, MAX_PARAMETERS
+from wire.limits import MAX_CHOICES, MAX_DESCRIPTION, MAX_PARAMETERS, MAX_UNIT
+from wire.model import MetricType
 
 MAX_LINE_CHARACTERS = 1024
 """Characters of a line before its parameters are put in."""
@@ -123,6 +124,81 @@ class ConfiguredCommand(Struct, frozen=True, kw_only=True):
             yield "program", f"there is no program {self.program[0]!r} that can be run"
         if self.directory is not None and not self.directory.is_dir():
             yield "directory", f"there is no directory {self.directory}"
+
+
+class ConfiguredSetting(Struct, frozen=True, kw_only=True):
+    """A setting of the device, and what sets it: exactly one of `line`, `register` and `program`.
+
+    They are those of a command whose only parameter is `{value}`. A line needs an `answer`: without one, nobody knows
+    whether the value is in force.
+    """
+
+    name: CommandName
+    description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] = ""
+    type: MetricType = "float"
+    unit: Annotated[str, Meta(max_length=MAX_UNIT)] = ""
+    min: float | int | None = None
+    max: float | int | None = None
+    choices: Annotated[tuple[ParameterValue, ...], Meta(max_length=MAX_CHOICES)] = ()
+    time_limit_s: Annotated[float, Meta(gt=0, le=MAX_TIME_LIMIT_S)] = TIME_LIMIT_S
+    source: str = ""
+    line: Annotated[str, Meta(min_length=1, max_length=MAX_LINE_CHARACTERS)] | None = None
+    ending: Literal["lf", "crlf", "cr", "none"] = "lf"
+    answer: Annotated[str, Meta(max_length=MAX_LINE_CHARACTERS)] = ""
+    refusal: Annotated[str, Meta(max_length=MAX_LINE_CHARACTERS)] = ""
+    register: str = ""
+    slave: int | None = None
+    program: Annotated[tuple[str, ...], Meta(max_length=MAX_WORDS)] = ()
+    directory: Path | None = None
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        if self.line is not None and not self.answer:
+            raise ValueError("answer is missing: a line of the device that says that the value is in force")
+        if any(place != "{value}" for place in self._places()):
+            raise ValueError("only {value} is replaced in a setting")
+        self.declaration, self.action  # noqa: B018 - raise ValueError
+
+    def _places(self) -> list[str]:
+        words = [self.line or "", *self.program]
+        return [match[0] for word in words for match in PLACE.finditer(word)]
+
+    @property
+    def declaration(self) -> CommandParameter:
+        """The setting as the hub gets it."""
+        return self._parameter(self.name)
+
+    def _parameter(self, name: str) -> CommandParameter:
+        return CommandParameter(
+            name, self.type, self.unit, self.min, self.max, [*self.choices], description=self.description
+        )
+
+    @property
+    def action(self) -> ConfiguredCommand:
+        """The command that sets the value. Raises ValueError."""
+        return ConfiguredCommand(
+            name=self.name,
+            time_limit_s=self.time_limit_s,
+            parameters=(self._parameter("value"),),
+            source=self.source,
+            line=self.line,
+            ending=self.ending,
+            answer=self.answer,
+            refusal=self.refusal,
+            register=self.register,
+            slave=self.slave,
+            program=self.program,
+            directory=self.directory,
+            device=self.device,
+        )
+
+    def source_problems(self, sources: Mapping[str, SourceSettings]) -> Iterator[tuple[str, str]]:
+        """Yield what does not fit of the source, as a command does."""
+        return self.action.source_problems(sources)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the problems that this computer shows now, as a command does."""
+        return self.action.problems()
 
 
 def line_of_command(command: ConfiguredCommand, parameters: Mapping[str, ParameterValue]) -> bytes:

@@ -152,6 +152,17 @@ class Spool(ABC):
         """Write and delete commands together; durable on return. Raises SpoolError; then nothing has changed."""
 
     @abstractmethod
+    async def read_settings(self) -> bytes | None:
+        """Return the settings as they were written last; None without any, or if they are damaged. Raises SpoolError.
+
+        The hub has the desired values, too, and sends them with each connection.
+        """
+
+    @abstractmethod
+    async def write_settings(self, content: bytes) -> None:
+        """Replace the settings; durable on return. Raises SpoolError; then nothing has changed."""
+
+    @abstractmethod
     async def __aenter__(self) -> Self: ...
 
     @abstractmethod

@@ -176,6 +176,12 @@ class SqliteSpool(Spool):
     async def write_commands(self, written: Sequence[StoredCommand], deleted: Sequence[str]) -> None:
         await self._in_thread(lambda: self._file.write_commands(written, deleted))
 
+    async def read_settings(self) -> bytes | None:
+        return await self._in_thread(self._file.read_settings)
+
+    async def write_settings(self, content: bytes) -> None:
+        await self._in_thread(lambda: self._file.write_settings(content))
+
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         # One thread: calls and their results keep their order.
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -8,6 +8,7 @@ Every row has a checksum, which is verified when the row is read. A damaged batc
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +33,14 @@ from device_agent.spool.layout import (
     MAX_SET_ASIDE,
     READ_BATCHES,
     BatchRow,
+    Damaged,
     Standing,
     batch_checksum,
     place_checksum,
     read_batches,
     read_commands,
     read_metrics,
+    read_settings,
     record_incident,
 )
 from device_agent.spool.salvage import LastState, Salvage, write_last_state
@@ -60,6 +63,10 @@ _UPSERT_METRIC = (
     "INSERT INTO metric (name, type, unit, description, checksum) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE "
     "SET type = excluded.type, unit = excluded.unit, description = excluded.description, checksum = excluded.checksum"
 )
+_log = logging.getLogger(__name__)
+
+_REPLACE_SETTINGS = "INSERT OR REPLACE INTO setting (id, content, checksum) VALUES (1, ?, ?)"
+
 _UPSERT_COMMAND = (
     "INSERT INTO command (id, content, checksum) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
     "SET content = excluded.content, checksum = excluded.checksum"
@@ -117,6 +124,8 @@ class SpoolFile:
                 for seq, batch in salvaged.batches.items():
                     connection.executemany(_INSERT, self._rows([batch], seq))
                 self._write_commands(salvaged.commands)
+                if salvaged.settings is not None:
+                    self._write_settings(salvaged.settings)
             self._write_gaps()
             self._write_life()
             for text in incidents:
@@ -235,6 +244,20 @@ class SpoolFile:
         with self._transaction() as connection:
             self._write_commands(written)
             connection.executemany("DELETE FROM command WHERE id = ?", [(id,) for id in deleted])
+
+    def read_settings(self) -> bytes | None:
+        """Return the settings; None if there are none, or they are damaged."""
+        with self._translated():
+            try:
+                return read_settings(self.connection)
+            except Damaged:
+                _log.error("the record of the settings is damaged: the hub sends the desired values again")
+                return None
+
+    def write_settings(self, content: bytes) -> None:
+        """Replace the settings."""
+        with self._transaction():
+            self._write_settings(content)
 
     def write_last_state(self) -> None:
         """Write the last numbers beside the spool. Without them only a removed spool is not noticed."""
@@ -420,6 +443,9 @@ class SpoolFile:
         # One that was damaged is written without content, which is no command either.
         rows = [(id, content or b"") for id, content in commands]
         self.connection.executemany(_UPSERT_COMMAND, [(*row, row_checksum(row)) for row in rows])
+
+    def _write_settings(self, content: bytes) -> None:
+        self.connection.execute(_REPLACE_SETTINGS, (content, row_checksum((content,))))
 
     def _write_life(self) -> None:
         standing = self.standing

@@ -5,10 +5,11 @@ batch     seq → the encoded columns; those up to `acked` are kept for a hub th
 gap       the ranges of lost numbers
 metric    the definitions, to declare the batches of earlier runs
 command   commands of operators, so that none runs twice
+setting   the desired values of operators, and those in force, in one row
 set_aside batches that were not sent, as they were read: damaged ones, and those that the hub could not read
 incident  damage of the spool that was found, for people
 
-The rows of the first five have a checksum over their other columns. That of a batch covers its device and epoch too.
+The rows of the first six have a checksum over their other columns. That of a batch covers its device and epoch too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from wire.model import Metric, MetricType
 APPLICATION_ID = 0x54485350
 """SQLite application id of a spool ("THSP")."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 MAX_SET_ASIDE = 64
 """Batches that are kept as they were read: a disk fault damages a few. The oldest are deleted."""
@@ -51,6 +52,10 @@ _COMMAND_TABLE = """
 CREATE TABLE command (id TEXT PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
 """
 
+_SETTING_TABLE = """
+CREATE TABLE setting (id INTEGER PRIMARY KEY CHECK (id = 1), content BLOB NOT NULL, checksum INTEGER NOT NULL) STRICT;
+"""
+
 _SCHEMA = f"""
 CREATE TABLE life (
     epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, claim INTEGER NOT NULL, device TEXT NOT NULL,
@@ -67,7 +72,7 @@ CREATE TABLE metric (
     name TEXT PRIMARY KEY, type TEXT NOT NULL, unit TEXT NOT NULL, description TEXT NOT NULL, checksum INTEGER NOT NULL
 ) STRICT;
 {_NEW_TABLES}
-{_COMMAND_TABLE}"""
+{_COMMAND_TABLE}{_SETTING_TABLE}"""
 
 _FROM_VERSION_1 = f"""
 ALTER TABLE life ADD COLUMN acked INTEGER NOT NULL DEFAULT 0;
@@ -220,6 +225,17 @@ def read_commands(connection: apsw.Connection) -> list[StoredCommand]:
     return found
 
 
+def read_settings(connection: apsw.Connection) -> bytes | None:
+    """Read the settings; None if there are none. Raises Damaged."""
+    row = connection.execute("SELECT content, checksum FROM setting").fetchone()
+    if row is None:
+        return None
+    content, checksum = row
+    if not isinstance(content, bytes) or row_checksum((content,)) != checksum:
+        raise Damaged("the record of the settings is damaged")
+    return content
+
+
 def check_identity(connection: apsw.Connection, path: Path) -> None:
     """Raise SpoolError if the file belongs to another program or to a newer version, Damaged for a damaged header."""
     if has_wrong_bit(connection, application_id=APPLICATION_ID, version=SCHEMA_VERSION, schema=_SCHEMA):
@@ -248,13 +264,16 @@ def create(connection: apsw.Connection, device: str, epoch: str) -> None:
 
 
 def upgrade(connection: apsw.Connection, version: int) -> None:
-    """Convert a spool of an older version, inside a transaction: version 2 has no commands, version 1 no checksums.
+    """Convert a spool of an older version, inside a transaction.
 
-    What is in a file without checksums is taken as intact.
+    Version 3 has no settings, version 2 no commands, version 1 no checksums. What is in a file without checksums is
+    taken as intact.
     """
     if version == 1:
         _add_checksums(connection)
-    connection.execute(_COMMAND_TABLE)
+    if version < 3:
+        connection.execute(_COMMAND_TABLE)
+    connection.execute(_SETTING_TABLE)
     connection.pragma("user_version", SCHEMA_VERSION)
 
 

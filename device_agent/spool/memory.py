@@ -36,6 +36,7 @@ class MemorySpool(Spool):
         self._batches: dict[int, EncodedBatch] = {}
         self._oldest = 1
         self._commands: dict[str, StoredCommand] = {}
+        self._settings: bytes | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -121,6 +122,12 @@ class MemorySpool(Spool):
         self._commands.update((command.id, command) for command in written)
         for id in deleted:
             self._commands.pop(id, None)
+
+    async def read_settings(self) -> bytes | None:
+        return self._settings
+
+    async def write_settings(self, content: bytes) -> None:
+        self._settings = content
 
     def _overflow(self) -> None:
         dropped: list[int] = []

@@ -26,6 +26,7 @@ from device_agent.spool.layout import (
     read_gaps,
     read_life,
     read_metrics,
+    read_settings,
 )
 from integrity.checksum import row_checksum
 from integrity.descriptors import open_private
@@ -91,6 +92,7 @@ class Salvage(NamedTuple):
     metrics: list[Metric]
     batches: dict[int, EncodedBatch]
     commands: list[StoredCommand]
+    settings: bytes | None
 
 
 def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
@@ -112,6 +114,7 @@ def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
         gaps = _or_none(lambda: read_gaps(connection)) or Gaps()
         metrics = _or_none(lambda: read_metrics(connection)) or []
         commands = _or_none(lambda: read_commands(connection)) or []
+        settings = _or_none(lambda: read_settings(connection))
     finally:
         connection.close()
     waiting = {seq: batch for seq, batch in batches.items() if seq > acked}
@@ -129,7 +132,7 @@ def salvage(path: Path, device: str, last: LastState | None) -> Salvage | None:
         lost=Count(),
     )
     gaps = standing.gaps_of_damaged(acked, standing.next_seq, sorted(waiting))
-    return Salvage(standing._replace(gaps=gaps), metrics, batches, commands)
+    return Salvage(standing._replace(gaps=gaps), metrics, batches, commands, settings)
 
 
 def _intact_batches(connection: apsw.Connection, device: str, epoch: str) -> dict[int, EncodedBatch]:

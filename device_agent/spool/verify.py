@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -17,6 +18,7 @@ from device_agent.spool.layout import (
     read_commands,
     read_life,
     read_metrics,
+    read_settings,
     read_standing,
 )
 from device_agent.spool.lock import is_locked
@@ -35,6 +37,10 @@ _ACKNOWLEDGED = (
 )
 _COMMANDS = (
     "the agent reports these commands as failed: whether they took effect is not known, and they are not run again",
+    "start the agent if it does not run, and check the disk",
+)
+_SETTINGS = (
+    "the agent sets no value after its start until it is connected: the hub sends the desired values then",
     "start the agent if it does not run, and check the disk",
 )
 _REPAIRED = (
@@ -58,6 +64,7 @@ def verify_spool(path: Path) -> list[Finding]:
             problems = [f"SQLite's own check: {problem}" for problem in snapshot.structure_problems()]
             problems += _problems(snapshot.connection)
             acknowledged, waiting = _damaged_batches(snapshot.connection)
+            settings = _damage_of(lambda: read_settings(snapshot.connection))
             commands = sum(command.content is None for command in read_commands(snapshot.connection))
             batches = snapshot.connection.execute("SELECT count(*) FROM batch").get
     except Damaged as fault:
@@ -73,6 +80,8 @@ def verify_spool(path: Path) -> list[Finding]:
     if commands:
         what = plural(commands, "record of a command is damaged", "records of commands are damaged")
         findings.append(Finding(name, False, what, *_COMMANDS))
+    if settings is not None:
+        findings.append(Finding(name, False, settings, *_SETTINGS))
     if damage is not None:
         what = f"frame {damage.frame} of the write-ahead log is damaged"
         findings.append(Finding(beside(path, "-wal").name, False, what, *_REPAIRED))
@@ -81,10 +90,17 @@ def verify_spool(path: Path) -> list[Finding]:
 
 def _problems(connection: apsw.Connection) -> Iterator[str]:
     for read in (read_standing, read_metrics):
-        try:
-            read(connection)
-        except Damaged as damage:
-            yield str(damage)
+        problem = _damage_of(partial(read, connection))
+        if problem is not None:
+            yield problem
+
+
+def _damage_of(read: Callable[[], object]) -> str | None:
+    try:
+        read()
+    except Damaged as damage:
+        return str(damage)
+    return None
 
 
 def _damaged_batches(connection: apsw.Connection) -> tuple[list[str], list[str]]:

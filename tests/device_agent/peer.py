@@ -30,7 +30,7 @@ from wire.codec import (
     Format,
 )
 from wire.columns import unpack_floats, unpack_times
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 from wire.device_session import HubDeviceSession
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
 from wire.model import Metric, Value
@@ -97,6 +97,10 @@ class Peer:
         self.time_replies: list[device.TimeReply] = []
         self.commands: dict[str, CommandDeclaration] = {}
         self.command_states: list[device.CommandState] = []
+        self.settings: dict[str, CommandParameter] = {}
+        self.desired: device.Desired | None = None
+        """The desired values of all devices, which are sent after each welcome."""
+        self.reported: list[device.Reported] = []
         self.records_commands = True
         """False: the states of commands are received and never recorded."""
         self.problems: list[str] = []
@@ -198,6 +202,31 @@ class Peer:
         """Send a command to a connected device."""
         await self.send(name, device.Command(id, command, parameters, 1, timeout_ms, is_queued))
 
+    async def desire(self, name: str, **values: Any) -> None:
+        """Replace the desired values of a connected device."""
+        self.desired = device.Desired(1 if self.desired is None else self.desired.version + 1, values)
+        await self.send(name, self.desired)
+
+    async def in_force(self, **values: Any) -> device.Reported:
+        """Return the report of the newest version with these values in force, and no problem, as soon as it arrives."""
+
+        def reported() -> bool:
+            version = 0 if self.desired is None else self.desired.version
+            return bool(self.reported) and self.reported[-1] == device.Reported(version, values)
+
+        await self.until(reported)
+        return self.reported[-1]
+
+    async def problem_of(self, setting: str, code: str) -> device.SettingProblem:
+        """Return a problem of a setting with this code, as soon as it is reported."""
+
+        def found() -> list[device.SettingProblem]:
+            problems = self.reported[-1].problems if self.reported else []
+            return [problem for problem in problems if (problem.name, problem.code) == (setting, code)]
+
+        await self.until(lambda: bool(found()))
+        return found()[0]
+
     def states_of(self, id: str) -> list[tuple[str, str]]:
         """Return the states of a command in the order of their arrival, each with its code."""
         return [(state.state, state.code) for state in self.command_states if state.id == id]
@@ -292,9 +321,12 @@ class Peer:
         self._declare(hello.metrics)
         if connection.subprotocol in COMMAND_SUBPROTOCOLS:
             self.commands = {command.name: command for command in hello.commands}
+            self.settings = {setting.name: setting for setting in hello.settings}
         link = self.links[hello.device] = Link(connection, session, hello, format)
         welcome = device.Welcome("peer", mark.acked, self.window, self.max_batch_bytes, 0, self.retry_ms)
         await self._send(connection, format, welcome)
+        if self.desired is not None and hello.settings:
+            await self._send(connection, format, self.desired)
         await self._notify()
         return link
 
@@ -322,6 +354,10 @@ class Peer:
                 if isinstance(message, device.Declare):
                     self._declare(message.metrics)
                     self.commands.update((command.name, command) for command in message.commands)
+                    self.settings.update((setting.name, setting) for setting in message.settings)
+                if isinstance(message, device.Reported):
+                    assert link.connection.subprotocol in COMMAND_SUBPROTOCOLS, "the connection has no settings"
+                    self.reported.append(message)
                 if isinstance(message, device.CommandState):
                     assert link.connection.subprotocol in COMMAND_SUBPROTOCOLS, "the connection has no commands"
                     self.command_states.append(message)

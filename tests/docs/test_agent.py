@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from device_agent.operator_commands.settings import ConfiguredCommand
+from device_agent.operator_commands.settings import ConfiguredCommand, ConfiguredSetting
 from device_agent.reporting import ReportRule
 from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, AgentTlsSettings, load_settings
 from device_agent.sources.lines import ForeignSettings
@@ -17,7 +17,7 @@ from wire.command import CommandParameter
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z0-9_]+)` \| (?:`([^`]*)`|) *\| [^|]+ \|$", re.MULTILINE)
-TABLES = {"tls", "report", "source", "command"}
+TABLES = {"tls", "report", "source", "command", "setting"}
 """Settings that are tables of their own."""
 
 
@@ -55,6 +55,7 @@ def settings(made_of: type[msgspec.Struct], without: set[str]) -> list[tuple[str
         ("## Sources", SourceSettings),
         ("### `[[command]]`", ConfiguredCommand),
         ("### `[[command.parameters]]`", CommandParameter),
+        ("### `[[setting]]`", ConfiguredSetting),
     ],
 )
 def test_every_setting_is_documented_with_its_default_and_nothing_else_is(

@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ EXPECTED = {
 }
 """The final state of each command, and how often its handler took effect. A failed one is `interrupted`."""
 
-_ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]
 
 
 class KilledSpool(SqliteSpool):
@@ -93,7 +93,7 @@ async def run(*arguments: Any) -> None:
 async def kill_agents(url: str, directory: Path, token: str | None = None) -> None:
     """Run the agents of all points until each is killed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, url, str(directory), token or "", *POINTS, cwd=_ROOT
+        sys.executable, "-m", __name__, url, str(directory), token or "", *POINTS, cwd=ROOT
     )
     try:
         assert await process.wait() == 0, "an agent ended in another way"
@@ -102,7 +102,10 @@ async def kill_agents(url: str, directory: Path, token: str | None = None) -> No
             process.kill()
 
 
-def main(url: str, directory: str, token: str, *points: str) -> int:
+def fork_agents(
+    run: Callable[..., Coroutine[Any, Any, None]], url: str, directory: str, token: str, *points: str
+) -> int:
+    """Run an agent for each point in a process of its own; return 0 if all of them were killed."""
     children = []
     for point in points:
         child = os.fork()
@@ -115,4 +118,4 @@ def main(url: str, directory: str, token: str, *points: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))
+    raise SystemExit(fork_agents(run, *sys.argv[1:]))

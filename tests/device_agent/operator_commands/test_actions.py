@@ -158,6 +158,51 @@ time_limit_s = 0.3
     board.pull()
 
 
+async def test_a_board_that_restarts_gets_its_setting_again(
+    peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The value waits for the port, is in force when the board has confirmed it, and is not after a restart of it."""
+    caplog.set_level(logging.INFO)
+    board = PtyPort(tmp_path / "board")
+    settings = f"""
+[[source]]
+kind = "serial"
+port = "{board.path}"
+
+[[setting]]
+name = "target_pressure"
+source = "{board.path}"
+line = "PRESSURE {{value}}"
+answer = "OK*"
+refusal = "ERR*"
+min = 0
+max = 9
+unit = "bar"
+"""
+    async with agent_with(peer, tmp_path, settings):
+        assert (peer.settings["target_pressure"].max, peer.settings["target_pressure"].unit) == (9, "bar")
+        await peer.desire(DEVICE, target_pressure=2.5)
+        closed = await peer.problem_of("target_pressure", "not_open")
+        assert (closed.message, closed.retried) == (f"{board.path} is not open", True)
+        board.plug_in()
+        assert await asyncio.to_thread(board.read, 13) == b"PRESSURE 2.5\n"
+        await board.write(b'OK 2.5\n{"t": 1}\n')
+        await peer.in_force(target_pressure=2.5)
+        await board.write(b'rst:0x1 (POWERON_RESET),boot:0x13\n{"t": 2}\n')
+        assert (await peer.problem_of("target_pressure", "restarted")).retried
+        assert peer.reported[-1].values == {}
+        assert await asyncio.to_thread(board.read, 13) == b"PRESSURE 2.5\n"
+        await board.write(b"OK 2.5\n")
+        await peer.in_force(target_pressure=2.5)
+        await peer.desire(DEVICE, target_pressure=7)
+        assert await asyncio.to_thread(board.read, 11) == b"PRESSURE 7\n"
+        await board.write(b"ERR the valve is stuck\n")
+        refused = await peer.problem_of("target_pressure", "refused")
+        assert (refused.message, refused.retried) == ("ERR the valve is stuck", False)
+        assert peer.reported[-1].values == {"target_pressure": 2.5}
+    board.pull()
+
+
 async def test_a_port_that_takes_nothing_does_not_stop_the_agent(
     peer: Peer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -250,6 +295,17 @@ name = "miss"
 source = "bus"
 register = "missing"
 value = 1
+
+[[setting]]
+name = "target"
+source = "bus"
+register = "setpoint"
+
+[[setting]]
+name = "lamp"
+type = "string"
+choices = ["on", "off"]
+program = ["test", "{{value}}", "=", "on"]
 """
     async with pty_bus(tmp_path / "bus", slave(1, [0])) as bus, agent_with(peer, tmp_path, settings) as operator:
         await peer.until(lambda: 0.0 in peer.values("setpoint"))
@@ -260,7 +316,12 @@ value = 1
         failed = await operator.send("miss")
         assert (failed.state, failed.code) == ("failed", "not_written")
         assert "exception 2 (illegal data address)" in failed.message
-    assert [request.function for request in bus.requests if request.function != 3] == [6, 6, 6]
+        await peer.desire(DEVICE, target=4.5, lamp="on")
+        await peer.in_force(target=4.5, lamp="on")
+        await peer.until(lambda: peer.values("setpoint")[-1] == 4.5)
+        await peer.desire(DEVICE, target=4.5, lamp="off")
+        assert (await peer.problem_of("lamp", "exit_code")).retried
+    assert [request.function for request in bus.requests if request.function != 3] == [6, 6, 6, 6]
 
 
 async def test_a_program_runs_without_a_shell(peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

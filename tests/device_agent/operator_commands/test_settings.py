@@ -95,6 +95,62 @@ def test_each_action_can_be_configured(tmp_path: Path) -> None:
     assert [command.written for command in settings.command[1:3]] == ["{speed}", 0]
 
 
+def test_each_setting_can_be_configured(tmp_path: Path) -> None:
+    """A setting belongs to the device of its source; what sets it is a command whose only parameter is the value."""
+    settings = load(
+        tmp_path,
+        """
+        name = "stop"
+        program = ["true"]
+        [[setting]]
+        name = "target"
+        unit = "bar"
+        min = 0
+        max = 6
+        source = "board"
+        line = 'P {value}'
+        answer = "OK*"
+        [[setting]]
+        name = "mode"
+        type = "integer"
+        choices = [1, 2]
+        source = "bus"
+        register = "mode"
+        [[setting]]
+        name = "lamp"
+        type = "boolean"
+        program = ["lamp", "{value}"]
+        """,
+    )
+    assert [settings.device_of_command(setting) for setting in settings.setting] == ["kiln", "pump", "kiln"]
+    assert settings.setting[0].declaration == CommandParameter("target", unit="bar", min=0, max=6)
+    assert line_of_command(settings.setting[0].action, {"value": 2.5}) == b"P 2.5\n"
+    assert settings.setting[1].action.written == "{value}"
+    assert arguments_of_program(settings.setting[2].action, {"value": True}) == ["lamp", "true"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ('name = "a"', "set one of line, register and program"),
+        ('name = "a"\nline = "{value}"\nsource = "board"', "answer is missing"),
+        ('name = "a"\nline = "x"\nanswer = "OK"\nsource = "board"', "{value} where its value goes"),
+        ('name = "a"\nline = "{speed}"\nanswer = "OK"\nsource = "board"', "only {value} is replaced"),
+        ('name = "a"\nprogram = ["x", "{value}"]\nmin = 3\nmax = 2', "a has a min of 3 above its max of 2"),
+        ('name = "a"\nprogram = ["x", "{value}"]\ndefault = 2', "there is no such setting"),
+        ('name = "a"\nregister = "level"\nsource = "bus"', "read only"),
+        ('name = "a"\nprogram = ["x", "{value}"]\n[[setting]]\nname = "a"\nprogram = ["x", "{value}"]', "two settings"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_a_problem(tmp_path: Path, setting: str, problem: str) -> None:
+    """It has the line of its table, and says what to write."""
+    with pytest.raises(AgentSettingsError) as raised:
+        load(tmp_path, f'name = "stop"\nprogram = ["true"]\n\n[[setting]]\n{setting}\n')
+    (found,) = raised.value.problems
+    assert problem in found.text
+    assert found.place.startswith("setting ")
+
+
 @pytest.mark.parametrize(
     ("command", "problem"),
     [

@@ -126,24 +126,46 @@ def test_a_conversion_that_is_killed_is_repeated(earlier: Path) -> None:
         convert(path)
 
 
-async def test_a_spool_of_the_second_version_is_converted(path: Path) -> None:
-    """It has no commands; its batches stay, and it keeps commands from then on."""
+@pytest.mark.parametrize(
+    ("number", "dropped"), [(2, "DROP TABLE command; DROP TABLE setting"), (3, "DROP TABLE setting")]
+)
+async def test_a_spool_of_a_later_version_is_converted(path: Path, number: int, dropped: str) -> None:
+    """Version 2 has no commands, version 3 no settings; the batches stay, and it keeps all from then on."""
     async with SqliteSpool(path, device="boiler") as spool:
         await spool.append(batch_of(1))
     before = contents(path)
     connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE command; PRAGMA user_version = 2")
+    connection.executescript(f"{dropped}; PRAGMA user_version = {number}")
     connection.close()
     commands = [StoredCommand("b2", b"two"), StoredCommand("a1", b"one")]
     async with SqliteSpool(path, device="boiler") as spool:
         assert spool.moved_to is None
         assert await spool.read_commands() == []
+        assert await spool.read_settings() is None
         await spool.write_commands(commands, [])
+        for content in (b"first", b"second"):
+            await spool.write_settings(content)
         await spool.write_commands([StoredCommand("b2", b"changed"), StoredCommand("c3", b"")], ["a1", "unknown"])
     assert version(path) == SCHEMA_VERSION
     assert contents(path)[1:] == before[1:]
     async with SqliteSpool(path, device="boiler") as spool:
         assert await spool.read_commands() == [StoredCommand("b2", b"changed"), StoredCommand("c3", b"")]
+        assert await spool.read_settings() == b"second"
+
+
+async def test_a_damaged_spool_keeps_its_settings(path: Path) -> None:
+    """Damaged settings alone are discarded, because the hub has the desired values."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.write_settings(b"content")
+    for statement, expected in (
+        ("UPDATE life SET checksum = 0", b"content"),
+        ("UPDATE setting SET content = x'00'", None),
+    ):
+        connection = sqlite3.connect(path)
+        connection.executescript(statement)
+        connection.close()
+        async with SqliteSpool(path, device="boiler") as spool:
+            assert await spool.read_settings() == expected
 
 
 async def test_a_damaged_spool_keeps_its_commands(path: Path) -> None:
@@ -278,7 +300,7 @@ async def test_a_spool_of_a_later_version_is_left_alone(path: Path) -> None:
     newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(SpoolError, match="has format 99, and this version of the agent reads up to 3"):
+    with pytest.raises(SpoolError, match="has format 99, and this version of the agent reads up to 4"):
         async with SqliteSpool(path, device="boiler"):
             pass
 

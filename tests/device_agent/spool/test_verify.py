@@ -83,9 +83,19 @@ async def test_a_damaged_record_of_a_command_is_found(path: Path) -> None:
     assert "whether they took effect is not known" in finding.consequence
 
 
+async def test_a_damaged_record_of_the_settings_is_found(path: Path) -> None:
+    """The hub has the desired values, too."""
+    async with SqliteSpool(path, device="boiler") as spool:
+        await spool.write_settings(b"content")
+    change(path, "UPDATE setting SET content = x'00'")
+    (finding,) = verify_spool(path)
+    assert (finding.intact, finding.what) == (False, "the record of the settings is damaged")
+    assert "the hub sends the desired values" in finding.consequence
+
+
 async def test_a_wrong_bit_in_the_header_is_damage(path: Path) -> None:
     """The next start of the agent moves what is intact to a new file."""
-    change(path, "PRAGMA user_version = 7")
+    change(path, "PRAGMA user_version = 5")
     (finding,) = verify_spool(path)
     assert finding.intact is False
     assert "in the header" in finding.what
