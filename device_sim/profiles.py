@@ -22,6 +22,8 @@ class SimulatedCommand(NamedTuple):
     limits: Mapping[str, Limits] = {}
 
 
+NO_SETTINGS: Mapping[str, Limits] = {}
+
 DEPOTS = ((53.5413, 9.9840), (48.8190, 2.3260), (51.9060, 4.3550), (41.3420, 2.1300))
 """Latitude and longitude of harbours and goods yards, in degrees."""
 
@@ -39,6 +41,7 @@ class WeatherStation:
         Metric("battery", unit="%", description="Charge of the battery"),
     )
     COMMANDS: Mapping[str, SimulatedCommand] = {}
+    SETTINGS = NO_SETTINGS
 
     def __init__(self, random: Random) -> None:
         self._temperature = Level(
@@ -80,6 +83,11 @@ class Pump:
         "stop": SimulatedCommand("Stand still until another command", confirm=True),
         "automatic": SimulatedCommand("Run and stop by the demand, as before the first command"),
     }
+    REST_BAR, LIFT_BAR = 1.2, 6.0
+    """Pressure at rest, and what the full load adds."""
+    SETTINGS: Mapping[str, Limits] = {
+        "target_pressure": Limits(2, 8, unit="bar", description="Pressure to hold while the pump runs"),
+    }
 
     def __init__(self, random: Random) -> None:
         stay_s = {"running": 240, "stopped": 90}
@@ -88,11 +96,18 @@ class Pump:
         self._demand = Level(random, 0.8, low=0.3, high=1.0, daily=0.1, spread=0.1, memory_s=600, resolution=0.001)
         self._heat = Inertia(45.0, constant_s=180.0)
         self._flow = Level(random, 0, low=0, high=120, noise=0.4, resolution=0.1)
-        self._pressure = Level(random, 1.2, low=0, high=16, spread=0.1, memory_s=300, noise=0.02, resolution=0.01)
+        self._pressure = Level(
+            random, self.REST_BAR, low=0, high=16, spread=0.1, memory_s=300, noise=0.02, resolution=0.01
+        )
         self._temperature = Level(random, 0, low=-20, high=140, noise=0.1, resolution=0.1)
         self._vibration = Vibration(random, floor=1.2, wear_s=20 * 86_400)
         self._starts = Counter(random, start=random.randrange(200, 9000))
         self._was_running = True
+        self._target_load: float | None = None
+
+    def set_target_pressure(self, value: float) -> None:
+        """Hold this pressure, in bar, while the pump runs, whatever the demand is."""
+        self._target_load = (value - self.REST_BAR) / self.LIFT_BAR
 
     def start(self) -> None:
         """Run until another command."""
@@ -111,11 +126,14 @@ class Pump:
         if running and not self._was_running:
             self._starts.value += 1
         self._was_running = running
-        load = self._load.at(time_s, self._demand.at(time_s) if running else 0.0)
+        wanted = self._demand.at(time_s) if running else 0.0
+        if running and self._target_load is not None:
+            wanted = self._target_load
+        load = self._load.at(time_s, wanted)
         return {
             "running": running,
             "flow": self._flow.at(time_s, shift=85.0 * load),
-            "pressure": self._pressure.at(time_s, shift=6.0 * load),
+            "pressure": self._pressure.at(time_s, shift=self.LIFT_BAR * load),
             "motor_temperature": self._temperature.at(time_s, shift=self._heat.at(time_s, 22.0 + 48.0 * load)),
             "vibration": self._vibration.at(time_s, load),
             "starts": self._starts.value,
@@ -141,6 +159,7 @@ class Vehicle:
         "stop": SimulatedCommand("Stand still with the engine running until another command", confirm=True),
         "start": SimulatedCommand("Drive on with the speed of the traffic"),
     }
+    SETTINGS = NO_SETTINGS
 
     def __init__(self, random: Random) -> None:
         stay_s = {"driving": 420, "waiting": 45, "parked": 200}
@@ -194,6 +213,7 @@ class Freezer:
         Metric("power", unit="W", description="Electric power drawn"),
     )
     COMMANDS: Mapping[str, SimulatedCommand] = {}
+    SETTINGS = NO_SETTINGS
     COLDEST, WARMEST = -21.0, -17.5
 
     def __init__(self, random: Random) -> None:
@@ -234,6 +254,7 @@ class Machine:
         Metric("parts", "integer", description="Parts made in all"),
     )
     COMMANDS: Mapping[str, SimulatedCommand] = {}
+    SETTINGS = NO_SETTINGS
     STAYS_S: Mapping[str, float] = {"off": 180, "setup": 60, "running": 300, "waiting": 40, "fault": 50}
     WAYS: Mapping[str, Mapping[str, float]] = {
         "off": {"setup": 1},

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent_client.tls import ClientTls
 from device_agent import Agent, AgentError, AgentOptions, MemorySpool
-from device_agent.operator_commands.handler import CommandHandler, declare
+from device_agent.operator_commands.handler import CommandHandler, declare, setting_handler, with_values
 from device_sim.fleet import SimulatedDevice
 from device_sim.past import LOSS_REASON, PastRow, SimulatedPast
 from device_sim.profiles import PROFILES
@@ -94,12 +94,22 @@ def _declarations(profile: str) -> Mapping[str, CommandDeclaration]:
     }
 
 
+@cache
+def _setting_declarations(profile: str) -> Mapping[str, CommandDeclaration]:
+    """Return the settings of a profile by the names of the methods that set them, declared once for a fleet."""
+    model = PROFILES[profile](Random(0))
+    return {
+        f"set_{name}": setting_handler(getattr(model, f"set_{name}"), name, limits, time_limit_s=1).declaration
+        for name, limits in model.SETTINGS.items()
+    }
+
+
 def _in_event_loop(method: Callable[..., None]) -> Callable[..., Awaitable[None]]:
     """Return the method of a model as an asynchronous one: a model is used by one thread."""
 
     @wraps(method)
-    async def call(**parameters: object) -> None:
-        method(**parameters)
+    async def call(*values: object, **parameters: object) -> None:
+        method(*values, **parameters)
 
     return call
 
@@ -134,6 +144,9 @@ class RunningDevice:
         for name, declaration in _declarations(device.tags["type"]).items():
             call = _in_event_loop(getattr(device.model, name))
             self.agent.add_command(CommandHandler(declaration, call))
+        for method, declaration in _setting_declarations(device.tags["type"]).items():
+            setter = with_values(_in_event_loop(getattr(device.model, method)))
+            self.agent.add_setting(CommandHandler(declaration, setter))
         self._batch_rows = settings.batch_rows
         self._totals = totals
         self._opened = False

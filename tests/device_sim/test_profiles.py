@@ -150,6 +150,18 @@ def test_a_pump_obeys_its_operator() -> None:
     assert {row["running"] for row in after(3000)} == {True, False}
 
 
+def test_a_pump_holds_its_target_pressure() -> None:
+    """While it runs, and again after a stop; the range of the setting is what it can do."""
+    pump = Pump(Random(3))
+    pump.start()
+    for target in (2.0, 8.0, 4.5):
+        pump.set_target_pressure(target)
+        assert [pump.at(time_s)["pressure"] for time_s in range(60)][-1] == pytest.approx(target, abs=0.6)
+    pump.stop()
+    assert [pump.at(60 + time_s)["pressure"] for time_s in range(60)][-1] == pytest.approx(1.2, abs=0.6)
+    assert set(Pump.SETTINGS) == {"target_pressure"}
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_commands_can_be_declared(name: str) -> None:
     """Each is a method of the model, with a description for the operator."""

@@ -59,3 +59,23 @@ async def test_a_command_shows_in_the_readings() -> None:
         await device.drain(20)
         assert peer.values("speed")[-1] == pytest.approx(40, abs=0.1)
         await device.close()
+
+
+async def test_a_setting_shows_in_the_readings() -> None:
+    """The peer desires another pressure, and the simulated pump holds it while it runs."""
+    (pump,) = make_fleet(1, seed=1, profiles=["pump"], prefix="")
+    seconds = count(int(time.time()))
+    async with FleetPeer() as peer:
+        device = RunningDevice(pump, some_settings(peer.url), token="t", totals=FleetTotals())
+        await device.open()
+        await peer.until(lambda: "target_pressure" in peer.settings)
+        await peer.desire(pump.id, target_pressure=8)
+        await peer.in_force(target_pressure=8.0)
+        await peer.command(pump.id, "00112233445566aa", "start")
+        await peer.until(lambda: peer.states_of("00112233445566aa")[-1:] == [("succeeded", "")])
+        for _ in range(30):
+            now_s = next(seconds)
+            await device.read(now_s * 10**9, time.monotonic())
+        await device.drain(20)
+        await device.close()
+    assert peer.values("pressure")[-1] == pytest.approx(8, abs=0.6)
