@@ -38,6 +38,7 @@ from device_agent.operator_commands.handler import (
     declare,
     setting_handler,
 )
+from device_agent.operator_commands.log import CommandEntry
 from device_agent.operator_commands.setting_runner import SettingOverview
 from device_agent.refusals import REPORT_SECONDS, RefusalTally
 from device_agent.source_state import shorten
@@ -110,7 +111,7 @@ class Agent:
         self._declared = list(metrics)
         self._drain_s = drain_seconds
         self._surroundings = surroundings or Surroundings()
-        self._operators = OperatorExchange(self.spool, self._surroundings)
+        self._operators = OperatorExchange(self.spool, self._surroundings, lambda: self._uplink.wake())
         self._uplink = Uplink(
             endpoint,
             self.spool,
@@ -328,6 +329,10 @@ class Agent:
     def settings(self) -> SettingOverview:
         """The settings: desired, in force, and why not."""
         return self._operators.settings.overview
+
+    def recent_commands(self, ended: int) -> list[CommandEntry]:
+        """Return the commands that have not ended, and the newest that have, at most `ended`."""
+        return self._operators.commands.recent(ended)
 
     def wake_commands(self) -> None:
         """Continue with commands and settings that wait for a source to be open, after it has opened."""

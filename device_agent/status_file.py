@@ -17,16 +17,23 @@ from pathlib import Path
 import msgspec
 
 from device_agent.agent import Agent
+from device_agent.operator_commands.log import CommandEntry
+from device_agent.operator_commands.setting_runner import SettingOverview
 from device_agent.source_delivery import SourceDelivery
 from device_agent.source_state import shorten
 from device_agent.sources.lines import InputCounts
 from device_agent.spool.status import SpoolStatus
+from wire.command import ParameterValue, shown
 from wire.device import SourceState
 from wire.limits import MAX_SOURCE_NAME
+from wire.setting import is_same_value
 from wire.text import escaped, plural
 
 WRITE_SECONDS = 1.0
 """Shortest time between two writes, after a change of the connection or of a source."""
+
+ENDED_COMMANDS = 5
+"""Commands that have ended, and are still in the status."""
 
 REFRESH_SECONDS = 10.0
 """Time between two writes while only acknowledgements arrive: each write wears the flash of a small computer."""
@@ -50,6 +57,31 @@ class SourceDetail(msgspec.Struct, frozen=True):
     input: InputCounts | None = None
 
 
+class CommandDetail(msgspec.Struct, frozen=True):
+    """A command of an operator: `waiting` or `running`, or its outcome, since `time_ns`."""
+
+    id: str
+    name: str
+    state: str
+    time_ns: int
+    code: str = ""
+    message: str = ""
+
+
+class SettingDetail(msgspec.Struct, frozen=True):
+    """A setting: the desired value, the one in force, and why they differ; None: there is none, or it is not known.
+
+    `state` is `in_sync`, `out_of_sync` or `rejected`; empty without a desired value.
+    """
+
+    name: str
+    desired: ParameterValue | None
+    in_force: ParameterValue | None
+    state: str
+    code: str = ""
+    message: str = ""
+
+
 class AgentStatus(msgspec.Struct, frozen=True):
     """State of a running agent at `time_ns`. Times are nanoseconds since 1970 by the agent's clock; 0: never.
 
@@ -59,7 +91,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
 
     The counters begin at `started_ns`: `reconnects` counts connections after the first, `acknowledged` and
     `quarantined` readings, `refused` lines and values. `clock_offset_ns` is this computer's clock minus the hub's, with
-    the largest error, from the last welcome.
+    the largest error, from the last welcome. `commands` are those that have not ended, and the newest that have.
     """
 
     time_ns: int
@@ -80,6 +112,8 @@ class AgentStatus(msgspec.Struct, frozen=True):
     clock_offset_ns: int | None = None
     clock_error_ns: int | None = None
     details: list[SourceDetail] = []
+    commands: list[CommandDetail] = []
+    settings: list[SettingDetail] = []
 
 
 class StatusFile:
@@ -138,6 +172,8 @@ class StatusFile:
             clock_offset_ns=None if clock is None else clock.offset_ns,
             clock_error_ns=None if clock is None else clock.error_ns,
             details=details,
+            commands=[_command_detail(entry) for entry in agent.recent_commands(ENDED_COMMANDS)],
+            settings=_setting_details(agent.settings),
         )  # fmt: skip
 
     def _detail(self, delivery: SourceDelivery) -> SourceDetail:
@@ -167,7 +203,32 @@ def _shown(status: AgentStatus) -> tuple[object, ...]:
     return (
         status.connection, status.problem, [(source.name, source.error) for source in status.sources],
         [(detail.input and detail.input.format, detail.refused) for detail in status.details],
+        status.commands, status.settings,
     )  # fmt: skip
+
+
+def _command_detail(entry: CommandEntry) -> CommandDetail:
+    outcome = entry.outcome
+    if outcome is None:
+        return CommandDetail(entry.id, entry.name, entry.step, entry.time_ns)
+    return CommandDetail(entry.id, entry.name, outcome.state, entry.time_ns, outcome.code, outcome.message)
+
+
+def _setting_details(settings: SettingOverview) -> list[SettingDetail]:
+    names = dict.fromkeys((*settings.declared, *settings.desired))
+    return [_setting_detail(settings, name) for name in names]
+
+
+def _setting_detail(settings: SettingOverview, name: str) -> SettingDetail:
+    desired, in_force = settings.desired.get(name), settings.in_force.get(name)
+    problem = settings.problems.get(name)
+    if desired is None:
+        return SettingDetail(name, None, in_force, "")
+    if problem is not None:
+        state = "out_of_sync" if problem.retried else "rejected"
+        return SettingDetail(name, desired, in_force, state, problem.code, problem.message)
+    is_in_sync = in_force is not None and is_same_value(in_force, desired)
+    return SettingDetail(name, desired, in_force, "in_sync" if is_in_sync else "out_of_sync")
 
 
 def status_path(spool: Path) -> Path:
@@ -210,6 +271,8 @@ def status_text(spool: SpoolStatus, agent: AgentStatus | None, now_ns: int) -> s
             *([("clock", _clock_text(agent))] if agent.clock_offset_ns is not None else []),
             *([("run", _run_text(agent))] if agent.started_ns else []),
             *_source_lines(agent),
+            *_setting_lines(agent),
+            *_command_lines(agent),
         ]
     elif spool.in_use:
         lines.append(("hub", "not known: the agent is a library or an older version, and writes no status"))
@@ -253,6 +316,25 @@ def _source_lines(agent: AgentStatus) -> Iterator[tuple[str, str]]:
             yield "input", _input_text(detail.input)
     if not agent.details and agent.input is not None:
         yield "input", _input_text(agent.input)
+
+
+def _setting_lines(agent: AgentStatus) -> Iterator[tuple[str, str]]:
+    for setting in agent.settings:
+        in_force = "not known" if setting.in_force is None else shown(setting.in_force)
+        if setting.desired is None:
+            yield "setting", f"{setting.name}: in force {in_force}, no value is desired"
+            continue
+        state = setting.state.replace("_", " ")
+        reason = f" ({setting.code}: {setting.message})" if setting.code else ""
+        yield "setting", f"{setting.name}: desired {shown(setting.desired)}, in force {in_force}: {state}{reason}"
+
+
+def _command_lines(agent: AgentStatus) -> Iterator[tuple[str, str]]:
+    for command in agent.commands:
+        reason = f" ({command.code}: {command.message})" if command.code else ""
+        # The record of one that is damaged has no name.
+        name = command.name or "unknown"
+        yield "command", f"{name} {command.id}: {command.state}{reason}, since {_time(command.time_ns)}"
 
 
 def _detail_text(detail: SourceDetail) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent_client.client import Surroundings
 from device_agent.operator_commands.runner import CommandRunner
@@ -14,11 +14,14 @@ from wire.device import Command, CommandRecorded, CommandState, Desired, Reporte
 
 
 class OperatorExchange:
-    """Commands and settings of one device. Implements agent_client.session.CommandExchange."""
+    """Commands and settings of one device. Implements agent_client.session.CommandExchange.
 
-    def __init__(self, spool: Spool, surroundings: Surroundings) -> None:
-        self.commands = CommandRunner(spool, surroundings)
-        self.settings = SettingRunner(spool, surroundings, self.commands, self.commands.changed.set)
+    `on_change` is called when there is something to send to the hub.
+    """
+
+    def __init__(self, spool: Spool, surroundings: Surroundings, on_change: Callable[[], None]) -> None:
+        self.commands = CommandRunner(spool, surroundings, on_change)
+        self.settings = SettingRunner(spool, surroundings, self.commands)
 
     @property
     def declarations(self) -> Sequence[CommandDeclaration]:

@@ -173,6 +173,13 @@ class CommandLog:
         self._open[id] = None
         self.finish(id, DAMAGED, now)
 
+    def recent(self, ended: int) -> list[CommandEntry]:
+        """Return the commands that have not ended, and before them the newest that have, at most `ended`."""
+        entries = self._entries.values()
+        finished = sorted((entry for entry in entries if entry.outcome is not None), key=lambda entry: entry.time_ns)
+        waiting = [entry for entry in (self._entries[id] for id in self._open) if entry.outcome is None]
+        return [*finished[max(0, len(finished) - ended) :], *waiting]
+
     @property
     def has_room(self) -> bool:
         """Return whether another command can be accepted."""

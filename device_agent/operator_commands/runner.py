@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -41,9 +41,12 @@ _log = logging.getLogger(__name__)
 
 
 class CommandRunner:
-    """The commands of one device. `changed` is set when there is something to send to the hub."""
+    """The commands of one device. `changed` is set when there is something to send to the hub.
 
-    def __init__(self, spool: Spool, surroundings: Surroundings) -> None:
+    `on_change` is called then, too.
+    """
+
+    def __init__(self, spool: Spool, surroundings: Surroundings, on_change: Callable[[], None]) -> None:
         self._spool = spool
         self._surroundings = surroundings
         self._handlers: dict[str, CommandHandler] = {}
@@ -56,11 +59,21 @@ class CommandRunner:
         self._hub_time: tuple[int, float] | None = None
         """A time of the hub's clock, and the monotonic time at which the agent learned it."""
         self.changed = asyncio.Event()
+        self._on_change = on_change
 
     @property
     def declarations(self) -> Sequence[CommandDeclaration]:
         """The commands that the device executes."""
         return [handler.declaration for handler in self._handlers.values()]
+
+    def notify(self) -> None:
+        """Report that there is something to send."""
+        self.changed.set()
+        self._on_change()
+
+    def recent(self, ended: int) -> list[CommandEntry]:
+        """Return the commands that have not ended, and the newest that have, at most `ended`."""
+        return self._commands.recent(ended)
 
     def add(self, handler: CommandHandler) -> None:
         """Declare a command. Raises AgentError if there is one of this name, or too many."""
@@ -72,7 +85,7 @@ class CommandRunner:
             raise AgentError(f"a device has at most {MAX_COMMANDS} commands, in {MAX_DECLARED_BYTES:,} bytes")
         self._handlers[name] = handler
         self._declared_bytes = size
-        self.changed.set()
+        self.notify()
 
     async def open(self) -> None:
         """Read the commands of earlier runs. Raises SpoolError."""
@@ -145,7 +158,7 @@ class CommandRunner:
         self._commands.connect()
         self._commands.date(self._now())
         self._wake.set()
-        self.changed.set()
+        self.notify()
 
     def note_hub_time(self, hub_ns: int) -> None:
         """Apply what the clock of the hub shows now."""
@@ -161,7 +174,7 @@ class CommandRunner:
         refusal = refusal_of(self._handlers.get(command.name), command.name, command.parameters)
         self._commands.receive(command, refusal, self._now())
         self._wake.set()
-        self.changed.set()
+        self.notify()
 
     def record(self, recorded: CommandRecorded) -> None:
         """Apply that a state of a command is on the hub's disk."""
@@ -180,12 +193,12 @@ class CommandRunner:
         except SpoolError as error:
             _log.warning("commands cannot be recorded, new ones are rejected: %s", error)
             self._commands.refuse_unstored(changes, str(error), self._now())
-            self.changed.set()
+            self.notify()
             await asyncio.sleep(RETRY_SECONDS)
             return
         for entry in self._commands.commit(changes, self._now()):
             self._start(entry)
-        self.changed.set()
+        self.notify()
 
     def _start(self, entry: CommandEntry) -> None:
         self._tasks[entry.id] = asyncio.create_task(self._execute(entry), name=f"command {entry.name}")

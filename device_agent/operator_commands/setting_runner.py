@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -42,8 +42,9 @@ _log = logging.getLogger(__name__)
 
 
 class SettingOverview(NamedTuple):
-    """The settings of a device at a moment, by name."""
+    """The settings of a device at a moment, by name; `declared` are the names of those that it has."""
 
+    declared: Sequence[str]
     version: int
     desired: Mapping[str, ParameterValue]
     in_force: Mapping[str, ParameterValue]
@@ -51,18 +52,12 @@ class SettingOverview(NamedTuple):
 
 
 class SettingRunner:
-    """The settings of one device. Handlers run one at a time, and not beside commands that run alone.
+    """The settings of one device. Handlers run one at a time, and not beside commands that run alone."""
 
-    `on_change` is called when there is something to send to the hub.
-    """
-
-    def __init__(
-        self, spool: Spool, surroundings: Surroundings, commands: CommandRunner, on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, spool: Spool, surroundings: Surroundings, commands: CommandRunner) -> None:
         self._spool = spool
         self._surroundings = surroundings
         self._commands = commands
-        self._on_change = on_change
         self._handlers: dict[str, CommandHandler] = {}
         self._declared_bytes = 0
         self._settings = SettingStates(
@@ -83,7 +78,9 @@ class SettingRunner:
     def overview(self) -> SettingOverview:
         """The settings as they are on disk, and the problems."""
         stored = self._settings.stored
-        return SettingOverview(stored.version, stored.desired, self._settings.in_force, self._settings.problems)
+        return SettingOverview(
+            [*self._handlers], stored.version, stored.desired, self._settings.in_force, self._settings.problems
+        )
 
     def add(self, handler: CommandHandler) -> None:
         """Declare a setting. Raises AgentError if there is one of this name, or too many."""
@@ -121,7 +118,8 @@ class SettingRunner:
                     self._task = asyncio.create_task(self._apply(application), name=f"setting {application.name}")
                 elif self._settings.changes() is not None:
                     continue
-                self._on_change()
+                # A problem may be another one.
+                self._commands.notify()
             rest_s = self._settings.next_retry_s - self._surroundings.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if rest_s == inf else max(0.0, rest_s)):
@@ -148,7 +146,7 @@ class SettingRunner:
     def connect(self) -> None:
         """Begin a new connection."""
         self._settings.connect()
-        self._on_change()
+        self._commands.notify()
 
     def receive(self, desired: Desired) -> None:
         """Take the desired values of the hub."""
@@ -181,7 +179,7 @@ class SettingRunner:
         except SpoolError as error:
             _log.warning("settings cannot be recorded, and are not set before that: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
-        self._on_change()
+        self._commands.notify()
 
     async def _write_to_spool(self, changes: StoredSettings) -> None:
         await self._spool.write_settings(_encode(changes))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from device_agent import Agent, status_file
+from device_agent import Agent, Rejected, status_file
 from device_agent.spool.status import SpoolStatus, read_status
 from device_agent.status_file import (
     AgentStatus,
@@ -131,3 +132,38 @@ async def test_a_hub_s_text_cannot_control_the_terminal(tmp_path: Path) -> None:
     text = status_text(SPOOL, status, NOW_NS)
     assert all(line.isprintable() for line in text.split("\n"))
     assert r"problem  \x1b]0;owned\x07\x9b2J\nagent    \u202efine (busy)" in text
+
+
+async def test_commands_and_settings_are_in_the_status(tmp_path: Path) -> None:
+    """Open commands, the last outcomes, and each setting with the reason why it is not in force."""
+    spool = tmp_path / "boiler.spool"
+    async with Peer() as peer, Agent(peer.url, device="boiler", spool=spool, surroundings=QUICK) as agent:
+        proceed = asyncio.Event()
+
+        @agent.command("wait")
+        async def wait() -> None:
+            await proceed.wait()
+
+        @agent.setting("pressure", max=9)
+        async def set_pressure(value: float) -> None:
+            raise Rejected("the lid is open", code="lid_open")
+
+        @agent.setting("mode")
+        async def set_mode(value: int) -> None:
+            """Do nothing."""
+
+        async with running_task(StatusFile(spool, agent).keep()):
+            await peer.until(lambda: "boiler" in peer.links)
+            await peer.desire("boiler", pressure=3, mode=2)
+            await peer.problem_of("pressure", "lid_open")
+            await peer.command("boiler", "00112233445566aa", "wait")
+            waiting = await status_when(spool, lambda status: [c.state for c in status.commands] == ["running"])
+            proceed.set()
+            ended = await status_when(spool, lambda status: [c.state for c in status.commands] == ["succeeded"])
+    assert [(setting.name, setting.state) for setting in waiting.settings] == [
+        ("pressure", "rejected"), ("mode", "in_sync"),
+    ]  # fmt: skip
+    text = status_text(read_status(spool), ended, ended.time_ns)
+    assert "setting  pressure: desired 3, in force not known: rejected (lid_open: the lid is open)" in text
+    assert "setting  mode: desired 2, in force 2: in sync" in text
+    assert "command  wait 00112233445566aa: succeeded, since" in text
