@@ -19,6 +19,50 @@ command_topic = "hub/{{device}}/command/{{command}}"
 command_devices = ["boiler.*"]
 """
 
+COMMON = frozenset({"platform", "name", "unique_id"})
+STATE = frozenset({"state_topic", "value_template"})
+COMMAND = frozenset({"command_topic", "command_template"})
+
+SCHEMA: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "sensor": (
+        frozenset({"state_topic"}),
+        STATE | {"state_class", "device_class", "unit_of_measurement", "expire_after"},
+    ),
+    "binary_sensor": (
+        frozenset({"state_topic"}),
+        STATE | {"payload_on", "payload_off", "device_class", "expire_after"},
+    ),
+    "button": (frozenset({"command_topic"}), COMMAND | {"payload_press", "device_class"}),
+    "switch": (
+        frozenset({"command_topic"}),
+        STATE | COMMAND | {"payload_on", "payload_off", "state_on", "state_off", "device_class"},
+    ),
+    "number": (
+        frozenset({"command_topic"}),
+        STATE | COMMAND | {"min", "max", "step", "mode", "unit_of_measurement", "device_class"},
+    ),
+    "select": (frozenset({"command_topic", "options"}), STATE | COMMAND | {"options"}),
+    "text": (frozenset({"command_topic"}), STATE | COMMAND | {"min", "max", "mode", "pattern"}),
+}
+"""For each platform the options that Home Assistant's documentation requires and those that it knows. It refuses a part
+of a description with any other."""
+
+
+def check_part(part: dict[str, Any]) -> None:
+    """Assert that Home Assistant accepts a part of a description. One with its platform only is a removed one."""
+    required, known = SCHEMA[part["platform"]]
+    if part.keys() == {"platform"}:
+        return
+    assert (COMMON | required) <= part.keys() <= (COMMON | known), part
+    assert all(isinstance(part[key], str) for key in part.keys() - {"min", "max", "step", "options", "expire_after"})
+    if part["platform"] == "number":
+        assert part["min"] < part["max"]
+        assert part["step"] >= 0.001
+        assert part["mode"] in ("box", "slider", "auto")
+    if part["platform"] == "select":
+        assert part["options"]
+        assert all(isinstance(option, str) for option in part["options"])
+
 
 class HomeAssistant:
     """Records every message, and the last payload of each topic."""
@@ -28,8 +72,11 @@ class HomeAssistant:
         self.received: list[tuple[str, bytes]] = []
 
     def receive(self, message: Published) -> None:
-        """Record a message of the broker."""
+        """Record a message of the broker. A description must be one that Home Assistant accepts."""
         self.retained[message.topic] = message.payload
+        if message.topic.endswith("/config") and message.payload:
+            for part in json.loads(message.payload)["components"].values():
+                check_part(part)
         self.received.append((message.topic, message.payload))
 
     def described(self) -> list[dict[str, Any]]:

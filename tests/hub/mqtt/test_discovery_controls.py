@@ -17,6 +17,7 @@ from hub.mqtt.discovery_controls import control_of
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.publication import Payload, Publication
 from hub.mqtt.topics import TopicTemplate
+from tests.end_to_end.home_assistant import check_part
 from wire.command import CommandDeclaration, CommandParameter
 
 CONFIG = "homeassistant/device/hub_01234567_pump/config"
@@ -74,8 +75,11 @@ COMMON = {"name": "set", "command_topic": TOPIC}
     ],
 )  # fmt: skip
 def test_the_parameters_decide_the_control(parameters: list[CommandParameter], expected: dict[str, Any] | None) -> None:
-    """Several required values have none."""
-    assert control(*parameters) == (None if expected is None else {**COMMON, **expected})
+    """Several required values have none. Home Assistant accepts each."""
+    found = control(*parameters)
+    assert found == (None if expected is None else {**COMMON, **expected})
+    if found is not None:
+        check_part({**found, "unique_id": "u"})
 
 
 def test_a_command_with_a_confirmation_has_no_control() -> None:
@@ -96,8 +100,7 @@ def test_every_value_of_a_number_is_accepted(low: float | None, high: float | No
     if found is None:
         return
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["min"] < found["max"]
-    assert found["step"] >= 0.001
+    check_part({**found, "unique_id": "u"})
     value = found["min"] + share * min(found["max"] - found["min"], 1e300)
     if math.isfinite(value) and found["min"] <= value <= found["max"]:
         declaration.accepted(read_command(json.dumps(value).encode(), declaration).parameters)
@@ -142,6 +145,8 @@ class Fleet:
         """Return the newest controls by their names, those that are removed by their platforms."""
         (message,) = self.described()
         parts = json.loads(message.payload)["components"].values()
+        for part in parts:
+            check_part(part)
         return {part.get("name", part["platform"]): part for part in parts if "state_class" not in part}
 
 
