@@ -33,7 +33,8 @@ FULL_RETRY_S = 1.0
 CLOCK_PROBE_PERIOD_S = 60.0
 """Every device's clock is measured once a minute, so a clock that was set by hand is noticed within a minute."""
 
-CLOCK_PROBE_STEP_S = 0.5
+CLOCK_PROBE_STEP_S = 0.05
+"""Time between two steps of a period: of 10,000 devices, eight answer at a time, which takes half a millisecond."""
 
 log = structlog.get_logger(__name__)
 

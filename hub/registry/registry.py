@@ -57,6 +57,7 @@ class Registry:
         self.id = ""
         self._path = path
         self._last_state: RegistryState | None = None
+        self._state_write: asyncio.Task[None] | None = None
         self._loss: str | None = None
         self.was_replaced = False
         """True if another registry was in the place of this file when its hub ran last."""
@@ -107,7 +108,7 @@ class Registry:
             await self._flush(everything=True)
             if self._renewed_ns is not None:
                 await self._thread.write(hub_run.end)
-            await self._thread.read(self._record_state)
+            await self._record_state()
         except RegistryError as failure:
             log.error("registry closed without storing events", lost_events=len(self._events), error=failure.message)
         finally:
@@ -132,7 +133,7 @@ class Registry:
                     flush_at = loop.time() + FLUSH_SECONDS
                     self._compare_file()
                     await self._flush()
-                    await self._thread.read(self._record_state)
+                    await self._record_state()
                     self._failure = None
             except RegistryError as error:
                 # Nothing is lost: the changes wait in memory. Log it once, not four times a second.
@@ -463,16 +464,22 @@ class Registry:
         log.error("registry file lost", problem=self.file_problem)
         self._events.add(None, self._clock(), "registry file lost", self.file_problem)
 
-    def _record_state(self, connection: apsw.Connection) -> None:
-        """Record the state beside the file if it has changed. Runs in the thread."""
-        state = current_state(connection)
+    async def _record_state(self) -> None:
+        """Record the state beside the file if it has changed. Not in the thread of the registry: to replace a file took
+        5 to 12 ms of each second, and commands waited for it."""
+        if self._state_write is not None:
+            # That of a caller that was cancelled.
+            await asyncio.wait((self._state_write,))
+        state = await self._thread.read(current_state)
         # The record of a file that is gone shows at the next start what the new one lacks.
-        if state != self._last_state:
-            try:
-                write_state(self._path, state)
-            except OSError as error:
-                log.warning("state of the registry cannot be recorded", error=error.strerror)
-            self._last_state = state
+        if state == self._last_state:
+            return
+        self._last_state = state
+        self._state_write = asyncio.create_task(asyncio.to_thread(write_state, self._path, state))
+        try:
+            await asyncio.shield(self._state_write)
+        except OSError as error:
+            log.warning("state of the registry cannot be recorded", error=error.strerror)
 
     async def _flush(self, *, everything: bool = False, begins: bool = False) -> None:
         events = self._events.drain()

@@ -268,6 +268,27 @@ async def test_one_turn_answers_a_part_of_the_pings() -> None:
         assert shares.addresses == 1
 
 
+async def test_a_ping_is_answered_once_by_its_own_payload() -> None:
+    """Alone, or among other frames. Another payload is no answer."""
+    async with opened() as (socket, wire, messages):
+        socket.admit()
+        for end in (b"", masked(Opcode.BINARY, b"a")):
+            wire.written = b""
+            socket.send_keepalive_ping()
+            header, payload = wire.written[:2], wire.written[2:]
+            assert (header, len(payload), socket.pending_ping_payload) == (b"\x89\x04", 4, payload)
+            other = bytes(byte ^ 1 for byte in payload)
+            for refused in (masked(Opcode.PONG, other), masked(Opcode.PONG, b""), masked(Opcode.BINARY, payload)):
+                socket.data_received(refused)
+                assert socket.pending_ping_payload == payload
+                assert socket.pong_timer is not None
+            socket.data_received(masked(Opcode.PONG, payload) + end)
+            assert (socket.pending_ping_payload, socket.pong_timer) == (None, None)
+            assert socket.ping_timer is not None
+            assert messages.pop(0) == payload
+        assert messages == [b"a"]
+
+
 async def test_a_full_read_ends_the_turn() -> None:
     """The event loop would read the same socket again before all others."""
     async with opened() as (socket, wire, messages):
