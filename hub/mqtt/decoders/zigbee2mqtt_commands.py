@@ -92,7 +92,10 @@ def settable(exposes: object) -> list[FeatureCommand]:
     """Return the commands of a device, in the order of its description."""
     parts: dict[str, dict[str, tuple[Feature, dict[str, Any]]]] = {}
     for property, name, feature, described in _features(exposes, (), 1):
-        parts.setdefault(property, {}).setdefault(name, (feature, described))
+        features = parts.setdefault(property, {})
+        # A property is a value or an object. A description with both is wrong: its first one is used.
+        if all(len(known.path) == len(feature.path) for known, _ in features.values()):
+            features.setdefault(name, (feature, described))
     found = []
     for property, features in parts.items():
         parameters = [described for _, described in features.values()]

@@ -31,6 +31,14 @@ def broker(name: str = "home", **values: Any) -> MqttSettings:
         ({"subscribe": [{"topic": "s/#", "payload": "function", "function": "gone.py"}]}, "gone.py"),
         ({"publish": [OUT], "subscribe": [{"topic": "{device}/#"}]}, "would return through the subscription"),
         ({"subscribe": [VALUES], "user": "u", "password_file": "gone"}, "gone"),
+        (
+            {
+                "subscribe": [VALUES],
+                "allow_commands": True,
+                "commands": [{"name": "stop", "topic": "a/{device}", "payload": "{speed}"}],
+            },
+            "the payload contains {speed}, which is no parameter: there are device, id",
+        ),
     ],
 )
 def test_settings_that_cannot_work_name_their_bridge(values: dict[str, Any], says: str) -> None:

@@ -88,6 +88,19 @@ def test_these_settings_are_valid(values: dict[str, Any]) -> None:
             },
             "not for hubs that share messages",
         ),
+        ({"commands": [{"name": "stop", "topic": "a/{device}"}]}, "set allow_commands = true"),
+        (
+            {"allow_commands": True, "commands": [{"name": "set speed", "topic": "a/{device}"}]},
+            "the command 'set speed': Expected `str` matching regex",
+        ),
+        (
+            {
+                "allow_commands": True,
+                "commands": [{"name": "stop", "topic": "a/{device}", "parameters": [{"name": "x", "mim": 1}]}],
+            },
+            "the parameter x of 'stop': Object contains unknown field `mim`",
+        ),
+        ({"allow_commands": True, "commands": [{"name": "stop", "topic": "a/{device"}]}, "may contain one placeholder"),
         ({"client_id": "a/b"}, "is one level of a topic"),
         ({"host_id": "a+b"}, "is one level of a topic"),
         ({"name": "Plant"}, "match"),
