@@ -24,8 +24,9 @@ from hub.registry.schema import (
     SCHEMA_VERSION,
     SEALED_VERSION,
     UNSEALED_VERSION,
+    VERSIONS,
     add_checksums,
-    add_commands,
+    add_tables,
     create_tables,
     register_checksum,
 )
@@ -161,11 +162,12 @@ def _prepare(connection: apsw.Connection, max_bytes: int) -> None:
             raise RegistryError(
                 Code.STORAGE_FAILED, f"{connection.filename} is not a registry of this hub: set another data directory"
             )
-        elif version in (UNSEALED_VERSION, SEALED_VERSION):
-            if version == UNSEALED_VERSION:
-                add_checksums(connection)
-            add_commands(connection)
-        elif version != SCHEMA_VERSION:
+        elif version == UNSEALED_VERSION:
+            add_checksums(connection)
+            add_tables(connection, SEALED_VERSION)
+        elif version in VERSIONS:
+            add_tables(connection, version)
+        else:
             raise RegistryError(
                 Code.STORAGE_FAILED,
                 f"{connection.filename} has format {version}, but this version reads format {SCHEMA_VERSION}: install "

@@ -23,12 +23,12 @@ from hub.registry.schema import (
     APPLICATION_ID,
     HUB_ID,
     SCHEMA_VERSION,
-    SEALED_TABLES,
-    SEALED_VERSION,
     TABLES,
     UNSEALED_VERSION,
+    VERSIONS,
     TableLayout,
     create_tables,
+    tables_of,
 )
 from integrity.checksum import Cell, corrected, row_checksum
 from integrity.descriptors import sync_directory
@@ -288,21 +288,20 @@ def _defines_tables(connection: apsw.Connection) -> bool:
 
 def _version_of(schema: list[tuple[object, ...]]) -> int | None:
     """Return the version of a registry with checksums that has these definitions, None for any other file."""
-    versions = (SCHEMA_VERSION, SEALED_VERSION)
-    return next((version for version in versions if schema == _expected_schema(version)), None)
+    return next((version for version in reversed(VERSIONS) if schema == _expected_schema(version)), None)
 
 
 def _tables(version: int | None) -> Sequence[TableLayout]:
     """Return the tables of this version, or of the current one."""
-    return SEALED_TABLES if version == SEALED_VERSION else TABLES
+    return TABLES if version is None else tables_of(version)
 
 
 def _graft(path: Path) -> Path:
     """Write a copy of the file with a new first page, which contains the definitions of the tables.
 
     Every registry has its tables at the same pages, because it was created by the same statements. Only the tables of
-    commands are elsewhere in a registry of an earlier version, and are lost then. The checksums of the rows reject what
-    is found at these pages if a file is different.
+    ADDITIONS are elsewhere in a registry of an earlier version, and are lost then. The checksums of the rows reject
+    what is found at these pages if a file is different.
     """
     with closing(apsw.Connection(":memory:")) as template:
         create_tables(template)

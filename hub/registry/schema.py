@@ -23,13 +23,11 @@ from integrity.checksum import row_checksum
 APPLICATION_ID = 0x54485247
 """Mark of a registry file ("THRG"): another SQLite file is rejected."""
 
-SCHEMA_VERSION = 4
-
 UNSEALED_VERSION = 2
 """The version before the rows had checksums."""
 
 SEALED_VERSION = 3
-"""The version before there were commands."""
+"""The first version with checksums. Each later version adds tables: see ADDITIONS."""
 
 HUB_ID = "hub_id"
 """Name of the fact that holds the id of the hub."""
@@ -129,7 +127,7 @@ class TableLayout(NamedTuple):
         return f"row_checksum('{self.name}', {', '.join(prefix + column for column in self.columns)})"
 
 
-TABLES = (
+SEALED_TABLES = (
     TableLayout("facts", ("name", "value"), "name"),
     TableLayout("identity", ("hub_id",), "hub_id"),
     TableLayout("tokens", ("id", "digest", "role", "pattern", "label", "created_ns", "used_ns", "expires_ns")),
@@ -138,13 +136,46 @@ TABLES = (
     TableLayout("devices", ("id", "name", "tags", "agent", "first_seen_ns", "last_seen_ns", "retired_ns")),
     TableLayout("series", ("id", "device", "metric", "type", "unit", "description")),
     TableLayout("events", ("id", "device", "time_ns", "kind", "detail")),
-    TableLayout("declared_commands", ("device", "declared", "declared_ns"), "device"),
-    TableLayout("commands", ("number", "id", "device", "state", "created_ns", "deadline_ns", "record"), "number"),
 )
-"""Every table, referenced ones first."""
+"""The tables of SEALED_VERSION, referenced ones first."""
 
-SEALED_TABLES = TABLES[:-2]
-"""The tables of SEALED_VERSION."""
+
+class Addition(NamedTuple):
+    """The tables that a version has and the one before it has not."""
+
+    version: int
+    definitions: str
+    tables: tuple[TableLayout, ...]
+
+
+ADDITIONS = (
+    Addition(
+        4,
+        _COMMANDS,
+        (
+            TableLayout("declared_commands", ("device", "declared", "declared_ns"), "device"),
+            TableLayout(
+                "commands", ("number", "id", "device", "state", "created_ns", "deadline_ns", "record"), "number"
+            ),
+        ),
+    ),
+)
+"""The additions of the versions after SEALED_VERSION, in their order. The last one is SCHEMA_VERSION."""
+
+VERSIONS = (SEALED_VERSION, *(addition.version for addition in ADDITIONS))
+"""The versions with checksums."""
+
+SCHEMA_VERSION = VERSIONS[-1]
+
+
+def tables_of(version: int) -> tuple[TableLayout, ...]:
+    """Return the tables of a version, referenced ones first."""
+    added = (addition.tables for addition in ADDITIONS if addition.version <= version)
+    return sum(added, SEALED_TABLES)
+
+
+TABLES = tables_of(SCHEMA_VERSION)
+"""Every table, referenced ones first."""
 
 INTACT = {table.name: f"checksum = {table.checksum()}" for table in TABLES}
 """The condition that a row of a table is as it was written."""
@@ -162,13 +193,12 @@ def register_checksum(connection: apsw.Connection) -> None:
 def create_tables(connection: apsw.Connection, hub_id: str | None = None, *, version: int = SCHEMA_VERSION) -> None:
     """Create every table of a registry with this id, a random one by default. Inside a transaction.
 
-    `version` is SCHEMA_VERSION or SEALED_VERSION.
+    `version` is one of VERSIONS.
     """
     connection.execute(_TABLES)
     connection.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (HUB_ID, hub_id or secrets.token_hex(16)))
     add_checksums(connection)
-    if version == SCHEMA_VERSION:
-        add_commands(connection)
+    add_tables(connection, SEALED_VERSION, version)
     connection.pragma("application_id", APPLICATION_ID)
 
 
@@ -185,12 +215,14 @@ def add_checksums(connection: apsw.Connection) -> None:
     connection.pragma("user_version", SEALED_VERSION)
 
 
-def add_commands(connection: apsw.Connection) -> None:
-    """Add the tables of commands to a registry of SEALED_VERSION. Inside a transaction."""
+def add_tables(connection: apsw.Connection, version: int, new_version: int = SCHEMA_VERSION) -> None:
+    """Add to a registry of this version, one of VERSIONS, the tables of a newer one. Inside a transaction."""
     register_checksum(connection)
-    connection.execute(_COMMANDS)
-    _seal(connection, TABLES[len(SEALED_TABLES) :])
-    connection.pragma("user_version", SCHEMA_VERSION)
+    for addition in ADDITIONS:
+        if version < addition.version <= new_version:
+            connection.execute(addition.definitions)
+            _seal(connection, addition.tables)
+            connection.pragma("user_version", addition.version)
 
 
 def _seal(connection: apsw.Connection, tables: Sequence[TableLayout]) -> None:

@@ -18,7 +18,7 @@ from hub.model.identity import Role
 from hub.registry import command, event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
-from hub.registry.schema import SEALED_TABLES, SEALED_VERSION, TABLES, UNSEALED_VERSION
+from hub.registry.schema import SEALED_TABLES, TABLES, UNSEALED_VERSION, VERSIONS, tables_of
 from integrity.database import DatabaseSnapshot, SnapshotError
 from integrity.finding import Finding
 from integrity.header import WRONG_BIT
@@ -326,22 +326,24 @@ def test_a_wrong_bit_in_the_header_is_repaired(path: Path, name: str, bit: int) 
 
 def earlier_file(path: Path, earlier: Path, version: int) -> Contents:
     """Write the registry as a file of this version, and return what it contains then."""
-    expected = {name: {} if "commands" in name else rows for name, rows in contents_of(path).items()}
+    kept = {table.name for table in tables_of(version)}
+    expected = {name: rows if name in kept else {} for name, rows in contents_of(path).items()}
     with closing(open_database(path)) as connection:
         connection.execute("VACUUM INTO ?", (os.fspath(earlier),))
     with closing(apsw.Connection(os.fspath(earlier))) as connection:
-        connection.execute("DROP TABLE commands; DROP TABLE declared_commands")
+        for table in expected.keys() - kept:
+            connection.execute(f"DROP TABLE {table}")
         if version == UNSEALED_VERSION:
             for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
                 connection.execute(f"DROP TRIGGER {name}")
-            for table in SEALED_TABLES:
-                connection.execute(f"ALTER TABLE {table.name} DROP COLUMN checksum")
+            for sealed in SEALED_TABLES:
+                connection.execute(f"ALTER TABLE {sealed.name} DROP COLUMN checksum")
             connection.execute("DROP TABLE identity")
         connection.pragma("user_version", version)
     return expected
 
 
-@pytest.mark.parametrize("version", [UNSEALED_VERSION, SEALED_VERSION])
+@pytest.mark.parametrize("version", [UNSEALED_VERSION, *VERSIONS[:-1]])
 def test_a_file_of_an_earlier_version_gets_what_it_lacks(path: Path, tmp_path: Path, version: int) -> None:
     """Everything in it is kept, and damage is found from then on."""
     earlier = tmp_path / "earlier.db"
@@ -355,10 +357,11 @@ def test_a_file_of_an_earlier_version_gets_what_it_lacks(path: Path, tmp_path: P
     assert not verified(earlier)[0].intact
 
 
-def test_a_damaged_file_of_the_version_before_commands_is_repaired(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", VERSIONS[:-1])
+def test_a_damaged_file_of_an_earlier_version_is_repaired(path: Path, tmp_path: Path, version: int) -> None:
     """The rows that are intact continue in a file of the current version; nothing else is reported as lost."""
     earlier = tmp_path / "earlier.db"
-    expected = earlier_file(path, earlier, SEALED_VERSION)
+    expected = earlier_file(path, earlier, version)
     with closing(apsw.Connection(os.fspath(earlier))) as connection:
         connection.execute("UPDATE series SET checksum = checksum + 1 WHERE id = 7")
     repair = open_damaged(earlier, expected)
