@@ -30,6 +30,7 @@ from hub.http.refusals import RequestRefusals
 from hub.http.routes.access import AccessRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
+from hub.http.routes.desired import DesiredRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import LIBRARIES, DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
@@ -49,6 +50,7 @@ from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.command_dispatcher import CommandDispatcher
+from hub.ingest.desired_dispatcher import DesiredDispatcher
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.line_writer import LineProtocolWriter
@@ -91,6 +93,7 @@ class Core(NamedTuple):
     accounting: AccountingService
     devices: Devices
     commands: CommandDispatcher
+    desired: DesiredDispatcher
     presence: PresenceService
     store_sink: StoreSink
     store_consumer: Consumer
@@ -106,6 +109,7 @@ class HubServices(NamedTuple):
     holds: StoreHolds
     devices: Devices
     commands: CommandDispatcher
+    desired: DesiredDispatcher
     presence: PresenceService
     readings: ForeignReadings
     connections: Connections
@@ -182,6 +186,7 @@ async def open_services(
             core.holds,
             devices,
             core.commands,
+            core.desired,
             core.presence,
             readings,
             connections,
@@ -274,6 +279,9 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=time.time_ns)
     commands.restore(await registry.commands.open_commands())
     devices.commands = commands
+    desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
+    desired.restore(await registry.desired.records())
+    devices.desired = desired
     # A changed series replaces the one that sessions and dashboards have.
     registry.watch_series(live.replace_series)
     registry.watch_series(devices.replace_series)
@@ -293,7 +301,9 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
-    return Core(registry, journal, store, holds, reader, live, accounting, devices, commands, presence, sink, consumer)
+    return Core(
+        registry, journal, store, holds, reader, live, accounting, devices, commands, desired, presence, sink, consumer
+    )
 
 
 def _restore_devices(registry: Registry, devices: Devices) -> None:
@@ -416,6 +426,7 @@ def _resources(
             retirement=retirement,
         ),
         CommandRoutes(status, core.commands, registry.commands),
+        DesiredRoutes(status, core.desired, registry.desired),
         MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         StoreRoutes(

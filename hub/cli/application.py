@@ -13,6 +13,7 @@ from hub.cli import (
     audit,
     backup,
     config,
+    desired,
     device,
     device_command,
     export,
@@ -66,6 +67,7 @@ app.add_typer(access.app, name="access")
 app.add_typer(config.app, name="config")
 app.add_typer(device.app, name="device")
 app.add_typer(device_command.app, name="command")
+app.add_typer(desired.app, name="desired")
 app.add_typer(metric.app, name="metric")
 app.add_typer(mqtt.app, name="mqtt")
 app.add_typer(quarantine.app, name="quarantine")

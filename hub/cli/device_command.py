@@ -27,6 +27,7 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
+from hub.cli.values import typed_values
 from hub.model.command import DEFAULT_TIMEOUT_S, DEFAULT_TTL_S, CommandPhase
 from hub.model.identity import Role
 
@@ -88,7 +89,9 @@ def send(
             _refuse_unknown(command, device, name, declared)
         body = {
             "name": name,
-            "parameters": _parameters(command, parameters or (), known),
+            "parameters": typed_values(
+                command, parameters or (), {parameter["name"]: parameter["type"] for parameter in known["parameters"]}
+            ),
             "mode": "queue" if queue else "call",
             "timeout_s": timeout,
             "ttl_s": ttl,
@@ -191,33 +194,6 @@ def _refuse_unknown(command: str, device: str, name: str, declared: Sequence[dic
         fail(command, f"{device} declares no command", MISUSE)
     usages = "".join(f"\n  {item['usage']}" for item in declared)
     fail(command, f"{device} has no command {name}; it has{usages}", MISUSE)
-
-
-def _parameters(command: str, words: Sequence[str], known: dict[str, Any]) -> dict[str, object]:
-    """Return the parameters by the types that the device declares. The hub checks everything else."""
-    types = {parameter["name"]: parameter["type"] for parameter in known["parameters"]}
-    values: dict[str, object] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or name in values:
-            problem = f"{name} is given twice" if equals else f"{word} is no parameter: write NAME=VALUE"
-            fail(command, problem, MISUSE)
-        values[name] = _read(text, types.get(name, "string"))
-    return values
-
-
-def _read(text: str, type: str) -> object:
-    """Return the value that a text means for a parameter of this type, or the text, which the hub then refuses."""
-    if type == "boolean":
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        return text if type == "string" else int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _confirm(command: str, device: str, known: dict[str, Any]) -> bool:

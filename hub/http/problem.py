@@ -57,6 +57,10 @@ class ProblemCode(StrEnum):
     NOT_CONFIRMED = "not_confirmed"
     NOT_CONNECTED = "not_connected"
     QUEUE_FULL = "queue_full"
+    UNKNOWN_SETTING = "unknown_setting"
+    WRONG_VALUE = "wrong_value"
+    WRONG_VERSION = "wrong_version"
+    TOO_MANY_SETTINGS = "too_many_settings"
 
 
 CODES = {

@@ -20,7 +20,7 @@ from hub.model.journal import JournalError, QuarantineDecision
 from wire import device as messages
 from wire import limits
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES, Format
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 from wire.device_session import HubDeviceSession
 from wire.errors import Code, WireError
 from wire.model import Metric
@@ -78,6 +78,9 @@ class AgentDirectory(MetricDirectory, Protocol):
     async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
         """Record commands that the device executes, durable. `replace`: these are all of them."""
 
+    async def declare_settings(self, device: str, settings: Sequence[CommandParameter], *, replace: bool) -> None:
+        """Record settings that the device has, durable. `replace`: these are all of them."""
+
 
 MAX_REPORTS = 2 * limits.MAX_COMMANDS_SENT
 """States of commands that a session records at the same time: two for each command that may be on its way. At this
@@ -125,7 +128,7 @@ class AgentSession:
         has_commands: bool = False,
     ) -> None:
         """`has_status`, `has_partial` and `has_commands` say what the protocol of the connection has: the message
-        status, the fields of a partial reject, and commands."""
+        status, the fields of a partial reject, and commands with settings."""
         self._devices = devices
         self._journal = devices.journal
         self._directory = directory
@@ -184,6 +187,8 @@ class AgentSession:
                 self._receive_status(self.device, message)
             case messages.CommandState() if self.device is not None:
                 return self._receive_command_state(self.device, message)
+            case messages.Reported() if self.device is not None:
+                return partial(self._receive_reported, self.device, message)
         return None
 
     def send(self, message: messages.HubMessage) -> None:
@@ -224,6 +229,8 @@ class AgentSession:
         device = self.device
         if device is not None and self._devices.commands is not None:
             self._devices.commands.disconnected(device.id, self)
+        if device is not None and self._devices.desired is not None:
+            self._devices.desired.disconnected(device.id, self)
         if device is not None and device.session is self:
             device.session = None
             device.has_left = has_left
@@ -380,6 +387,7 @@ class AgentSession:
         metrics = await self._directory.declare(hello.device, hello.metrics)
         if not hello.guest:
             await self._directory.declare_commands(hello.device, hello.commands, replace=True)
+            await self._directory.declare_settings(hello.device, hello.settings, replace=True)
         device = self._devices.device(hello.device)
         older = device.session
         if not hello.guest:
@@ -410,6 +418,8 @@ class AgentSession:
         self._devices.changed(device)
         if self._has_commands and not hello.guest and self._devices.commands is not None:
             self._devices.commands.connected(device.id, self)
+        if hello.settings:
+            self._settings_declared(device)
 
     def _attach(self, device: Device, hello: messages.Hello, metrics: Mapping[str, Series | WireError]) -> None:
         """Make this the device's session."""
@@ -437,6 +447,20 @@ class AgentSession:
             device.forget_times()
         if declare.commands and not self._is_guest:
             await self._directory.declare_commands(device.id, declare.commands, replace=False)
+        if declare.settings and not self._is_guest:
+            await self._directory.declare_settings(device.id, declare.settings, replace=False)
+            self._settings_declared(device)
+
+    def _settings_declared(self, device: Device) -> None:
+        """Let the device get its desired values, unless another connection has taken over meanwhile."""
+        is_open = not self._is_closed and device.session is self
+        if is_open and self._has_commands and not self._is_guest and self._devices.desired is not None:
+            self._devices.desired.connected(device.id, self)
+
+    async def _receive_reported(self, device: Device, report: messages.Reported) -> None:
+        """Record the settings as they are in force. The device reports them again after each welcome."""
+        if self._devices.desired is not None:
+            await self._devices.desired.report(device.id, self, report)
 
     def _receive_command_state(self, device: Device, report: messages.CommandState) -> Step | None:
         """Begin to record a state of a command. The next message does not wait: a result often follows at once, and

@@ -89,6 +89,26 @@ class CommandInbox(Protocol):
         """Record a state that a device reports. Return False if the hub has no such command of it. Raises WireError."""
 
 
+class DesiredLink(Protocol):
+    """Connection to a device that declares settings."""
+
+    def send(self, message: messages.Desired) -> None:
+        """Send the desired values. Does not wait."""
+
+
+class DesiredInbox(Protocol):
+    """The desired values of all devices, as the session of a device uses them."""
+
+    def connected(self, device: str, link: DesiredLink) -> None:
+        """Send the device its desired values, now and at each change, through this connection from now on."""
+
+    def disconnected(self, device: str, link: DesiredLink) -> None:
+        """Send nothing through this connection any more."""
+
+    async def report(self, device: str, link: DesiredLink, report: messages.Reported) -> None:
+        """Record the settings that a device reports, unless another connection has taken over. Raises WireError."""
+
+
 @dataclass(eq=False, slots=True)
 class Device:
     """State and counts of one device. There is one object for each device id for the life of the hub.
@@ -306,6 +326,8 @@ class Devices:
         self.has_lost = False
         self.commands: CommandInbox | None = None
         """The commands of all devices; None if no device gets any."""
+        self.desired: DesiredInbox | None = None
+        """The desired values of all devices; None if no device gets any."""
         self._devices = {id: Device(id, mark) for id, mark in journal.marks().items()}
         self._on_committed = on_committed
         self._latest_time_ns = latest_time_ns

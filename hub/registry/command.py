@@ -23,15 +23,12 @@ from hub.model.command import (
 )
 from hub.model.event import Event
 from hub.registry.database import RegistryError, RegistryThread
+from hub.registry.declared import DeclarationTable
 from hub.registry.event import MAX_KIND, insert_events
 from hub.registry.schema import INTACT
 from wire.command import CommandDeclaration
 from wire.errors import Code
 from wire.limits import MAX_COMMANDS, MAX_INTEGER, MAX_MESSAGE
-
-MAX_DECLARED_BYTES = 64 * 1024
-"""Declared commands of one device as JSON: 128 commands with some parameters each. All of them are in memory, those of
-devices that declare the same only once."""
 
 MAX_PAGE = 200
 """Commands in one answer."""
@@ -43,7 +40,6 @@ log = structlog.get_logger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode_record = msgspec.json.Decoder(CommandRecord).decode
-_decode_declared = msgspec.json.Decoder(list[CommandDeclaration]).decode
 _COLUMNS = f"{INTACT['commands']}, number, record"
 
 
@@ -53,60 +49,30 @@ class CommandTable:
     def __init__(self, thread: RegistryThread, clock: Callable[[], int]) -> None:
         self._thread = thread
         self._clock = clock
-        self._declared: dict[str, bytes] = {}
-        self._same: dict[bytes, bytes] = {}
-        self._watchers: list[Callable[[str], None]] = []
+        self._declarations = DeclarationTable(
+            thread, clock, "declared_commands", CommandDeclaration, max_declared=MAX_COMMANDS
+        )
 
     async def open(self) -> None:
         """Read what the devices have declared, and delete old commands. Raises RegistryError."""
         now_ns = self._clock()
         await self._thread.write(lambda connection: delete_old(connection, now_ns))
-        for device, declared in await self._thread.read(_select_declared):
-            self._remember(device, declared)
-
-    # Declared commands.
+        await self._declarations.open()
 
     def declared(self, device: str) -> list[CommandDeclaration]:
         """Return the commands that a device declares, in the order of their declaration."""
-        stored = self._declared.get(device)
-        return [] if stored is None else _decode_declared(stored)
+        return self._declarations.of(device)
 
     def watch_declared(self, watcher: Callable[[str], None]) -> None:
         """Call `watcher` with each device that declares other commands than before, once that is durable."""
-        self._watchers.append(watcher)
+        self._declarations.watch(watcher)
 
     async def declare(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> list[str]:
         """Record what a device declares, durable on return. `replace`: these are all. Without news nothing is written.
 
         Return the names of commands that have no room, which are left out. Raises RegistryError.
         """
-        known = {} if replace else {declaration.name: declaration for declaration in self.declared(device)}
-        known |= {declaration.name: declaration for declaration in commands}
-        kept: list[CommandDeclaration] = []
-        size = 0
-        for declaration in known.values():
-            size += len(_encode(declaration))
-            if size > MAX_DECLARED_BYTES or len(kept) == MAX_COMMANDS:
-                break
-            kept.append(declaration)
-        declared = _encode(kept) if kept else b""
-        if declared != self._declared.get(device, b""):
-            now_ns = self._clock()
-            await self._thread.write(
-                lambda connection: write_declared(connection, device, declared.decode(), now_ns),
-                lambda _: self._remember(device, declared),
-            )
-        return [*known][len(kept) :]
-
-    def _remember(self, device: str, declared: bytes) -> None:
-        if declared:
-            self._declared[device] = self._same.setdefault(declared, declared)
-        else:
-            self._declared.pop(device, None)
-        for watcher in self._watchers:
-            watcher(device)
-
-    # Commands.
+        return await self._declarations.declare(device, commands, replace=replace)
 
     def insert(
         self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
@@ -266,26 +232,3 @@ def _records(rows: Iterable[tuple[object, ...]]) -> list[CommandRecord]:
         else:
             log.error("command is damaged and left out, the next start of the hub repairs the registry", number=number)
     return records
-
-
-def _select_declared(connection: apsw.Connection) -> list[tuple[str, bytes]]:
-    rows = connection.execute(f"SELECT {INTACT['declared_commands']}, device, declared FROM declared_commands")
-    declared = []
-    for is_intact, device, text in rows:
-        if is_intact:
-            declared.append((device, text.encode()))
-        else:
-            log.error("declared commands are damaged, the device declares them again", device=device)
-    return declared
-
-
-def write_declared(connection: apsw.Connection, device: str, declared: str, now_ns: int) -> None:
-    """Store what a device declares, as JSON, inside a transaction. An empty text deletes it."""
-    if not declared:
-        connection.execute("DELETE FROM declared_commands WHERE device = ?", (device,))
-        return
-    connection.execute(
-        "INSERT INTO declared_commands (device, declared, declared_ns) VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE "
-        "SET declared = excluded.declared, declared_ns = excluded.declared_ns",
-        (device, declared, now_ns),
-    )

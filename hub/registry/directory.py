@@ -12,7 +12,7 @@ from hub.model.identity import Identity
 from hub.model.journal import JournalError, JournalFull
 from hub.registry.registry import Registry
 from wire import device as messages
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 from wire.errors import Code, WireError
 from wire.limits import MAX_MESSAGE
 from wire.model import Metric
@@ -86,3 +86,10 @@ class ConnectionDirectory(DeviceDirectory):
         self.on_identity(identity)
         # A connection says hello once, and what only that needs would be kept as long as the connection: 0.6 kB.
         del self.identify, self.on_identity
+
+    async def declare_settings(self, device: str, settings: Sequence[CommandParameter], *, replace: bool) -> None:
+        """Record settings that the device has, durable. `replace`: these are all of them."""
+        left_out = await self.registry.desired.declare(device, settings, replace=replace)
+        if left_out:
+            names = ", ".join(left_out)
+            self.record(device, "settings left out", f"more or longer settings than the hub keeps of a device: {names}")

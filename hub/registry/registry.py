@@ -21,6 +21,7 @@ from hub.model.metric import MetricChange
 from hub.registry import event, fleet, hub_run, token
 from hub.registry.command import CommandTable
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
+from hub.registry.desired import DesiredTable
 from hub.registry.fleet import Fleet, KnownDevice
 from hub.registry.keyring import USED_RESOLUTION_NS, Keyring
 from hub.registry.last_state import RegistryState, current_state, find_loss, read_state, write_state
@@ -67,6 +68,8 @@ class Registry:
         self._fleet = Fleet()
         self.commands = CommandTable(self._thread, clock)
         """The commands to devices, and those that the devices declare."""
+        self.desired = DesiredTable(self._thread, clock)
+        """The desired values of devices, and the settings that the devices declare."""
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
@@ -98,6 +101,7 @@ class Registry:
             await self._thread.read(token.select_credentials, self._apply_credentials)
             await self._thread.read(self._compare_state)
             await self.commands.open()
+            await self.desired.open()
         except BaseException:
             await self._thread.close()
             raise

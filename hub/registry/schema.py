@@ -111,6 +111,20 @@ CREATE INDEX commands_by_age ON commands (deadline_ns, created_ns);
 """
 """A finished command has a deadline of 0. `record` is all of it as JSON; the other columns are for the queries."""
 
+_DESIRED = """
+CREATE TABLE declared_settings (
+  device TEXT PRIMARY KEY,
+  declared TEXT NOT NULL,
+  declared_ns INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE desired (
+  device TEXT PRIMARY KEY,
+  record TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""`record` is the document of a device with its newest report, as JSON."""
+
 _IDENTITY = "CREATE TABLE identity (hub_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
 """A second copy of the hub's id, in a page of its own: without the id no history can be read."""
 
@@ -157,6 +171,14 @@ ADDITIONS = (
             TableLayout(
                 "commands", ("number", "id", "device", "state", "created_ns", "deadline_ns", "record"), "number"
             ),
+        ),
+    ),
+    Addition(
+        5,
+        _DESIRED,
+        (
+            TableLayout("declared_settings", ("device", "declared", "declared_ns"), "device"),
+            TableLayout("desired", ("device", "record"), "device"),
         ),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hub.http.routes.access import AccessRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
+from hub.http.routes.desired import DesiredRoutes
 from hub.http.routes.devices import DeviceRoutes
 from hub.http.routes.download import DownloadRoutes
 from hub.http.routes.history import HistoryRoutes
@@ -23,6 +24,7 @@ RESOURCES = (
     ConnectionRoutes,
     DeviceRoutes,
     CommandRoutes,
+    DesiredRoutes,
     MetricRoutes,
     HistoryRoutes,
     ReadingRoutes,

@@ -1,4 +1,4 @@
-"""An agent that executes commands as a test says."""
+"""An agent that executes commands, and applies desired values, as a test says."""
 
 from __future__ import annotations
 
@@ -41,10 +41,24 @@ def state(command: messages.Command, name: Any, **fields: Any) -> messages.Comma
     return messages.CommandState(command.id, name, 1, **fields)
 
 
-class CommandAgent:
-    """A connected agent; `commands` are those that it got, in order, and `recorded` what the hub has confirmed."""
+Apply = Callable[[messages.Desired], list[messages.Reported]]
+"""Returns the reports about desired values."""
 
-    def __init__(self, connection: ClientConnection, execute: Execute) -> None:
+
+def accept(desired: messages.Desired) -> list[messages.Reported]:
+    """Report desired values as in force."""
+    return [messages.Reported(desired.version, desired.values)]
+
+
+class CommandAgent:
+    """A connected agent; `commands` are those that it got, in order, and `recorded` what the hub has confirmed.
+
+    `desired` are the desired values that it got, in order.
+    """
+
+    def __init__(self, connection: ClientConnection, execute: Execute, apply: Apply) -> None:
+        self.desired: list[messages.Desired] = []
+        self._apply = apply
         self.commands: list[messages.Command] = []
         self.recorded: list[tuple[str, str]] = []
         self.changed = asyncio.Event()
@@ -64,6 +78,9 @@ class CommandAgent:
                     case messages.Command() as command:
                         self.commands.append(command)
                         await self.send(*self._execute(command))
+                    case messages.Desired() as desired:
+                        self.desired.append(desired)
+                        await self.send(*self._apply(desired))
                     case messages.CommandRecorded() as recorded:
                         self.recorded.append((recorded.id, recorded.state))
                 self.changed.set()
@@ -85,11 +102,14 @@ async def command_agent(
     declared: list[CommandDeclaration] = DECLARED,
     version: str = "telemetry.v1.4.json",
     guest: bool = False,
+    settings: list[CommandParameter] | None = None,
+    apply: Apply = accept,
 ) -> AsyncIterator[CommandAgent]:
     """Connect an agent that is welcomed, and answers commands."""
     async with connected(f"{url}/v1/device", token=token, subprotocols=[version]) as connection:
-        agent = CommandAgent(connection, execute)
-        await agent.send(messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, commands=declared))
+        agent = CommandAgent(connection, execute, apply)
+        hello = messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, commands=declared, settings=settings or [])
+        await agent.send(hello)
         welcome = HUB_MESSAGES["json"].decode(await connection.recv())
         assert isinstance(welcome, messages.Welcome), welcome
         async with running_task(agent.run()):

@@ -18,7 +18,7 @@ from hub.model.batch import REPAIRED, Entry, EntryKind, Series
 from hub.model.journal import JournalFull
 from wire import device as messages
 from wire.codec import AGENT_MESSAGES, HUB_MESSAGES
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 from wire.errors import Code, WireError
 from wire.model import Metric
 
@@ -62,6 +62,9 @@ class Registry:
 
     async def declare_commands(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
         """Accept every command."""
+
+    async def declare_settings(self, device: str, settings: Sequence[CommandParameter], *, replace: bool) -> None:
+        """Accept every setting."""
 
     async def declare(self, device: str, metrics: Sequence[Metric]) -> Mapping[str, Series | WireError]:
         await self.declares.wait()

@@ -12,7 +12,6 @@ import pytest
 
 from hub.model.command import CommandPhase, CommandRecord, cancelled, new_command
 from hub.registry.command import (
-    MAX_DECLARED_BYTES,
     change_commands,
     delete_old,
     delete_surplus,
@@ -22,6 +21,7 @@ from hub.registry.command import (
     select_open,
 )
 from hub.registry.database import RegistryError, open_database
+from hub.registry.declared import MAX_DECLARED_BYTES
 from hub.registry.registry import Registry
 from wire.command import CommandDeclaration, CommandParameter
 from wire.errors import Code

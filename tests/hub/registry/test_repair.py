@@ -7,15 +7,17 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import apsw
 import pytest
 
 from hub.model.command import CommandRecord, new_command
+from hub.model.desired import Change, changed
 from hub.model.event import Event
 from hub.model.identity import Role
-from hub.registry import command, event, fleet, token
+from hub.registry import command, declared, desired, event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
 from hub.registry.schema import SEALED_TABLES, TABLES, UNSEALED_VERSION, VERSIONS, tables_of
@@ -49,7 +51,10 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
             connection, [Event(0, f"device-{n % 60}", n, "connected", "detail " * 5) for n in range(200)]
         )
         for number in range(150):
-            command.write_declared(connection, f"device-{number % 60}", '[{"name":"stop"}]', number)
+            for table in ("declared_commands", "declared_settings"):
+                declared.write_declared(connection, table, f"device-{number % 60}", '[{"name":"stop"}]', number)
+            change = partial(changed, change=Change({"stop": number}, (), "operator o1"), now_ns=number)
+            desired.change_desired(connection, f"device-{number % 60}", change, ["stop"], number)
             command.insert_command(connection, queued(number))
     return path
 
@@ -352,7 +357,7 @@ def test_a_file_of_an_earlier_version_gets_what_it_lacks(path: Path, tmp_path: P
     assert contents_of(earlier) == expected
     assert verified(earlier)[0].intact
     with closing(open_database(earlier)) as connection, transaction(connection):
-        command.insert_command(connection, queued(1))
+        command.insert_command(connection, queued(999))
         connection.execute("UPDATE series SET checksum = checksum + 1 WHERE id = 7")
     assert not verified(earlier)[0].intact
 
@@ -368,4 +373,4 @@ def test_a_damaged_file_of_an_earlier_version_is_repaired(path: Path, tmp_path: 
     assert repair is not None
     assert (repair.lost, repair.unreadable) == ({"series": 1}, set())
     with closing(open_database(earlier)) as connection, transaction(connection):
-        command.insert_command(connection, queued(1))
+        command.insert_command(connection, queued(999))

@@ -263,6 +263,19 @@ export interface components {
             default: number | boolean | string | null;
             description: string;
         };
+        /** @description A setting as a device declares it. */
+        DeclaredSetting: {
+            /** @enum {unknown} */
+            type: "boolean" | "float" | "integer" | "string";
+            unit: string;
+            min: number | null;
+            max: number | null;
+            /** @description If there are any, no other value is accepted. */
+            choices: (number | boolean | string)[];
+            description: string;
+            /** @description The setting in one line, for people. */
+            usage: string;
+        };
         /** @description The number of deleted batches. */
         DeletedCount: {
             deleted: number;
@@ -279,6 +292,54 @@ export interface components {
             earlier_names: string[];
             /** @description Stored readings may have these. */
             earlier_types: ("boolean" | "float" | "integer" | "string")[];
+        };
+        /** @description The desired values of a device, what it has reported, and the difference. */
+        DesiredDetails: {
+            device: string;
+            /** @description It grows with each change; 0: nothing was ever desired. */
+            version: number;
+            changed_ns: number | null;
+            /** @description The newest version that the device has processed. */
+            reported_version: number | null;
+            /** @description Time of the newest report; null: there is none. */
+            reported_ns: number | null;
+            /** @description The device has reported on its present connection. */
+            is_current: boolean;
+            /** @description The state that matters most; null: no value is desired. */
+            state: ("in_sync" | "out_of_sync" | "rejected" | "unknown") | null;
+            /** @description Changes with the desired values and with the report: see `seen`. */
+            revision: string;
+            settings: components["schemas"]["SettingDetails"][];
+        };
+        /** @description A change of desired values. */
+        DesiredRequest: {
+            /** @description Numbers, booleans and texts by the names of settings; null: the setting is no longer desired. */
+            values: Record<string, never>;
+            /**
+             * @description The version that the caller has read. If the desired values have another one, nothing changes.
+             * @default null
+             */
+            expected_version?: number | null;
+            /**
+             * @description Wait so long until the device has each of these values, or has rejected it.
+             * @default 0
+             */
+            wait_s?: number;
+        };
+        /** @description A desired value of a setting, and its state. */
+        DesiredSetting: {
+            value: number | boolean | string;
+            /** @description Version of the document in which it was set. */
+            version: number;
+            time_ns: number;
+            /** @description Role and id of the token that set it. */
+            operator: string;
+            /** @enum {unknown} */
+            state: "in_sync" | "out_of_sync" | "rejected" | "unknown";
+            /** @description The reason of the state, for programs; empty if there is none. */
+            code: string;
+            /** @description The reason of the state, for people. */
+            message: string;
         };
         /** @description The accounting of a device, and what the store contains of it. */
         DeviceAudit: {
@@ -974,6 +1035,16 @@ export interface components {
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
+        /** @description A setting of a device: as it is declared, desired, and reported. */
+        SettingDetails: {
+            name: string;
+            /** @description null: the device does not declare it. */
+            declared: components["schemas"]["DeclaredSetting"] | null;
+            /** @description null: no value is desired. */
+            desired: components["schemas"]["DesiredSetting"] | null;
+            /** @description The value in force; null: it is not reported. */
+            reported: number | boolean | string | null;
+        };
         /** @description A token to sign in with. */
         SignIn: {
             token: string;
@@ -1183,8 +1254,12 @@ export type CreatedToken = components['schemas']['CreatedToken'];
 export type DeclaredCommand = components['schemas']['DeclaredCommand'];
 export type DeclaredCommands = components['schemas']['DeclaredCommands'];
 export type DeclaredParameter = components['schemas']['DeclaredParameter'];
+export type DeclaredSetting = components['schemas']['DeclaredSetting'];
 export type DeletedCount = components['schemas']['DeletedCount'];
 export type DescribedMetric = components['schemas']['DescribedMetric'];
+export type DesiredDetails = components['schemas']['DesiredDetails'];
+export type DesiredRequest = components['schemas']['DesiredRequest'];
+export type DesiredSetting = components['schemas']['DesiredSetting'];
 export type DeviceAudit = components['schemas']['DeviceAudit'];
 export type DeviceCodeCount = components['schemas']['DeviceCodeCount'];
 export type DeviceDetails = components['schemas']['DeviceDetails'];
@@ -1234,6 +1309,7 @@ export type Rules = components['schemas']['Rules'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SessionDetails = components['schemas']['SessionDetails'];
 export type SessionsPage = components['schemas']['SessionsPage'];
+export type SettingDetails = components['schemas']['SettingDetails'];
 export type SignIn = components['schemas']['SignIn'];
 export type SourceDetails = components['schemas']['SourceDetails'];
 export type StoreDetails = components['schemas']['StoreDetails'];
