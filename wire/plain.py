@@ -1,12 +1,14 @@
-"""Answers of the plain protocol, /v1/plain: one for each frame of a client. docs/plain.md describes the frames."""
+"""Frames of the hub on /v1/plain: an answer to each frame of a client, and commands. See docs/plain.md."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
+
+from wire.command import ParameterValue
 
 SUBPROTOCOL = "telemetry.plain"
 
@@ -36,6 +38,20 @@ class NotStored(Struct, frozen=True, omit_defaults=True):
     error: str
     message: str
     refused: Sequence[RefusedReading] = ()
+
+
+class CommandFrame(Struct, frozen=True):
+    """Hub → client: execute this command, and answer its `id` with a result."""
+
+    command: str
+    id: str
+    parameters: Mapping[str, ParameterValue]
+
+
+class Recorded(Struct, frozen=True):
+    """Hub → client: the result of this command is on the hub's disk. Do not repeat it."""
+
+    recorded: str
 
 
 encode = msgspec.json.Encoder().encode

@@ -25,6 +25,7 @@ from hub.http.forwarded import ROOT
 from hub.http.influxdb import with_token
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
+from hub.http.plain_commands import PlainCommands
 from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
 from hub.http.routes.access import AccessRoutes
@@ -374,10 +375,10 @@ def _endpoints(
             refusals=authenticator.refusals,
         ),
         **{
-            path: PlainEndpoint(readings, connections, authenticator, devices.clock, open_input)
-            for path, open_input in (
-                (PLAIN_PATH, partial(plain_input, readings)),
-                (LINE_PATH, partial(line_input, lines, settings.influx_write.device)),
+            path: PlainEndpoint(readings, connections, authenticator, devices.clock, open_input, commands)
+            for path, open_input, commands in (
+                (PLAIN_PATH, partial(plain_input, readings), _plain_commands(core)),
+                (LINE_PATH, partial(line_input, lines, settings.influx_write.device), None),
             )
         },
         LIVE_PATH: LiveEndpoint(
@@ -501,6 +502,30 @@ def _metrics(registry: Registry, device: str) -> dict[str, Series]:
 def decoder(registry: Registry) -> Callable[[Entry], Batch]:
     """Return the function that decodes an entry with the metrics that its device has declared."""
     return lambda entry: decode_entry(entry, _metrics(registry, entry.device))
+
+
+def _plain_commands(core: Core) -> PlainCommands:
+    """Return the commands of devices as plain clients use them."""
+    directory = DeviceDirectory(core.registry, core.journal, core.live, clock=core.devices.clock)
+
+    def record_unknown(device: str, report: str) -> None:
+        now_ns = core.devices.clock()
+        detail = core.devices.device(device).within_budget(f"{report}: the hub does not have this command", now_ns)
+        if detail is not None:
+            directory.record(device, "command unknown", detail)
+
+    def is_free(device: str) -> bool:
+        session = core.devices.device(device).session
+        return session is None or session.epoch == EPOCH
+
+    return PlainCommands(
+        core.commands,
+        is_free,
+        partial(directory.declare_commands, replace=True),
+        core.registry.commands.declared,
+        record_unknown,
+        core.devices.clock,
+    )
 
 
 def _directories(core: Core, authenticator: Authenticator) -> DirectoryFor:

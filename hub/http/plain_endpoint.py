@@ -26,6 +26,7 @@ from hub.http.authenticator import Authenticator
 from hub.http.connections import Connections
 from hub.http.device_endpoint import why_closed
 from hub.http.input_query import InputQuery, read_query
+from hub.http.plain_commands import PlainCommandLink, PlainCommands, command_content
 from hub.http.refusals import RefusalCause, RequestRefused
 from hub.http.server import upgrade_response
 from hub.http.websocket import EXTENSION, DirectWebSocket
@@ -36,7 +37,7 @@ from hub.ingest.stored_frame import FrameDenied, StoredFrame
 from hub.model.identity import Action, Identity, Role
 from wire import limits
 from wire.errors import CLOSE_FOR_CODE, Close, Code, WireError
-from wire.plain import SUBPROTOCOL, NotStored, Stored, encode
+from wire.plain import SUBPROTOCOL, CommandFrame, NotStored, Recorded, Stored, encode
 
 PLAIN_INPUT = "plain"
 """Name of the input: in the fleet, in events and in quarantine entries."""
@@ -102,6 +103,8 @@ class PlainEndpoint:
     authenticator: Authenticator
     clock: Callable[[], int]
     open_input: Callable[[bytes], PlainInput]
+    commands: PlainCommands | None = None
+    """The commands of devices; None if clients of this endpoint get none."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one client, from the upgrade to the close."""
@@ -194,6 +197,7 @@ class PlainConnection:
     presence: Presence = field(init=False)
     identity: Identity | None = None
     source: FrameSource | LineSource | None = None
+    link: PlainCommandLink | None = None
     is_first: bool = True
     ending: WireError | None = None
     # Frames without an answer yet, in their order.
@@ -206,6 +210,8 @@ class PlainConnection:
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.input.name)
+        if self.endpoint.commands is not None:
+            self.link = PlainCommandLink(self.endpoint.commands, self._answer, self.input.has_answers)
 
     def begin(self, identity: Identity | None) -> None:
         """Begin with the owner of the token in the head of the handshake, or wait for the token."""
@@ -244,6 +250,8 @@ class PlainConnection:
             return False
         if len(self.unanswered) >= MAX_UNANSWERED or not is_short(payload):
             return False
+        if self._command_in(payload) is not None:
+            return False
         self._store(self.source.read(payload, self.endpoint.clock()))
         return True
 
@@ -262,7 +270,10 @@ class PlainConnection:
                 await self.endpoint.readings.room()
                 while len(self.unanswered) >= MAX_UNANSWERED and self.ending is None:
                     await self._progress()
-                if not self._process(payload, is_text) and self.source is not None:
+                command = self._command_in(payload)
+                if command is not None and self.ending is None:
+                    await self._receive_command(command)
+                elif not self._process(payload, is_text) and self.source is not None:
                     self._store(await self.source.read_in_turns(payload, self.endpoint.clock()))
                 self.behind.popleft()
         except WireError as error:
@@ -275,6 +286,30 @@ class PlainConnection:
             self.step = None
             self.behind.clear()
             self.direct.release()
+
+    def _command_in(self, payload: bytes) -> dict[str, Any] | None:
+        """Return the content of a frame about commands; None for every other frame."""
+        return None if self.link is None else command_content(payload, is_declared=self.link.is_declared)
+
+    async def _receive_command(self, content: dict[str, Any]) -> None:
+        """Process a frame about commands, and answer it when it is durable."""
+        link, source = self.link, self.source
+        assert link is not None
+        assert source is not None
+        try:
+            if "commands" not in content:
+                self._answer(await link.report(content))
+                return
+            self._answer(
+                await link.declare(
+                    content, lambda: self.endpoint.readings.attach(source.reader, link.device, self.presence)
+                )
+            )
+        except WireError as error:
+            self._answer(NotStored(error.code.value, error.message))
+            return
+        if self.ending is None:
+            link.open()
 
     async def _progress(self) -> None:
         """Wait until the oldest unanswered frame has its result, and the client has read what is sent."""
@@ -295,6 +330,11 @@ class PlainConnection:
         if self.identity is None:
             await self._authenticate(token)
         assert self.identity is not None
+        if self.link is not None and isinstance(content.get("commands"), list):
+            device = content.pop("device", "")
+            if isinstance(device, str) and device:
+                self._open_source(device)
+            return msgspec.json.encode(content)
         if content.keys() <= {"device"}:
             device = content.get("device", "")
             if isinstance(device, str) and (device or token is not None):
@@ -339,6 +379,8 @@ class PlainConnection:
         device = self.input.device or device or (identity.pattern if identity.role is Role.DEVICE else "")
         if device and "{" not in device and identity.may_write(legal_device(device)):
             self.endpoint.readings.attach(self.source.reader, legal_device(device), self.presence)
+            if self.link is not None:
+                self.link.device = legal_device(device)
 
     def _store(self, frame: InputFrame) -> None:
         done = self.endpoint.readings.submit(frame, self.presence, keeps_denied=True)
@@ -347,7 +389,7 @@ class PlainConnection:
 
     # Sending.
 
-    def _answer(self, answer: Stored | NotStored) -> None:
+    def _answer(self, answer: Stored | NotStored | Recorded | CommandFrame) -> None:
         self.unanswered.append(encode(answer))
         self._answered(None)
 
@@ -422,6 +464,8 @@ class PlainConnection:
         """Answer the frames that are being stored, send the error, and close with its close code."""
         if self.ending is None:
             self.ending = error
+            if self.link is not None:
+                self.link.close()
             self.cut = asyncio.get_running_loop().call_later(CLOSING_S, self.direct.transport.abort)
             asyncio.get_running_loop().call_soon(self._answered, None)
 
@@ -433,6 +477,8 @@ class PlainConnection:
         tasks = [task for task in (self.step, self.sending) if task is not None]
         if self.step is not None:
             self.step.cancel()
+        if self.link is not None:
+            self.link.close()
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSING_S)
         if self.sending is not None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hub.ingest.device import CommandInbox, Device, Devices, validate_batch, validate_values
 from hub.ingest.partial_batch import LooseBatch, count_readings, loose, read_loosely
-from hub.ingest.source_report import EventBudget, reported_event, states_by_hub_clock, transitions
+from hub.ingest.source_report import reported_event, states_by_hub_clock, transitions
 from hub.ingest.validate import ValidBatch, metrics_to_widen
 from hub.model.batch import REPAIRED, SOURCE_REFUSED, Entry, EntryKind, Series
 from hub.model.journal import JournalError, QuarantineDecision
@@ -24,7 +24,7 @@ from wire.command import CommandDeclaration, CommandParameter
 from wire.device_session import HubDeviceSession
 from wire.errors import Code, WireError
 from wire.model import Metric
-from wire.text import batches, plural
+from wire.text import batches
 
 CLOCK_SAMPLES_KEPT_NS = 600 * 1_000_000_000
 """The best clock exchange counts for ten minutes; a quartz clock drifts by about 10 ms in that time."""
@@ -375,11 +375,9 @@ class AgentSession:
         self, device: Device, kind: str, detail: str, now_ns: int, *, time_ns: int | None = None
     ) -> None:
         """Record an event that the agent causes, unless it causes too many."""
-        device.source_events = device.source_events or EventBudget()
-        refused = device.source_events.spend(now_ns)
-        if refused is not None:
-            unrecorded = f" ({plural(refused, 'event')} before it not recorded)" if refused else ""
-            self._directory.record(device.id, kind, detail + unrecorded, time_ns)
+        counted = device.within_budget(detail, now_ns)
+        if counted is not None:
+            self._directory.record(device.id, kind, counted, time_ns)
 
     async def _receive_hello(self, hello: messages.Hello) -> None:
         await self._directory.allow(hello)

@@ -138,6 +138,7 @@ class CommandDispatcher:
     ) -> None:
         self._store = store
         self._links: dict[str, CommandLink] = {}
+        self._unreachable: dict[str, tuple[CommandLink, str]] = {}
         self._declared = declared
         self._clock = clock
         self._open: dict[str, dict[str, CommandRecord]] = {}
@@ -184,11 +185,13 @@ class CommandDispatcher:
             detail = f"{device} asks for a confirmation of {new.name}: send it again as confirmed"
             raise CommandRefused(detail, code="not_confirmed")
         link = self._links.get(device)
+        _, unreachable = self._unreachable.get(device, (None, ""))
         if link is None and new.ttl_s is None:
-            detail = f"{device} is not connected, or its agent takes no commands: queue the command instead"
-            raise CommandRefused(detail, code="not_connected")
+            why = unreachable or f"{device} is not connected, or its agent takes no commands"
+            raise CommandRefused(f"{why}: queue the command instead", code="not_connected")
         now_ns = self._clock()
-        offline = ("not_connected", "the device is not connected: the command is sent when it returns")
+        why = unreachable or "the device is not connected"
+        offline = ("not_connected", f"{why}: the command is sent when it connects again")
         record = new_command(
             id=new.id or secrets.token_hex(16),
             device=device,
@@ -272,6 +275,12 @@ class CommandDispatcher:
         """Send nothing through this connection any more."""
         if self._links.get(device) is link:
             del self._links[device]
+        if self._unreachable.get(device, (None, ""))[0] is link:
+            del self._unreachable[device]
+
+    def unreachable(self, device: str, link: CommandLink, reason: str) -> None:
+        """Note that the device is connected, and why it gets no commands; until `disconnected`."""
+        self._unreachable[device] = link, reason
 
     async def report(self, device: str, report: CommandState) -> bool:
         """Record a state that a device reports. Return False if the hub has no such command of it. Raises WireError."""

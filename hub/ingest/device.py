@@ -22,6 +22,7 @@ from wire import live as live_messages
 from wire.codec import Format
 from wire.errors import Code, WireError
 from wire.model import DeviceId
+from wire.text import plural
 
 EPOCHS_KEPT = 8
 """Earlier epochs of a device whose highest seq is kept. An agent that returns with one of them (two agents alternate
@@ -207,6 +208,17 @@ class Device:
         for series in self.metrics.values():
             if isinstance(series, Series):
                 series.last_time_ns = series.run_ns = -1
+
+    def within_budget(self, detail: str, now_ns: int) -> str | None:
+        """Return the detail of an event that the device causes, with the number of those before that were too many.
+
+        None if this one is too many: it is not recorded.
+        """
+        self.source_events = self.source_events or EventBudget()
+        refused = self.source_events.spend(now_ns)
+        if refused is None:
+            return None
+        return f"{detail} ({plural(refused, 'event')} before it not recorded)" if refused else detail
 
     def mark(self) -> Mark:
         """Return the mark that becomes durable together with everything accepted so far."""

@@ -257,10 +257,12 @@ class ForeignReadings:
         """Wait until fewer than MAX_WAITING_BYTES wait."""
         await self._has_room.wait()
 
-    def attach(self, reader: InputReader, device: str, presence: Presence) -> None:
+    def attach(self, reader: InputReader, device: str, presence: Presence) -> asyncio.Future[StoredFrame]:
         """Mark a device as connected until `detach`, unless its own agent is, or the hub cannot register it now."""
         frame = InputFrame(reader, b"", (), (), {device: NO_DESCRIPTION}, "", 0)
-        self.submit(frame, presence).add_done_callback(lambda done: done.cancelled() or done.exception())
+        done = self.submit(frame, presence)
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return done
 
     def detach(self, presence: Presence, reason: str) -> None:
         """Mark the devices of a closed connection as disconnected, unless they have another one."""

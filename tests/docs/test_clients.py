@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -22,7 +23,7 @@ from hub.http.server import Server, listen
 from hub.model.identity import Role
 from tests.conditions import result_of, until
 from tests.end_to_end.browser import open_browser
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.hub import NO_TLS, Hub, running_hub
 from tests.hub.http.opened_hub import listening, new_token, opened_hub
 from tests.services.clients import CLIENTS, SOURCES
 from tests.services.server import free_port
@@ -40,6 +41,9 @@ PROGRAMS = {
     "node": "node/telemetry.mjs",
     "python": "python/telemetry.py",
 }
+COMMAND_PROGRAMS = {"node": "node/commands.mjs", "python": "python/commands.py"}
+"""Programs that execute commands of operators."""
+
 UNBUILT: dict[str, tuple[str, ...]] = {
     "curl": ("bash", str(SOURCES / PROGRAMS["curl"])),
     "python": (sys.executable, str(SOURCES / PROGRAMS["python"])),
@@ -47,7 +51,7 @@ UNBUILT: dict[str, tuple[str, ...]] = {
 """Commands of the programs that need no build."""
 
 
-@pytest.mark.parametrize("program", PROGRAMS.values())
+@pytest.mark.parametrize("program", [*PROGRAMS.values(), *COMMAND_PROGRAMS.values()])
 def test_a_program_fits_on_a_screen(program: str) -> None:
     """Each program has at most 40 lines, and no line is wider than 120 characters."""
     lines = (SOURCES / program).read_text(encoding="utf-8").splitlines()
@@ -59,7 +63,7 @@ def test_every_program_has_a_page() -> None:
     """Each folder of docs/clients has a page of its name, which links to the program; the index links to the page."""
     assert {path.name for path in SOURCES.iterdir() if path.is_dir()} == set(PROGRAMS)
     index = (SOURCES / "README.md").read_text(encoding="utf-8")
-    for name, program in PROGRAMS.items():
+    for name, program in (*PROGRAMS.items(), *COMMAND_PROGRAMS.items()):
         assert f"({name}.md)" in index
         assert f"({program})" in (SOURCES / f"{name}.md").read_text(encoding="utf-8")
 
@@ -250,6 +254,39 @@ class PageClient:
     async def finish(self) -> None:
         await expect(self._page.locator("output")).to_have_text("0 waiting", timeout=120_000)
         await expect(self._page.locator("pre")).to_contain_text('{"ok":')
+
+
+@pytest.mark.parametrize("name", COMMAND_PROGRAMS)
+async def test_a_program_executes_commands_through_a_restart_of_the_hub(name: str, tmp_path: Path) -> None:
+    """Each command is executed once, and a wrong one is refused by the hub."""
+    async with contextlib.AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(running_hub(tmp_path / "data"))
+        command, cwd = command_of(name)
+        program = (*command[:-1], str((cwd or SOURCES / name) / Path(COMMAND_PROGRAMS[name]).name))
+        token = await device_token(hub, name)
+        environment = {**os.environ, "HUB_URL": f"{hub.ws_url}/v1/plain", "HUB_TOKEN": token}
+        process = await start(stack, program, cwd=cwd, env=environment, stdout=PIPE)
+        assert process.stdout is not None
+        for speed in (1.5, 2.5):
+            await result_of(partial(commanded, hub, name, speed))
+            assert await process.stdout.readline() == f"set_speed {speed}\n".encode()
+            if speed == 1.5:
+                await hub.kill()
+                await hub.start()
+        process.kill()
+        assert await process.stdout.read() == b""
+
+
+async def commanded(hub: Hub, device: str, speed: float) -> bool | None:
+    """Send a call; return True when it has succeeded, and None while the device is not connected."""
+    headers = {"Authorization": f"Bearer {await hub.admin()}"}
+    body = {"name": "set_speed", "parameters": {"speed": speed}, "timeout_s": 60, "wait_s": 60}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=90, verify=NO_TLS) as client:
+        answer = await client.post(f"/api/v1/devices/{device}/commands", json=body)
+    if answer.status_code in (404, 409, 422):
+        return None
+    assert (answer.json()["state"], answer.json()["result"]) == ("succeeded", {"speed": speed})
+    return True
 
 
 async def device_token(hub: Hub, name: str) -> str:
