@@ -292,6 +292,7 @@ class Agent:
         choices: Sequence[str | float] = (),
         unit: str = "",
         description: str = "",
+        source: str = "",
         time_limit_s: float = TIME_LIMIT_S,
     ) -> Callable[[_Function], _Function]:
         """Make a function the handler of a setting, whose desired value operators choose: a decorator.
@@ -302,13 +303,14 @@ class Agent:
 
         It is called with the desired value at each start of the agent, and when the value changes; when it returns, the
         value is in force. `Rejected` refuses the value without any effect. After any other exception, and after
-        `time_limit_s`, it is called again later. Handlers run one at a time, like those of commands. Raises AgentError.
+        `time_limit_s`, it is called again later. Handlers run one at a time, like those of commands. It is also called
+        after `report_restart` of this `source`. Raises AgentError.
         """
         check_time_limit(name, time_limit_s)
         limits = Limits(min, max, tuple(choices), unit, description)
 
         def add(function: _Function) -> _Function:
-            self.add_setting(setting_handler(function, name, limits, time_limit_s=time_limit_s))
+            self.add_setting(setting_handler(function, name, limits, time_limit_s=time_limit_s, source=source))
             return function
 
         return add
@@ -322,7 +324,7 @@ class Agent:
         self._operators.settings.report_value(name, value)
 
     def report_restart(self, source: str, reason: str) -> None:
-        """Report that the board of a source has restarted: it gets the values of its settings again."""
+        """Report that the board of a source has restarted: the handlers of its settings get their values again."""
         self._operators.settings.lose(source, reason)
 
     @property

@@ -32,7 +32,7 @@ from wire.device import Desired, Reported, SettingProblem
 from wire.errors import Code
 from wire.limits import MAX_SETTINGS
 
-MAX_DECLARED_BYTES = 32 * 1024
+MAX_DECLARED_BYTES = 16 * 1024
 """Declarations of all settings of a device as JSON: with the metrics and the commands they fit into one hello."""
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -120,7 +120,8 @@ class SettingRunner:
                     continue
                 # A problem may be another one.
                 self._commands.notify()
-            rest_s = self._settings.next_retry_s - self._surroundings.monotonic()
+            retry_s = inf if self._is_closed else self._settings.next_retry_s
+            rest_s = retry_s - self._surroundings.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if rest_s == inf else max(0.0, rest_s)):
                     await self._wake.wait()

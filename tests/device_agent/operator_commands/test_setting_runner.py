@@ -36,7 +36,7 @@ class Pump:
     def agent(self, peer: Peer, spool: object) -> Agent:
         agent = agent_of(peer, spool=spool)
 
-        @agent.setting("pressure", min=0, max=9, unit="bar", description="Pressure to hold")
+        @agent.setting("pressure", min=0, max=9, unit="bar", description="Pressure to hold", source="board")
         async def set_pressure(value: float) -> None:
             self.running += 1
             try:
@@ -86,9 +86,12 @@ async def test_a_desired_value_is_set_and_reported(spool: Path, pump: Pump) -> N
             )  # fmt: skip
         assert pump.values == [2.0, 3.0]
         peer.reported.clear()
-        async with pump.agent(peer, spool):
+        async with pump.agent(peer, spool) as agent:
             await peer.in_force(pressure=3.0)
-    assert pump.values == [2.0, 3.0, 3.0]
+            agent.report_restart("board", "the board has restarted")
+            assert (await peer.problem_of("pressure", "restarted")).message == "the board has restarted"
+            await peer.in_force(pressure=3.0)
+    assert pump.values == [2.0, 3.0, 3.0, 3.0]
 
 
 async def test_a_value_can_be_refused(spool: Path, pump: Pump) -> None:

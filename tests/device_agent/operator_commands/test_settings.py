@@ -199,14 +199,16 @@ def test_a_command_that_cannot_work_is_a_problem(tmp_path: Path, command: str, p
 
 def test_the_check_looks_for_programs(tmp_path: Path) -> None:
     """A program or a directory that is missing is found before an operator needs it."""
-    load(tmp_path, 'name = "a"\nprogram = ["no-such-program"]\ndirectory = "none"')
+    lamp = '[[setting]]\nname = "b"\nprogram = ["no-such-lamp", "{value}"]'
+    load(tmp_path, f'name = "a"\nprogram = ["no-such-program"]\ndirectory = "none"\n{lamp}')
     report = check_file(tmp_path / "agent.toml", connect_hub=False)
-    found = [problem.sentence(Path("f")) for problem in report.problems if problem.key[0] == "command"]
+    found = [problem.sentence(Path("f")) for problem in report.problems if problem.key[0] in ("command", "setting")]
     assert found == [
         "f:34: command 1 (a): program: there is no program 'no-such-program' that can be run",
         f"f:35: command 1 (a): directory: there is no directory {tmp_path / 'none'}",
+        "f:38: setting 1 (b): program: there is no program 'no-such-lamp' that can be run",
     ]
-    assert "1 command" in report.summary
+    assert "1 command, 1 setting" in report.summary
 
 
 TEXT = ConfiguredCommand(
