@@ -257,6 +257,7 @@ def _command_template(settings: MqttCommandSettings, client_id: str) -> CommandT
         TopicTemplate.parse(response_topic) if response_topic else None,
         TopicTemplate.parse(settings.confirm_topic) if settings.confirm_topic else None,
         settings.confirm_pattern,
+        settings.repeat,
     )
 
 

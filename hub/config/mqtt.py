@@ -176,6 +176,9 @@ class MqttCommandSettings(Section):
     )
     confirm_topic: str = Field(default="", description="Topic of another message that confirms the command.")
     confirm_pattern: str = Field(default="", description="Regular expression for that message, with parameters.")
+    repeat: bool = Field(
+        default=False, description="Publish it again after an interruption: the device may execute it twice."
+    )
 
     def declaration(self) -> CommandDeclaration:
         """Return the command as operators see it. Raises ValueError with a sentence."""

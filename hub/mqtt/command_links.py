@@ -59,12 +59,14 @@ class DeviceCommandLink:
 
     __slots__ = ("_links", "device")
 
-    repeats = False
-    """A device of a broker does not recognise a command that it had before."""
-
     def __init__(self, links: CommandLinks, device: str) -> None:
         self._links = links
         self.device = device
+
+    @property
+    def repeats(self) -> bool:
+        """Return whether the device has commands that it may execute twice. It recognises none that it had before."""
+        return self._links.repeats(self.device)
 
     def send(self, message: Command) -> None:
         """Publish a command. A command that cannot be published is reported as rejected."""
@@ -164,6 +166,10 @@ class CommandLinks:
             if commands:
                 self._found(DeviceCommands(device.id, commands))
 
+    def repeats(self, device: str) -> bool:
+        """Return whether a device has commands that it may execute twice."""
+        return any(decoder.repeats(device) for decoder in self._decoders)
+
     def _commands_of(self, device: str) -> list[CommandDeclaration]:
         return [*chain.from_iterable(decoder.commands_of(device) for decoder in self._decoders)]
 
@@ -184,27 +190,33 @@ class CommandLinks:
     # Commands.
 
     def send(self, device: str, command: Command) -> None:
-        """Publish a command, and await what confirms it. One that the inbox repeats is not published again."""
-        if self._is_attaching:
-            return
+        """Publish a command, and await what confirms it.
+
+        One that the inbox repeats is published again only if the device may execute it twice.
+        """
+        is_repeated = self._is_attaching
         try:
             delivery = self._delivery(device, command)
         except Undeliverable as error:
-            self._reject(device, command.id, error.code, error.sentence)
+            self._reject(device, command.id, error.code, error.sentence, is_repeated)
             return
         except Exception as error:
             # A defect of a decoder costs this command, and not the connection.
             log.exception("command could not be encoded", device=device, command=command.name)
-            self._reject(device, command.id, "decoder", f"the hub could not encode it: {type(error).__name__}")
+            sentence = f"the hub could not encode it: {type(error).__name__}"
+            self._reject(device, command.id, "decoder", sentence, is_repeated)
+            return
+        if is_repeated and not delivery.repeat:
             return
         encoded = encode_response(delivery.response_topic, delivery.correlation)
         properties = EncodedProperties(encoded) if encoded else None
         message_id = self._publish(delivery.publish._replace(qos=delivery.qos, retain=False), properties)
         if message_id is None:
             sentence = "the connection to the broker ended before the command was published"
-            self._reject(device, command.id, "not_published", sentence)
+            self._reject(device, command.id, "not_published", sentence, is_repeated)
             return
-        self._unacknowledged[message_id] = device, command.id
+        if not is_repeated:
+            self._unacknowledged[message_id] = device, command.id
         if len(self._unacknowledged) > MAX_UNACKNOWLEDGED:
             self._unacknowledged.popitem(last=False)
         if delivery.confirmation is not None:
@@ -272,7 +284,10 @@ class CommandLinks:
             if not commands:
                 self._topics.pop(topic, None)
 
-    def _reject(self, device: str, id: str, code: str, sentence: str) -> None:
+    def _reject(self, device: str, id: str, code: str, sentence: str, is_repeated: bool = False) -> None:
+        """Report that the device does not have a command, unless it may have it from an earlier publication."""
+        if is_repeated:
+            return
         self._report(device, state_of(id, ReportedOutcome("rejected", code, sentence), self._clock()))
 
 

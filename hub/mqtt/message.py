@@ -99,6 +99,7 @@ class CommandDelivery(NamedTuple):
     """Message that carries a command to its device. Without a `confirmation` only a CommandAnswer reports on it.
 
     With MQTT 5 the message has the `response_topic` and the `correlation` data, empty for none. Its QoS is `qos`.
+    `repeat`: the device may execute it twice, so it is published again after an interruption.
     """
 
     publish: Publish
@@ -106,6 +107,7 @@ class CommandDelivery(NamedTuple):
     response_topic: str = ""
     correlation: bytes = b""
     qos: int = 1
+    repeat: bool = False
 
 
 class Undeliverable(Exception):
@@ -218,6 +220,10 @@ class Decoder(Protocol):
     def commands_of(self, device: str) -> Sequence[CommandDeclaration]:
         """Return the commands that a device takes without having described them."""
         return ()
+
+    def repeats(self, device: str) -> bool:
+        """Return whether a device has commands that it may execute twice."""
+        return False
 
     def delivery(self, device: str, command: Command) -> CommandDelivery | None:
         """Return the message that carries a command to a device, None if it has no such command of this decoder.

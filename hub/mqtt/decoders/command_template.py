@@ -64,6 +64,7 @@ class CommandTemplate(NamedTuple):
     response_topic: TopicTemplate | None = None
     confirm_topic: TopicTemplate | None = None
     confirm_pattern: str = ""
+    repeat: bool = False
 
     def check(self) -> None:
         """Raise ValueError with a sentence if the template cannot work."""
@@ -130,7 +131,7 @@ class CommandTemplate(NamedTuple):
             payload = _PLACE.sub(lambda found: texts.get(found[1], found[0]), self.payload).encode()
         confirmation = self._confirmation(confirm, values) if confirm else None
         correlation = command.id.encode() if response else b""
-        return CommandDelivery(Publish(topic, payload, 1), confirmation, response, correlation)
+        return CommandDelivery(Publish(topic, payload, 1), confirmation, response, correlation, repeat=self.repeat)
 
     def _confirmation(self, topic: str, values: Mapping[str, ParameterValue]) -> Confirmation:
         pattern = _pattern(self.confirm_pattern, values)
@@ -180,6 +181,10 @@ class TemplateDecoder(Decoder):
             if fnmatchcase(device, template.devices):
                 found.setdefault(template.declaration.name, template.declaration)
         return [*found.values()]
+
+    def repeats(self, device: str) -> bool:
+        """Return whether a template that matches the device may be executed twice."""
+        return any(template.repeat and fnmatchcase(device, template.devices) for template in self._templates)
 
     def delivery(self, device: str, command: Command) -> CommandDelivery | None:
         """Return the message of the first template that matches the device and the command."""

@@ -42,14 +42,18 @@ class SettingDecoder(Decoder):
             raise Undeliverable("wrong_parameters", "not with this device")
         if command.name == "defect":
             raise LookupError("a defect")
-        if command.name != "set":
+        if command.name not in ("set", "set_point"):
             return None
         word = str(command.parameters["word"]).encode()
 
         def outcome(message: Message, decoded: Sequence[Decoded]) -> ReportedOutcome | None:
             return ReportedOutcome("succeeded", result=word.decode()) if message.payload == word else None
 
-        return CommandDelivery(Publish(f"{device}/set", word), Confirmation(frozenset((device,)), "word", outcome))
+        confirmation = Confirmation(frozenset((device,)), "word", outcome)
+        return CommandDelivery(Publish(f"{device}/set", word), confirmation, repeat=command.name == "set_point")
+
+    def repeats(self, device: str) -> bool:
+        return device == "lamp"
 
 
 class Fleet:
@@ -173,6 +177,20 @@ async def test_a_command_that_was_sent_before_an_interruption_is_not_published_a
     hub.links.connected()
     assert len(hub.sent) == 1
     hub.state("on")
+    assert hub.ended == ["a succeeded"]
+
+
+async def test_a_command_that_does_no_harm_twice_is_published_again() -> None:
+    """After an interruption, and only then. A repetition that cannot be delivered says nothing about the first one."""
+    hub = await fleet()
+    assert hub.attached["lamp"].repeats
+    command = Command("a" * 16, "set_point", {"word": "20"}, 1, 60_000)
+    hub.attached["lamp"].send(command)
+    hub.links.disconnected()
+    hub.to_repeat = [command, Command("b" * 16, "unknown", {}, 1, 60_000)]
+    hub.links.connected()
+    assert [message.payload for message in hub.sent] == [b"20", b"20"]
+    hub.state("20")
     assert hub.ended == ["a succeeded"]
 
 
