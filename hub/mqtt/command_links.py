@@ -237,7 +237,10 @@ class CommandLinks:
             self._reject(device, id, "broker_refused", sentence)
 
     def received(self, message: Message, decoded: Sequence[Decoded]) -> None:
-        """Compare a message with the commands that it may confirm. A retained one is older than the command."""
+        """Compare a message with the commands that it may confirm. A retained one is older than the command.
+
+        An error that does not name its command is about the oldest one.
+        """
         awaited = self._topics.get(message.topic)
         if awaited is None or message.retain:
             return
@@ -259,6 +262,8 @@ class CommandLinks:
                 if outcome.state != "received":
                     self._discard(command.id)
                 self._report(command.device, state_of(command.id, outcome, self._clock()))
+                if outcome.state in ("failed", "rejected"):
+                    return
 
     def _delivery(self, device: str, command: Command) -> CommandDelivery:
         for decoder in self._decoders:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from hub.ingest.device import CommandLink
+from hub.ingest.device import CommandLink, Device
+from hub.model.batch import Mark
 from hub.mqtt import command_links
 from hub.mqtt.command_links import NO_SUBSCRIBER, CommandLinks, state_of
 from hub.mqtt.message import (
@@ -47,13 +48,18 @@ class SettingDecoder(Decoder):
         word = str(command.parameters["word"]).encode()
 
         def outcome(message: Message, decoded: Sequence[Decoded]) -> ReportedOutcome | None:
+            if message.payload == b"error":
+                return ReportedOutcome("rejected", "unknown_command")
             return ReportedOutcome("succeeded", result=word.decode()) if message.payload == word else None
 
-        confirmation = Confirmation(frozenset((device,)), "word", outcome)
+        confirmation = Confirmation(frozenset((device,)), f"word {command.parameters.get('of')}", outcome)
         return CommandDelivery(Publish(f"{device}/set", word), confirmation, repeat=command.name == "set_point")
 
     def repeats(self, device: str) -> bool:
         return device == "lamp"
+
+    def commands_of(self, device: str) -> list[CommandDeclaration]:
+        return [CommandDeclaration("by_name")]
 
 
 class Fleet:
@@ -67,6 +73,7 @@ class Fleet:
         self.reported: list[CommandState] = []
         self.to_repeat: list[Command] = []
         self.found: list[DeviceCommands] = []
+        self.declared: list[str] = []
         self.links = CommandLinks(
             self, [SettingDecoder()], declare=self.declare, publish=self.publish,
             report=lambda device, state: self.reported.append(state), found=self.found.append,
@@ -91,7 +98,7 @@ class Fleet:
         return True
 
     async def declare(self, device: str, commands: Sequence[CommandDeclaration], *, replace: bool) -> None:
-        """Accept the commands."""
+        self.declared = [declaration.name for declaration in commands]
 
     def publish(self, message: Publish, properties: EncodedProperties | None) -> int | None:
         if not self.is_connected:
@@ -154,6 +161,30 @@ async def test_of_several_commands_the_oldest_is_confirmed_first() -> None:
     hub.state("2")
     hub.state("1")
     assert hub.ended == ["a succeeded", "b succeeded", "c succeeded"]
+
+
+async def test_an_error_without_a_name_is_about_the_oldest_command() -> None:
+    """Also if the later one sets something else."""
+    hub = await fleet()
+    for id in ("a", "b"):
+        hub.attached["lamp"].send(Command(id * 16, "set", {"word": "on", "of": id}, 1, 60_000))
+    hub.state("error")
+    assert hub.ended == ["a rejected unknown_command"]
+    hub.state("on")
+    assert hub.ended == ["a rejected unknown_command", "b succeeded"]
+
+
+async def test_commands_of_a_name_are_found_with_its_first_presence() -> None:
+    """Once for each device; a device that describes all of its commands keeps those of its name."""
+    hub = await fleet()
+    assert hub.declared == ["set", "by_name"]
+    fan = Device("fan", Mark("fan", "", 0))
+    hub.links.device_changed(fan)
+    assert hub.found == []
+    hub.present.add("fan")
+    hub.links.device_changed(fan)
+    hub.links.device_changed(fan)
+    assert hub.found == [DeviceCommands("fan", [CommandDeclaration("by_name")])]
 
 
 async def test_a_state_after_the_time_of_a_command_confirms_nothing() -> None:
