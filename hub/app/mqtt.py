@@ -17,6 +17,7 @@ from formats.rules import rules_of
 from hub.app.errors import HubError
 from hub.config.mqtt import MqttCommandSettings, MqttSettings
 from hub.ingest.command_dispatcher import CommandDispatcher
+from hub.ingest.desired_dispatcher import DesiredDispatcher
 from hub.ingest.device import CommandInbox, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
 from hub.ingest.quarantine_actions import MessageDecoder
@@ -42,12 +43,15 @@ from hub.mqtt.inbound import BridgeEpochs, Inbound
 from hub.mqtt.outbound import Outbound, remove_consumers
 from hub.mqtt.presence import PresenceMessages
 from hub.mqtt.publication import Publication
+from hub.mqtt.request_answers import RequestAnswers
+from hub.mqtt.setting_requests import SettingMessages, SettingRequests
 from hub.mqtt.subscriptions import SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
 from hub.registry.directory import DeviceDirectory
 from hub.registry.registry import Registry
 from integrity.database import DatabaseSnapshot
+from wire.command import ParameterValue
 from wire.errors import WireError
 from wire.model import Metric, MetricType
 
@@ -105,6 +109,7 @@ async def open_bridges(
     live: LiveHub,
     devices: Devices,
     commands: CommandDispatcher,
+    desired: DesiredDispatcher,
     reader: EntryReader,
     decode: Callable[[Entry], Batch],
     zone: str,
@@ -137,11 +142,13 @@ async def open_bridges(
             discovery = _discovery(bridge, plan, registry, devices, excluded, public_url)
             bridge.discovery = discovery
             bridge.presence = _presence(bridge, plan, registry, devices, excluded, presence)
+            bridge.settings = _setting_messages(bridge, plan, registry, desired)
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
             decoders.insert(0, discovery)
             bridge.outbound = Outbound(
                 journal, plan.publications, name=name, hub=registry.id, excluded_epochs=excluded,
-                decode=decode, discovery=discovery, presence=bridge.presence, on_refused=bridge.publish_refused,
+                decode=decode, discovery=discovery, presence=bridge.presence, settings=bridge.settings,
+                on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
         recent = await recent_readings(journal, reader, epochs, WARM_START_ENTRIES)
@@ -149,11 +156,7 @@ async def open_bridges(
             devices, directory, decoders, name=name, hub=registry.id,
             options=plan.options, subscriptions=bridge.subscriptions, recent=recent, publish=bridge.publish,
         )  # fmt: skip
-        if plan.command_topic is not None:
-            bridge.requests = CommandRequests(
-                plan.command_topic, commands, name=name, declared=registry.commands.declared,
-                read=registry.commands.command, publish=bridge.publish, reserved=plan.own_topics,
-            )  # fmt: skip
+        _open_requests(bridge, plan, registry, commands, desired)
         if bridge_settings.allow_commands:
             bridge.commands = bridge.inbound.commands = _commands(bridge, plan, devices, commands, directory)
         bridges.append(bridge)
@@ -166,8 +169,18 @@ async def open_bridges(
         for bridge in bridges:
             bridge.commands_declared(device)
 
+    def setting_changed(device: str) -> None:
+        for bridge in bridges:
+            bridge.setting_changed(device)
+
+    def settings_declared(device: str) -> None:
+        commands_declared(device)
+        setting_changed(device)
+
     registry.watch_series(metric_changed)
     registry.commands.watch_declared(commands_declared)
+    registry.desired.watch_declared(settings_declared)
+    desired.watch_all(setting_changed)
     return bridges
 
 
@@ -222,6 +235,9 @@ def _plan(settings: MqttSettings, client_id: str, context: DecoderContext) -> Br
             TopicTemplate.parse(settings.presence_topic) if settings.presence_topic else None,
             CommandTopic(TopicTemplate.parse(settings.command_topic), settings.command_devices)
             if settings.command_topic
+            else None,
+            CommandTopic(TopicTemplate.parse(settings.setting_topic), settings.command_devices, "setting")
+            if settings.setting_topic
             else None,
         )
         plan.check()
@@ -311,6 +327,8 @@ def _discovery(
         public_url=public_url,
         command_topic=plan.command_topic,
         commands=registry.commands.declared,
+        setting_topic=plan.setting_topic,
+        settings=registry.desired.declared,
         prefix=plan.discovery_prefix,
         enabled=plan.is_discovery_enabled,
     )
@@ -332,6 +350,46 @@ def _commands(
     )
     devices.watch(links.device_changed)
     return links
+
+
+def _open_requests(
+    bridge: Bridge, plan: BridgePlan, registry: Registry, commands: CommandDispatcher, desired: DesiredDispatcher
+) -> None:
+    """Let clients of the broker command devices, as far as the settings allow it."""
+    answers = RequestAnswers(bridge.name, bridge.publish, plan.own_topics)
+    if plan.command_topic is not None:
+        bridge.requests = CommandRequests(
+            plan.command_topic, commands, name=bridge.name, declared=registry.commands.declared,
+            read=registry.commands.command, answers=answers,
+        )  # fmt: skip
+    if plan.setting_topic is not None:
+        bridge.setting_requests = SettingRequests(
+            plan.setting_topic, desired, name=bridge.name, declared=registry.desired.declared, answers=answers
+        )
+
+
+def _setting_messages(
+    bridge: Bridge, plan: BridgePlan, registry: Registry, desired: DesiredDispatcher
+) -> SettingMessages | None:
+    """Return the messages with the values that devices report, None if the settings have no topic for them."""
+    if plan.setting_topic is None:
+        return None
+
+    def reported(device: str) -> dict[str, ParameterValue]:
+        report = desired.record(device).reported
+        known = registry.devices.get(device)
+        if report is None or known is None or known.retired_ns is not None:
+            return {}
+        names = {setting.name for setting in registry.desired.declared(device)}
+        return {name: value for name, value in report.values.items() if name in names}
+
+    def notify() -> None:
+        if bridge.outbound is not None:
+            bridge.outbound.notify()
+
+    return SettingMessages(
+        plan.setting_topic, devices=lambda: list(registry.devices), reported=reported, on_change=notify
+    )
 
 
 def _presence(

@@ -155,6 +155,7 @@ async def open_services(
             live=live,
             devices=devices,
             commands=core.commands,
+            desired=core.desired,
             reader=core.reader,
             decode=decoder(registry),
             zone=settings.zone,

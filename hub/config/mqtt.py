@@ -270,6 +270,9 @@ class MqttSettings(Section):
     command_topic: str = Field(
         default="", description="Topic with {device} and {command} on which clients send commands; empty: none."
     )
+    setting_topic: str = Field(
+        default="", description="Topic with {device} and {setting} on which clients set desired values; empty: none."
+    )
     command_devices: tuple[str, ...] = Field(
         default=(), description="Patterns of the devices that clients of the broker may command."
     )
@@ -378,18 +381,19 @@ class MqttSettings(Section):
         return self
 
     def _check_command_topic(self) -> None:
-        if bool(self.command_topic) != bool(self.command_devices):
+        topics = {"command": self.command_topic, "setting": self.setting_topic}
+        if any(topics.values()) != bool(self.command_devices):
             raise ValueError(
-                "command_topic and command_devices belong together: set both, such as "
+                "command_topic or setting_topic and command_devices belong together: set both, such as "
                 'command_topic = "telemetry/{device}/command/{command}" and command_devices = ["pump-*"]'
             )
-        if not self.command_topic:
-            return
-        if not self.allow_commands:
+        if any(topics.values()) and not self.allow_commands:
             raise ValueError(
-                "command_topic lets everybody who may publish on it command devices: set allow_commands = true, too"
+                "command_topic and setting_topic let everybody who may publish there command devices: set "
+                "allow_commands = true, too"
             )
-        if sorted(TopicTemplate.parse(self.command_topic).names) != ["command", "device"]:
-            raise ValueError(
-                f"command_topic {self.command_topic!r} needs {{device}} and {{command}}, and no other placeholder"
-            )
+        for kind, topic in topics.items():
+            if topic and {*TopicTemplate.parse(topic).names} != {"device", kind}:
+                raise ValueError(f"{kind}_topic {topic!r} needs {{device}} and {{{kind}}}, and no other placeholder")
+        if self.setting_topic and not self.publish:
+            raise ValueError("setting_topic is for a broker that gets readings: add publish")

@@ -61,6 +61,7 @@ class DesiredDispatcher:
         self._links: dict[str, DesiredLink] = {}
         self._current: set[str] = set()
         self._watches = Watches()
+        self._watchers: list[Callable[[str], None]] = []
 
     def restore(self, records: Iterable[DesiredRecord]) -> None:
         """Continue with the records of the file."""
@@ -91,6 +92,10 @@ class DesiredDispatcher:
             raise DesiredRefused("; ".join(refused.problems), code="wrong_value") from None
         change = Change(values, new.removed, new.operator, new.expected_version)
         return await self._store.change(device, partial(changed, change=change, now_ns=self._clock()), self._changed)
+
+    def watch_all(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with each device whose record changed, once that is durable."""
+        self._watchers.append(watcher)
 
     def watch(self, device: str) -> AbstractContextManager[asyncio.Event | None]:
         """Yield an event that is set at each change of a device's record; None at MAX_WATCHES."""
@@ -139,6 +144,8 @@ class DesiredDispatcher:
         before = self.record(record.device)
         self._records[record.device] = record
         self._watches.notify(record.device)
+        for watcher in self._watchers:
+            watcher(record.device)
         return before
 
     def _send(self, record: DesiredRecord) -> None:

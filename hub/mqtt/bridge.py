@@ -23,6 +23,7 @@ from hub.mqtt.outbound import Outbound
 from hub.mqtt.paho_client import EncodedProperties
 from hub.mqtt.presence import PresenceMessages, check_presence_topic
 from hub.mqtt.publication import Publication, publication_loops
+from hub.mqtt.setting_requests import REPORTED, SettingMessages, SettingRequests
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.subscriptions import Subscription, Subscriptions, SubscriptionStore
 from hub.mqtt.topics import TopicTemplate
@@ -47,6 +48,12 @@ class BridgePlan(NamedTuple):
     status_topic: str
     presence_topic: TopicTemplate | None = None
     command_topic: CommandTopic | None = None
+    setting_topic: CommandTopic | None = None
+
+    @property
+    def client_topics(self) -> list[CommandTopic]:
+        """Topics on which clients of the broker command devices."""
+        return [topic for topic in (self.command_topic, self.setting_topic) if topic is not None]
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -58,10 +65,8 @@ class BridgePlan(NamedTuple):
         subscriptions = [*by_filter.values()]
         if self.publications:
             subscriptions += discovery_subscriptions(self.discovery_prefix, self.is_discovery_enabled)
-        if self.command_topic is not None:
-            # At QoS 0 the broker keeps no command for a hub that is not connected, and delivers none a second time.
-            subscriptions.append(Subscription(self.command_topic.filter, qos=0))
-        return subscriptions
+        # At QoS 0 the broker keeps no command for a hub that is not connected, and delivers none a second time.
+        return subscriptions + [Subscription(topic.filter, qos=0) for topic in self.client_topics]
 
     @property
     def own_topics(self) -> list[TopicTemplate]:
@@ -70,8 +75,8 @@ class BridgePlan(NamedTuple):
         own += [template for template in (self.presence_topic,) if template is not None]
         if self.status_topic:
             own.append(TopicTemplate.parse(self.status_topic))
-        if self.command_topic is not None:
-            own.append(self.command_topic.template)
+        for topic in self.client_topics:
+            own += [topic.template, TopicTemplate.parse(topic.template.text + REPORTED)]
         own.append(TopicTemplate.parse(f"{self.discovery_prefix}/#"))
         return own + [TopicTemplate.parse(wanted.filter) for wanted in self.subscriptions if wanted.always]
 
@@ -89,9 +94,12 @@ class BridgePlan(NamedTuple):
             check_presence_topic(self.presence_topic)
             presence = Publication(self.presence_topic, "json")
             loops += publication_loops([presence], filters)
-        if self.command_topic is not None:
-            loops += command_overlaps(self.command_topic, filters)
-            _ = self.own_topics
+        for topic in self.client_topics:
+            loops += command_overlaps(topic, filters)
+        if self.setting_topic is not None:
+            reported = Publication(TopicTemplate.parse(self.setting_topic.template.text + REPORTED), "json")
+            loops += publication_loops([reported], filters)
+        _ = self.own_topics
         if loops:
             raise ValueError("; ".join(loops))
 
@@ -108,6 +116,9 @@ class Bridge(ConnectionListener):
         self.presence: PresenceMessages | None = None
         self.requests: CommandRequests | None = None
         """Commands of the broker's clients; None if they may send none."""
+        self.setting_requests: SettingRequests | None = None
+        """Desired values of the broker's clients; None if they may set none."""
+        self.settings: SettingMessages | None = None
         self.commands: CommandLinks | None = None
         """Commands to the devices of the broker; None if they get none."""
         self.subscriptions = Subscriptions(plan.subscriptions, store.refused)
@@ -147,6 +158,8 @@ class Bridge(ConnectionListener):
                     tasks.create_task(self.outbound.run(), name=f"{self.name} outbound")
                 if self.requests is not None:
                     tasks.create_task(self.requests.run(), name=f"{self.name} commands")
+                if self.setting_requests is not None:
+                    tasks.create_task(self.setting_requests.run(), name=f"{self.name} settings")
                 if self._host is not None:
                     tasks.create_task(self._run_host(self._host), name=f"{self.name} host")
         finally:
@@ -174,9 +187,14 @@ class Bridge(ConnectionListener):
             self.presence.presence_changed(device)
 
     def commands_declared(self, device: str) -> None:
-        """Announce that a device declares other commands than before."""
+        """Announce that a device declares other commands or settings than before."""
         if self.discovery is not None:
             self.discovery.commands_changed(device)
+
+    def setting_changed(self, device: str) -> None:
+        """Announce that the values of settings of a device may have changed."""
+        if self.settings is not None:
+            self.settings.setting_changed(device)
 
     def service_changed(self) -> None:
         """Announce that a device was retired or put back into service."""
@@ -223,6 +241,8 @@ class Bridge(ConnectionListener):
         """Pass commands to the devices, and the other messages to the inbound side."""
         if self.requests is not None:
             messages = self.requests.take(messages)
+        if self.setting_requests is not None:
+            messages = self.setting_requests.take(messages)
         if messages:
             self.inbound.receive(connection, messages)
 

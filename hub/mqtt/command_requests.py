@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
-
-import structlog
 
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand
 from hub.model.command import CommandRecord
@@ -17,14 +14,11 @@ from hub.mqtt.command_topic import (
     CommandTopic,
     RequestRefused,
     command_id,
-    may_answer,
     read_command,
-    refusal_answer,
     state_answer,
 )
-from hub.mqtt.message import Message, Publish
-from hub.mqtt.paho_client import EncodedProperties, encode_response
-from hub.mqtt.topics import TopicTemplate
+from hub.mqtt.message import Message
+from hub.mqtt.request_answers import RequestAnswers
 from wire.command import CommandDeclaration
 from wire.errors import Code, WireError
 
@@ -34,18 +28,6 @@ MAX_WAITING = 256
 MAX_FOLLOWED = 64
 """Commands of a broker whose states are published to their senders: a quarter of the dispatcher's watches. Of older
 ones no further states are published."""
-
-MAX_REPORTED = 1_000
-"""Refusals that are logged once each, by device, command and code."""
-
-log = structlog.get_logger(__name__)
-
-
-class PublishAnswer(Protocol):
-    """Publishes a message with properties. Without a connection it is dropped."""
-
-    def __call__(self, message: Publish, properties: EncodedProperties | None = None) -> object:
-        """Publish the message."""
 
 
 class CommandRequests:
@@ -62,21 +44,18 @@ class CommandRequests:
         name: str,
         declared: Callable[[str], Sequence[CommandDeclaration]],
         read: Callable[[str, str], Awaitable[CommandRecord | None]],
-        publish: PublishAnswer,
-        reserved: Sequence[TopicTemplate],
+        answers: RequestAnswers,
     ) -> None:
-        """`declared` returns the commands of a device, `read` a recorded one. No answer goes to `reserved` topics."""
+        """`declared` returns the commands of a device, `read` a recorded one."""
         self._topic = topic
         self._dispatcher = dispatcher
         self._name = name
         self._declared = declared
         self._read = read
-        self._publish = publish
-        self._reserved = reserved
+        self._answers = answers
         self._waiting: deque[tuple[CommandTarget, Message]] = deque()
         self._arrived = asyncio.Event()
         self._followed: OrderedDict[asyncio.Task[None], None] = OrderedDict()
-        self._reported: set[tuple[str, ...]] = set()
 
     def take(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Take the commands among these messages and return the others. Does not wait."""
@@ -87,9 +66,9 @@ class CommandRequests:
                 others.append(message)
             elif message.retain:
                 # It would be executed again after each connection.
-                self._log(target, "retained", "a retained command is ignored: publish it without retain")
+                self._answers.log(target, "retained", "a retained command is ignored: publish it without retain")
             elif len(self._waiting) >= MAX_WAITING:
-                self._refuse(target, message, "", "busy", "too many commands of the broker wait: send it again later")
+                self._answers.refuse(target, message, "", "busy", "too many commands wait: send it again later")
             else:
                 self._waiting.append((target, message))
                 self._arrived.set()
@@ -110,10 +89,10 @@ class CommandRequests:
             request = self._request(target, message)
             record = await self._dispatcher.send(target.device, self._new(target, request))
         except (RequestRefused, CommandRefused) as refused:
-            self._refuse(target, message, request.id, refused.code, str(refused))
+            self._answers.refuse(target, message, request.id, refused.code, str(refused))
         except WireError as error:
             code = "queue_full" if error.code is Code.TOO_MANY else error.code.value
-            self._refuse(target, message, request.id, code, error.message)
+            self._answers.refuse(target, message, request.id, code, error.message)
         else:
             if message.response_topic:
                 self._follow(tasks, message, request.id, record)
@@ -123,9 +102,7 @@ class CommandRequests:
         if not self._topic.may_command(target.device):
             sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
             raise RequestRefused("not_allowed", sentence)
-        if message.response_topic and not may_answer(message.response_topic, self._reserved):
-            sentence = "the response topic belongs to the hub, or is no topic to publish to: use one of your own"
-            raise RequestRefused("wrong_response_topic", sentence)
+        self._answers.check(message)
         declared = {declaration.name: declaration for declaration in self._declared(target.device)}
         return read_command(message.payload, declared.get(target.command))
 
@@ -158,31 +135,8 @@ class CommandRequests:
                 return
             while current is not None:
                 for change in current.changes[published:]:
-                    self._answer(message, state_answer(current, change, id))
+                    self._answers.answer(message, state_answer(current, change, id))
                 published = len(current.changes)
                 if watch is None or not current.state.is_open:
                     return
                 current = await watch.next()
-
-    def _refuse(self, target: CommandTarget, message: Message, id: str, code: str, sentence: str) -> None:
-        self._log(target, code, sentence)
-        if message.response_topic and may_answer(message.response_topic, self._reserved):
-            self._answer(message, refusal_answer(target, id, code, sentence))
-
-    def _answer(self, message: Message, payload: bytes) -> None:
-        # At QoS 0: a sender that misses it repeats its command with the same id.
-        properties = EncodedProperties(encode_response(correlation=message.correlation))
-        self._publish(Publish(message.response_topic, payload), properties)
-
-    def _log(self, target: CommandTarget, code: str, sentence: str) -> None:
-        subject = (target.device, target.command, code)
-        if subject not in self._reported and len(self._reported) < MAX_REPORTED:
-            self._reported.add(subject)
-            log.warning(
-                "command of a broker's client refused",
-                bridge=self._name,
-                device=target.device,
-                command=target.command,
-                code=code,
-                reason=sentence,
-            )

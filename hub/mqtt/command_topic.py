@@ -1,8 +1,9 @@
-"""Commands that clients of a broker send to devices of the hub: the topic, the payload and the answer. Pure.
+"""Commands that clients of a broker send to devices of the hub, and desired values that they set: the topics, the
+payloads and the answers. Pure.
 
-The payload is one of three: the parameters as a JSON object, the plain value for a command with one parameter, or a
-JSON object with `parameters` and further fields. A value of a parameter is never an object, so the last form cannot be
-confused with a parameter of that name.
+The payload of a command is one of three: the parameters as a JSON object, the plain value for a command with one
+parameter, or a JSON object with `parameters` and further fields. A value of a parameter is never an object, so the last
+form cannot be confused with a parameter of that name. The payload of a setting is its plain value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,8 +22,8 @@ from hub.mqtt.topics import MAX_TOPIC_BYTES, TopicTemplate, overlap
 from wire.command import CommandDeclaration, CommandParameter
 from wire.limits import MAX_COMMAND_TIMEOUT_MS, MAX_PARAMETERS
 
-PLACEHOLDERS = ("command", "device")
-"""Placeholders of a command topic, sorted."""
+TargetKind = Literal["command", "setting"]
+"""Kind of the name in a topic besides the device."""
 
 MAX_PAYLOAD_BYTES = 16 * 1024
 """Longest payload of a command: four times the parameters that a command may have."""
@@ -32,49 +33,51 @@ BOOLEANS = {"true": True, "on": True, "1": True, "false": False, "off": False, "
 
 
 class CommandTarget(NamedTuple):
-    """Device and command that a topic names."""
+    """Device and command, or setting, that a topic names."""
 
     device: str
     command: str
+    kind: TargetKind = "command"
 
 
 class CommandTopic:
-    """Topic on which clients of a broker send commands, and the devices that they may command."""
+    """Topic on which clients of a broker send commands, or desired values, and the devices that they may command."""
 
-    def __init__(self, topic: TopicTemplate, devices: Sequence[str]) -> None:
+    def __init__(self, topic: TopicTemplate, devices: Sequence[str], kind: TargetKind = "command") -> None:
         """`devices` are patterns with `*` and `?`. Raises ValueError for an invalid topic."""
-        check_command_topic(topic)
+        check_command_topic(topic, kind)
         self.template = topic
+        self._kind: TargetKind = kind
         self.filter = topic.filter
         self._devices = tuple(devices)
 
     def target(self, topic: str) -> CommandTarget | None:
-        """Return the device and the command that a topic names, None for another topic."""
+        """Return the device and the command or setting that a topic names, None for another topic."""
         found = self.template.match(topic)
-        return None if found is None else CommandTarget(found["device"], found["command"])
+        return None if found is None else CommandTarget(found["device"], found[self._kind], self._kind)
 
     def topic_of(self, device: str, command: str) -> str:
-        """Return the topic of a command."""
-        return self.template.fill({"device": device, "command": command})
+        """Return the topic of a command or setting."""
+        return self.template.fill({"device": device, self._kind: command})
 
     def may_command(self, device: str) -> bool:
         """Return whether clients of the broker may command this device."""
         return any(fnmatchcase(device, pattern) for pattern in self._devices)
 
 
-def check_command_topic(topic: TopicTemplate) -> None:
+def check_command_topic(topic: TopicTemplate, kind: TargetKind) -> None:
     """Raise ValueError with a sentence about an invalid topic."""
     is_plain = not topic.share and all(not level.wild or (level.name and not level.rest) for level in topic.levels)
-    if not is_plain or tuple(sorted(topic.names)) != PLACEHOLDERS:
+    if not is_plain or {*topic.names} != {"device", kind}:
         raise ValueError(
-            f"command_topic {topic.text!r} needs {{device}} and {{command}}, and no other placeholder or wildcard"
+            f"{kind}_topic {topic.text!r} needs {{device}} and {{{kind}}}, and no other placeholder or wildcard"
         )
 
 
 def command_overlaps(topic: CommandTopic, filters: Sequence[str]) -> list[str]:
-    """Return a sentence for each other subscription that receives commands: a broker may deliver them twice."""
+    """Return a sentence for each other subscription that receives these messages: a broker may deliver them twice."""
     return [
-        f"commands on {topic.template.text!r} would also arrive through the subscription {filter!r}, for example with "
+        f"messages on {topic.template.text!r} would also arrive through the subscription {filter!r}, for example with "
         f"the topic {common!r}; give one of them another prefix"
         for filter in filters
         if filter != topic.filter and (common := overlap(filter, topic.template)) is not None
@@ -144,16 +147,37 @@ def _plain_parameters(payload: bytes, content: object, declaration: CommandDecla
     if parameter is None:
         sentence = f"a plain value does not say which parameter it is. Expected JSON: {declaration.signature()}"
         raise RequestRefused("wrong_parameters", sentence)
+    return {parameter.name: _plain_value(payload, content, parameter)}
+
+
+def read_setting(payload: bytes, setting: CommandParameter | None) -> Any:
+    """Return the value for a setting; any for one that the device does not declare. Raises RequestRefused.
+
+    The value is not checked against the declaration.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise RequestRefused("wrong_value", f"the payload has more than {MAX_PAYLOAD_BYTES:,} bytes")
+    if setting is None:
+        return 0
+    try:
+        content = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = None
+    return _plain_value(payload, content, setting)
+
+
+def _plain_value(payload: bytes, content: object, parameter: CommandParameter) -> object:
+    """Return the value of a payload, whose content as JSON is known. Raises RequestRefused."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
         raise RequestRefused("wrong_parameters", "the payload is not UTF-8") from None
     if parameter.type == "string":
-        return {parameter.name: text}
+        return text
     if parameter.type == "boolean":
         content = BOOLEANS.get(text.strip().lower(), content)
     # A value of another type is refused by the declaration, which names the expected one.
-    return {parameter.name: text if content is None else content}
+    return text if content is None else content
 
 
 def command_id(bridge: str, device: str, id: str) -> str:
@@ -178,7 +202,7 @@ def state_answer(record: CommandRecord, change: PhaseChange, id: str) -> bytes:
     """
     is_newest = change is record.changes[-1]
     content: dict[str, Any] = {
-        **_identity(record.device, record.name, id),
+        **_identity(CommandTarget(record.device, record.name), id),
         "command_id": record.id,
         "state": change.state.value,
         "time": time_text(change.time_ns),
@@ -192,13 +216,11 @@ def state_answer(record: CommandRecord, change: PhaseChange, id: str) -> bytes:
 
 def refusal_answer(target: CommandTarget, id: str, code: str, sentence: str) -> bytes:
     """Return the answer about a command that is not recorded."""
-    return msgspec.json.encode(
-        {**_identity(target.device, target.command, id), "error": code, "message": sentence, "last": True}
-    )
+    return msgspec.json.encode({**_identity(target, id), "error": code, "message": sentence, "last": True})
 
 
-def _identity(device: str, name: str, id: str) -> Mapping[str, str]:
-    return {"device": device, "command": name, **({"id": id} if id else {})}
+def _identity(target: CommandTarget, id: str) -> Mapping[str, str]:
+    return {"device": target.device, target.kind: target.command, **({"id": id} if id else {})}
 
 
 def _reason(code: str, message: str) -> Mapping[str, str]:

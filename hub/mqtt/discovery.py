@@ -17,11 +17,12 @@ import msgspec
 from formats.names import HASH_DIGITS
 from hub.model.batch import Series
 from hub.mqtt.command_topic import CommandTopic
-from hub.mqtt.discovery_controls import PLATFORMS, control_of, shows_state, state_names
+from hub.mqtt.discovery_controls import PLATFORMS, control_of, setting_control_of, shows_state, state_names
 from hub.mqtt.message import Decoded, Decoder, Message, Publish
 from hub.mqtt.publication import OTHER_TIME_KEY, TIME_KEY, Encoder, Publication
+from hub.mqtt.setting_requests import reported_topic
 from hub.mqtt.subscriptions import Subscription
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 
 ORIGIN_NAME = "Telemetry Hub"
 
@@ -143,13 +144,16 @@ class Discovery(Decoder):
         public_url: str | None = None,
         command_topic: CommandTopic | None = None,
         commands: Callable[[str], Sequence[CommandDeclaration]] = lambda device: (),
+        setting_topic: CommandTopic | None = None,
+        settings: Callable[[str], Sequence[CommandParameter]] = lambda device: (),
         prefix: str = "homeassistant",
         enabled: bool = True,
     ) -> None:
         """`devices` returns the series of each device by metric, `count` the number of all series; a different number
         means that the descriptions may have changed. `is_online` returns whether a device is connected. `availability`
         is the bridge's own availability in the form of Home Assistant. With `public_url` each device links to its page.
-        `commands` returns the commands of a device, which have controls with a `command_topic`. `on_change` is called
+        `commands` returns the commands of a device, which have controls with a `command_topic`; `settings` and
+        `setting_topic` are the same for settings. `on_change` is called
         when `pending` may have messages. Raises ValueError without a publication that Home Assistant can read.
         """
         self._encoders = [Encoder(publication) for publication in publications if publication.payload != "line"]
@@ -168,6 +172,8 @@ class Discovery(Decoder):
         self._public_url = public_url
         self._command_topic = command_topic
         self._commands = commands
+        self._setting_topic = setting_topic
+        self._settings = settings
         self._prefix = prefix
         self._enabled = enabled
         # By topic: the digest of the sent description, the hash of its series, and the sent presence.
@@ -211,8 +217,8 @@ class Discovery(Decoder):
         self.mark_changed()
 
     def commands_changed(self, device: str) -> None:
-        """Note that a device declares other commands than before."""
-        if self._enabled and self._command_topic is not None:
+        """Note that a device declares other commands or settings than before."""
+        if self._enabled and not (self._command_topic is None and self._setting_topic is None):
             self._described.pop(self.topic_of(device), None)
             self.mark_changed()
 
@@ -287,7 +293,7 @@ class Discovery(Decoder):
             component = self._component(series)
             if component is not None:
                 components[object_id(series.metric)] = component
-        controls = dict(self._controls_for(device, metrics))
+        controls = dict([*self._controls_for(device, metrics), *self._setting_controls(device)])
         if not components and not controls:
             return None
         components |= self._removed_controls(self.topic_of(device), controls) | controls
@@ -321,6 +327,19 @@ class Discovery(Decoder):
             series = next((series for series in shown if series and shows_state(control, series.type)), None)
             state = self._state_of(series) if series is not None else None
             yield key, control | (state or {})
+
+    def _setting_controls(self, device: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the controls of the settings of a device with their keys."""
+        topic = self._setting_topic
+        if topic is None or not topic.may_command(device):
+            return
+        for setting in self._settings(device):
+            state_topic = reported_topic(topic, device, setting.name)
+            control = setting_control_of(setting, topic.topic_of(device, setting.name), state_topic)
+            if control is not None:
+                key = object_id(f"setting\0{control['platform']}\0{setting.name}")
+                control["unique_id"] = f"{self._node}{object_id(device)}_{key}"
+                yield key, control
 
     def _removed_controls(self, topic: str, controls: Mapping[str, Any]) -> dict[str, Any]:
         """Remember the controls of a description. Return what removes the earlier ones from Home Assistant."""

@@ -1,5 +1,5 @@
-"""Controls of Home Assistant for the commands that devices declare: buttons, switches, numbers, selections and texts.
-Pure. Follows the documentation of Home Assistant's MQTT integration.
+"""Controls of Home Assistant for the commands and settings that devices declare: buttons, switches, numbers, selections
+and texts. Pure. Follows the documentation of Home Assistant's MQTT integration.
 
 A command without a required value is a button. One with a single value is a switch, a number, a selection or a text. A
 command with several required values has no control, nor one that asks for a confirmation: Home Assistant cannot ask.
@@ -44,15 +44,32 @@ def control_of(declaration: CommandDeclaration, command_topic: str) -> dict[str,
         if any(map(is_required, declaration.parameters)):
             return None
         return {"platform": "button", **control, "payload_press": "{}"}
+    value = _value_control(parameter)
+    if value is None:
+        return None
+    # As a plain value, a text that begins with a brace would be JSON.
+    template = {"command_template": _template_of(parameter)} if parameter.type == "string" else {}
+    return value | control | template
+
+
+def setting_control_of(setting: CommandParameter, topic: str, state_topic: str) -> dict[str, Any] | None:
+    """Return the control of a setting without its id, or None if it has none. Its state is what the device reports."""
+    value = _value_control(setting)
+    if value is None:
+        return None
+    return value | {"name": setting.name, "command_topic": topic, "state_topic": state_topic}
+
+
+def _value_control(parameter: CommandParameter) -> dict[str, Any] | None:
+    """Return the platform and the options for a value, or None if Home Assistant has no platform for it."""
     if parameter.type == "boolean":
-        return {"platform": "switch", **control, "payload_on": "true", "payload_off": "false"}
+        return {"platform": "switch", "payload_on": "true", "payload_off": "false"}
     if parameter.choices:
-        options = [_option(choice) for choice in parameter.choices]
-        return {"platform": "select", **control, **_template_of(parameter), "options": options}
+        return {"platform": "select", "options": [_option(choice) for choice in parameter.choices]}
     if parameter.type == "string":
-        return {"platform": "text", **control, **_template_of(parameter)}
+        return {"platform": "text"}
     number = _number(parameter)
-    return None if number is None else {"platform": "number", **control, **number}
+    return None if number is None else {"platform": "number", **number}
 
 
 def state_names(declaration: CommandDeclaration) -> Sequence[str]:
@@ -77,12 +94,9 @@ def shows_state(control: Mapping[str, Any], type: MetricType) -> bool:
     return False
 
 
-def _template_of(parameter: CommandParameter) -> dict[str, str]:
-    """Return the template of a text: as a plain value, one that begins with a brace would be JSON."""
-    if parameter.type != "string":
-        return {}
+def _template_of(parameter: CommandParameter) -> str:
     name = msgspec.json.encode(parameter.name).decode()
-    return {"command_template": f'{{{{ {{"parameters": {{{name}: value}}}} | to_json }}}}'}
+    return f'{{{{ {{"parameters": {{{name}: value}}}} | to_json }}}}'
 
 
 def _option(choice: float | int | bool | str) -> str:

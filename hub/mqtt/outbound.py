@@ -20,6 +20,7 @@ from hub.mqtt.message import Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_pairs, packet_size
 from hub.mqtt.presence import PresenceMessages
 from hub.mqtt.publication import Encoder, LatestValues, MessageOrigin, Publication
+from hub.mqtt.setting_requests import SettingMessages
 
 CONSUMER_PREFIX = "mqtt:"
 """The consumer of the bridge `home` has the name `mqtt:home` in the journal."""
@@ -114,6 +115,7 @@ class Outbound:
         decode: Decode,
         discovery: Discovery | None = None,
         presence: PresenceMessages | None = None,
+        settings: SettingMessages | None = None,
         on_refused: Callable[[int], None] = lambda reason: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -123,7 +125,7 @@ class Outbound:
         """
         self._journal = journal
         self._excluded_epochs = excluded_epochs
-        self._announcements = [source for source in (discovery, presence) if source is not None]
+        self._announcements = [source for source in (discovery, presence, settings) if source is not None]
         self._on_refused = on_refused
         self._consumer = Consumer(
             journal,

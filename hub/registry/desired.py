@@ -43,6 +43,10 @@ class DesiredTable:
         """Return the settings that a device declares, in the order of their declaration."""
         return self._declarations.of(device)
 
+    def watch_declared(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with each device that declares other settings than before, once that is durable."""
+        self._declarations.watch(watcher)
+
     async def declare(self, device: str, settings: Sequence[CommandParameter], *, replace: bool) -> list[str]:
         """Record what a device declares, durable on return. `replace`: these are all. Without news nothing is written.
 

@@ -16,6 +16,7 @@ presence_topic = "hub/{{device}}/presence"
 discovery = {{ enabled = {enabled} }}
 allow_commands = true
 command_topic = "hub/{{device}}/command/{{command}}"
+setting_topic = "hub/{{device}}/setting/{{setting}}"
 command_devices = ["boiler.*"]
 """
 

@@ -20,8 +20,8 @@ async def test_a_device_is_announced_available_while_connected_and_removed(
     mosquitto_program: Path, tmp_path: Path
 ) -> None:
     """A device is announced with its first reading, unavailable while its agent or the hub is gone, announced again
-    when Home Assistant starts, and removed when discovery is switched off. Its commands are controls while it has them.
-    """
+    when Home Assistant starts, and removed when discovery is switched off. Its commands and
+    settings are controls while it has them."""
     settings = tmp_path / "hub.toml"
     home = HomeAssistant()
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
@@ -39,6 +39,10 @@ async def test_a_device_is_announced_available_while_connected_and_removed(
                 def set_target(target: float) -> None:
                     targets.append(target)
 
+                @agent.setting("pressure", min=0, max=6, unit="bar")
+                def set_pressure(value: float) -> None:
+                    targets.append(value)
+
                 async with agent:
                     await agent.send({"temperature": 21.5})
                     await agent.drain(30)
@@ -50,6 +54,11 @@ async def test_a_device_is_announced_available_while_connected_and_removed(
                     assert (control["platform"], control["min"], control["max"]) == ("number", 5, 90)
                     publish(broker, [(control["command_topic"], "55.5")])
                     await until(lambda: targets == [55.5])
+                    await ear.until(lambda: "pressure" in home.controls())
+                    control = home.controls()["pressure"]
+                    publish(broker, [(control["command_topic"], "2.5")])
+                    await ear.until(lambda: home.retained.get(control["state_topic"]) == b"2.5")
+                    assert targets == [55.5, 2.5]
                     assert (component["device_class"], component["unit_of_measurement"]) == ("temperature", "°C")
                     await ear.until(lambda: home.retained.get(component["state_topic"]) == b"21.5")
                     await ear.until(lambda: home.presence("boiler.1") == "connected")

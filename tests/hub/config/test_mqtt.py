@@ -79,6 +79,11 @@ def test_these_settings_are_valid(values: dict[str, Any]) -> None:
         ({"command_topic": "a/{device}/{command}", "command_devices": ["*"]}, "set allow_commands = true"),
         ({"allow_commands": True, "command_topic": "a/{device}/{command}"}, "command_devices belong together"),
         ({"allow_commands": True, "command_topic": "a/{device}", "command_devices": ["*"]}, "needs {device} and"),
+        ({"allow_commands": True, "setting_topic": "a/{device}", "command_devices": ["*"]}, "{setting}, and no other"),
+        (
+            {"allow_commands": True, "setting_topic": "a/{device}/{setting}", "command_devices": ["*"], "publish": []},
+            "setting_topic is for a broker that gets readings",
+        ),
         (
             {
                 "allow_commands": True,

@@ -13,6 +13,7 @@ from hub.mqtt.command_requests import MAX_WAITING, CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
+from hub.mqtt.request_answers import RequestAnswers
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
 from tests.conditions import until
@@ -47,7 +48,7 @@ class Broker:
         self.dispatcher = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=lambda: 7)
         self.requests = CommandRequests(
             TOPIC, self.dispatcher, name="home", declared=registry.commands.declared, read=registry.commands.command,
-            publish=self.publish, reserved=[TOPIC.template],
+            answers=RequestAnswers("home", self.publish, [TOPIC.template]),
         )  # fmt: skip
         self.link = Link()
         self.answers: list[tuple[str, dict[str, Any], bytes]] = []

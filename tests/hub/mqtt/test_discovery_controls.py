@@ -120,6 +120,7 @@ class Fleet:
 
     def __init__(self, commands: list[CommandDeclaration], payload: Payload = "value") -> None:
         self.commands = {"pump": commands}
+        self.settings: list[CommandParameter] = []
         self.metrics = {
             "speed": Series(1, "pump", "speed", "float", "m/s"),
             "valve": Series(2, "pump", "valve", "boolean"),
@@ -135,6 +136,8 @@ class Fleet:
             on_change=lambda: None,
             command_topic=CommandTopic(TopicTemplate.parse("hub/commands/{device}/{command}"), ["pump"]),
             commands=self.commands.__getitem__,
+            setting_topic=CommandTopic(TopicTemplate.parse("hub/settings/{device}/{setting}"), ["pump"], "setting"),
+            settings=lambda device: self.settings,
         )
         self.discovery.connected()
 
@@ -220,3 +223,24 @@ def test_a_device_that_clients_may_not_command_has_no_controls() -> None:
     fleet = Fleet([CommandDeclaration("stop")])
     fleet.discovery._command_topic = CommandTopic(TopicTemplate.parse("hub/commands/{device}/{command}"), [])
     assert "stop" not in fleet.controls()
+
+
+def test_a_setting_is_a_control_with_the_reported_value_as_its_state() -> None:
+    """It has the name of the setting, and is no command with the same name."""
+    fleet = Fleet([CommandDeclaration("target", parameters=[SPEED])])
+    fleet.settings = [CommandParameter("target", min=0, max=5), CommandParameter("mode", "string", choices=["a", "b"])]
+    (message,) = fleet.described()
+    parts = [part for part in json.loads(message.payload)["components"].values() if "command_topic" in part]
+    for part in parts:
+        check_part(part)
+    assert [(part["name"], part["platform"], part.get("state_topic")) for part in parts] == [
+        ("target", "number", "hub/pump/speed"),
+        ("target", "number", "hub/settings/pump/target/reported"),
+        ("mode", "select", "hub/settings/pump/mode/reported"),
+    ]
+    assert len({part["unique_id"] for part in parts}) == 3
+    fleet.settings = []
+    fleet.discovery.commands_changed("pump")
+    (message,) = fleet.described()
+    removed = [part for part in json.loads(message.payload)["components"].values() if part.keys() == {"platform"}]
+    assert removed == [{"platform": "number"}, {"platform": "select"}]
