@@ -1,5 +1,5 @@
-"""The card of commands on a device's page, in a real Chromium: a simulated vehicle obeys, and nothing is called done
-that is not."""
+"""The cards of commands and settings on a device's page, in a real Chromium: a simulated vehicle obeys, and nothing is
+called done that is not."""
 
 from __future__ import annotations
 
@@ -146,3 +146,70 @@ async def test_each_state_is_shown_as_the_hub_has_it(hub: Hub, browser: Browser)
     await expect(seen.get_by_test_id("command-row")).to_have_attribute("data-state", "failed")
     await expect(seen.get_by_test_id("send-command")).to_have_count(0)
     await agent.ws.close()
+
+
+@pytest.mark.deadline(120)
+async def test_a_setting_is_in_sync_when_the_device_has_said_so(hub: Hub, browser: Browser) -> None:
+    """A value outside of the range is refused in place. Another one waits until the device reports it, a refused one
+    has the reason of the device, and a value for a device that is gone waits for it, on a phone, too."""
+    token = await hub.token("device", "--device", "tank")
+    agent = await connect_agent(hub, token, subprotocol=PROTOCOL_JSON_1_4)
+    declared = [{"name": "level", "unit": "m", "min": 1, "max": 6}, {"name": "heating", "type": "boolean"}]
+    await agent.send(hello("tank", next_seq=1, settings=declared))
+    assert (await agent.receive())["type"] == "welcome"
+    report = {"type": "reported", "values": {"level": 2.5, "heating": False}}
+    await agent.send({**report, "version": 0})
+    page = await open_page(browser, hub, "/device/tank")
+    card = page.get_by_test_id("settings")
+    level, heating = (card.locator(f"[data-setting='{name}']") for name in ("level", "heating"))
+    await level.get_by_test_id("edit-setting").click(timeout=TIMEOUT_MS)
+    field = card.get_by_role("textbox", name="level")
+    await expect(field).to_have_value("2.5")
+    await field.fill("7")
+    await field.press("Enter")
+    await expect(card.locator("[data-parameter='level']")).to_contain_text("At most 6 m.")
+    await field.fill("3.5")
+    await field.press("Enter")
+    await expect(level).to_contain_text("Waiting")
+    await expect(level).to_contain_text("tank has not processed it yet.")
+    assert await agent.receive() == {"type": "desired", "version": 1, "values": {"level": 3.5}}
+    report["values"] = {"level": 3.5, "heating": False}
+    await agent.send({**report, "version": 1})
+    await expect(level).to_contain_text("In sync")
+    await heating.get_by_test_id("edit-setting").click()
+    await card.get_by_role("button", name="On").click()
+    await card.get_by_test_id("save-setting").click()
+    assert (await agent.receive())["values"] == {"level": 3.5, "heating": True}
+    problem = {"name": "heating", "code": "dry", "message": "there is no water"}
+    await agent.send({**report, "version": 2, "problems": [problem]})
+    await expect(heating).to_contain_text("tank refuses it: there is no water.")
+    await level.get_by_test_id("edit-setting").click()
+    await check_looks(page)
+    await agent.ws.close()
+    await card.get_by_role("textbox", name="level").fill("4")
+    await card.get_by_test_id("save-setting").click()
+    await expect(level).to_contain_text("tank is not connected: it gets the value when it returns.")
+    await heating.get_by_test_id("edit-setting").click()
+    await card.get_by_test_id("clear-setting").click()
+    await expect(heating.get_by_test_id("sync-state")).to_have_count(0)
+    await expect(heating.get_by_test_id("desired")).to_have_text("–")
+
+
+@pytest.mark.deadline(120)
+async def test_a_simulated_pump_holds_the_desired_pressure(hub: Hub, browser: Browser) -> None:
+    """The operator sets it on a phone. The setting is in sync when the pump has it, and the readings follow."""
+    token = await hub.token("gateway", "--devices", "*")
+    arguments = ("run", "--hub", hub.url, "--devices", "1", "--profile", "pump", "--rate", "20")
+    async with running_module("device_sim", *arguments, HUB_TOKEN=token):
+        fleet = await open_page(browser, hub, viewport=PHONE, color_scheme="dark")
+        await fleet.get_by_role("link", name="pump-001").click(timeout=TIMEOUT_MS)
+        setting = fleet.locator("[data-setting='target_pressure']")
+        await setting.get_by_test_id("edit-setting").click(timeout=TIMEOUT_MS)
+        await fleet.get_by_role("textbox", name="target_pressure").fill("3")
+        await fleet.get_by_test_id("save-setting").click()
+        await expect(setting.get_by_test_id("sync-state")).to_have_text("In sync", timeout=TIMEOUT_MS)
+        await expect(setting.get_by_test_id("reported")).to_have_text("3 bar")
+        await fleet.wait_for_function(
+            "() => Math.abs(window.__hub.series('pump-001', 'pressure').values.at(-1) - 3) < 0.5"
+        )
+        await check_layout(fleet)

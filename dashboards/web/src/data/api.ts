@@ -13,6 +13,7 @@ import type {
   CreatedToken,
   DeclaredCommand,
   DeclaredCommands,
+  DesiredDetails,
   DeviceDetails,
   DevicesPage,
   DownloadDetails,
@@ -222,6 +223,38 @@ export function sendCommand(device: string, command: NewCommand): Promise<Comman
 /** Take back a command that is not sent yet. Throws ApiError. */
 export function cancelCommand({ device, id }: Pick<CommandDetails, "device" | "id">): Promise<CommandDetails> {
   return request("POST", `${commandsPath(device)}/${id}/cancel`);
+}
+
+/** Return the settings of a device: declared, desired and reported. */
+export function fetchSettings(device: string): Promise<DesiredDetails> {
+  return request("GET", desiredPath(device));
+}
+
+/** Wait until the settings have another `revision` than `seen` or the time has passed, and return them. */
+export function waitForSettings(
+  device: string,
+  { wait_s, seen }: { wait_s: number; seen: string },
+  signal: AbortSignal,
+): Promise<DesiredDetails> {
+  return request(
+    "GET",
+    `${desiredPath(device)}?${new URLSearchParams({ wait_s: String(wait_s), seen })}`,
+    undefined,
+    signal,
+  );
+}
+
+/** Change desired values; null: no value is desired any more. Throws ApiError, also for another version. */
+export function changeSettings(
+  device: string,
+  values: Record<string, number | boolean | string | null>,
+  expected_version: number,
+): Promise<DesiredDetails> {
+  return request("PATCH", desiredPath(device), { values, expected_version });
+}
+
+function desiredPath(device: string): string {
+  return `/devices/${encodeURIComponent(device)}/desired`;
 }
 
 function commandsPath(device: string): string {

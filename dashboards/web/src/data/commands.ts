@@ -50,13 +50,13 @@ export function fieldKind(parameter: DeclaredParameter): FieldKind {
 }
 
 export function initialValues(parameters: DeclaredParameter[]): FormValues {
-  return Object.fromEntries(
-    parameters.map((parameter) => {
-      const { default: preset } = parameter;
-      const isText = preset === null || fieldKind(parameter) === "text";
-      return [parameter.name, isText ? String(preset ?? "") : JSON.stringify(preset)];
-    }),
-  );
+  return Object.fromEntries(parameters.map((parameter) => [parameter.name, fieldText(parameter, parameter.default)]));
+}
+
+/** Return a value as the text of its field. */
+export function fieldText(parameter: DeclaredParameter, value: ParameterValue | null): string {
+  if (value === null) return "";
+  return fieldKind(parameter) === "text" ? String(value) : JSON.stringify(value);
 }
 
 /** The value of a field, undefined if it is not given; or why the device does not accept it. */

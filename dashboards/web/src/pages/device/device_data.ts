@@ -18,6 +18,7 @@ import { DAY } from "../../data/time";
 import type { EventDetails, PresenceInterval } from "../../wire/api";
 import type { DeviceState } from "../../wire/live";
 import { DeviceCommands } from "./command_data";
+import { DeviceSettings } from "./setting_data";
 
 /** Shorter spans show every reading, up to 13 per second for five minutes. */
 const SHORT_SPAN_MS = 15 * 60_000;
@@ -43,6 +44,7 @@ export class DeviceData {
   /** The connection timeline, newest first. */
   readonly presence: Signal<PresenceInterval[]> = signal([]);
   readonly commands: DeviceCommands;
+  readonly settings: DeviceSettings;
   readonly notice: Signal<Notice | null> = signal(null);
   /** True after the first data have arrived. */
   readonly ready = signal(false);
@@ -61,7 +63,9 @@ export class DeviceData {
     this.hub = hub;
     this.device = device;
     observed.set(device, this);
-    this.commands = new DeviceCommands(device, () => hub.fleet.get(device)?.state.peek().connected ?? false);
+    const isConnected = () => hub.fleet.get(device)?.state.peek().connected ?? false;
+    this.commands = new DeviceCommands(device, isConnected);
+    this.settings = new DeviceSettings(device, isConnected);
     const feed = this.createFeed(feedSpan(spanOf(view.peek())));
     this.scheduler = new FrameScheduler(device, view, feed, new HistoryWindow(device));
     feed.onLive = () => {
@@ -103,6 +107,7 @@ export class DeviceData {
     this.eventsKey = key;
     void this.loadEvents();
     this.commands.refresh();
+    this.settings.refresh();
   }
 
   /** Return the readings of a metric for the charts: those of the feed and, in the past, the hub's answer. */
@@ -130,6 +135,7 @@ export class DeviceData {
     if (observed.get(this.device) === this) observed.delete(this.device);
     for (const stop of this.disposers) stop();
     this.commands.close();
+    this.settings.close();
     clearInterval(this.dropTimer);
     clearTimeout(this.refetchTimer);
     clearTimeout(this.noticeTimer);

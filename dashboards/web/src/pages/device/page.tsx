@@ -21,6 +21,7 @@ import { Connection } from "./connection";
 import { DeviceHead, Events, Retirement, Sources, Tags } from "./details";
 import { DeviceData, type Notice } from "./device_data";
 import { Metrics } from "./metrics";
+import { Settings } from "./settings";
 import { StateTimeline } from "./state_timeline";
 import { Values } from "./values";
 
@@ -63,7 +64,7 @@ function KnownDevice({ record }: { record: DeviceRecord }) {
   return (
     <>
       <DeviceHead record={record} />
-      {data !== null && metrics !== null && data.commands.isSettled && (
+      {data !== null && metrics !== null && data.commands.isSettled && data.settings.isSettled && (
         <Charts data={data} metrics={metrics} record={record} />
       )}
       <div class="panels">
@@ -94,6 +95,7 @@ function Charts({ data, metrics, record }: ChartsProps) {
   const control = (
     <div class="control">
       <Commands device={record.device} isConnected={record.state.value.connected} commands={data.commands} />
+      <Settings device={record.device} isConnected={record.state.value.connected} settings={data.settings} />
     </div>
   );
   if (metrics.length === 0)
