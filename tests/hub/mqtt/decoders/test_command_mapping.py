@@ -71,7 +71,7 @@ def examples(declaration: CommandDeclaration) -> dict[str, Any]:
 
 @given(EXPOSES)
 def test_any_zigbee_device_gets_valid_commands_that_its_state_confirms(exposes: list[Any]) -> None:
-    """What is set is at the place where the state of the device shows it, so the same object confirms it."""
+    """A value is set at the place where the state of the device shows it, so the same object confirms it."""
     for known in settable(exposes):
         assert is_valid(known.declaration)
         parameters = examples(known.declaration)
