@@ -111,7 +111,7 @@ class CommandRefused(Exception):
 class NewCommand(NamedTuple):
     """A command that an operator sends. `ttl_s` is None for a call; `is_confirmed`: the operator was asked.
 
-    With an `id` of the sender, the same id again is the same command.
+    With an `id` of the sender, the same id again is the same command. `job` is the id of the job of the command.
     """
 
     name: str
@@ -121,6 +121,7 @@ class NewCommand(NamedTuple):
     ttl_s: float | None = None
     is_confirmed: bool = False
     id: str = ""
+    job: str = ""
 
 
 class CommandDispatcher:
@@ -153,6 +154,7 @@ class CommandDispatcher:
         """When to look at a device, as in `_due`, and outdated entries."""
         self._wake = asyncio.Event()
         self._watches: dict[str, set[Watch]] = {}
+        self._job_watchers: list[Callable[[str], None]] = []
 
     def restore(self, commands: Iterable[CommandRecord]) -> None:
         """Continue with the open commands of the file, in their order."""
@@ -172,6 +174,12 @@ class CommandDispatcher:
         known = await self._known(device, new) if new.id else None
         if known is not None:
             return known
+        record = self.prepare(device, new)
+        link = self._links.get(device)
+        return await self._insert(record if link is None else self._sent_at_once(record, link, record.created_ns))
+
+    def prepare(self, device: str, new: NewCommand) -> CommandRecord:
+        """Return the record of a command that the device takes as far as the hub knows. Raises CommandRefused."""
         declared = {declaration.name: declaration for declaration in self._declared(device)}
         declaration = declared.get(new.name)
         if declaration is None:
@@ -192,7 +200,7 @@ class CommandDispatcher:
         now_ns = self._clock()
         why = unreachable or "the device is not connected"
         offline = ("not_connected", f"{why}: the command is sent when it connects again")
-        record = new_command(
+        return new_command(
             id=new.id or secrets.token_hex(16),
             device=device,
             name=new.name,
@@ -202,8 +210,16 @@ class CommandDispatcher:
             timeout_ms=new.timeout_ms,
             ttl_s=new.ttl_s,
             reason=offline if link is None else ("", ""),
+            job=new.job,
         )
-        return await self._insert(record if link is None else self._sent_at_once(record, link, now_ns))
+
+    def follow(self, changes: Sequence[Stored]) -> None:
+        """Continue with commands that a job has stored, new ones too. Call it in the order of the commits."""
+        self._changed(changes)
+
+    def watch_jobs(self, watcher: Callable[[str], None]) -> None:
+        """Call `watcher` with the id of a job when one of its commands has ended, or has ended in another way."""
+        self._job_watchers.append(watcher)
 
     def _sent_at_once(self, record: CommandRecord, link: CommandLink, now_ns: int) -> CommandRecord:
         """Return the new command as sent, if it may be sent now: one commit fewer than for two states."""
@@ -396,6 +412,9 @@ class CommandDispatcher:
             self._follow(record, record.changes[-1].time_ns)
             for watch in self._watches.get(record.id, ()):
                 watch.notify(record)
+            if record.job and not record.state.is_open:
+                for watcher in self._job_watchers:
+                    watcher(record.job)
             self._pump(record.device)
 
     def _follow(self, record: CommandRecord, time_ns: int) -> None:

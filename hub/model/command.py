@@ -95,8 +95,8 @@ class PhaseChange(Struct, frozen=True, omit_defaults=True):
 class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A command with its history. `number` orders the commands of a hub; 0 before the record is stored.
 
-    `operator` is the role and the id of the token that sent it. `expires_ns` is when the hub stops sending it. `late`:
-    the device reported after the hub had stopped waiting.
+    `operator` is the role and the id of the token that sent it. `job` is the id of its job, empty if it was sent alone.
+    `expires_ns` is when the hub stops sending it. `late`: the device reported after the hub had stopped waiting.
     """
 
     number: int = 0
@@ -106,6 +106,7 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: dict[str, ParameterValue] = {}
     mode: CommandMode
     operator: str
+    job: str = ""
     created_ns: int
     timeout_ms: int
     expires_ns: int
@@ -154,6 +155,7 @@ def new_command(
     timeout_ms: int,
     ttl_s: float | None = None,
     reason: tuple[str, str] = ("", ""),
+    job: str = "",
 ) -> CommandRecord:
     """Return a command that is queued: with `ttl_s` it waits for the device, without it is a call."""
     return CommandRecord(
@@ -163,6 +165,7 @@ def new_command(
         parameters=dict(parameters),
         mode="call" if ttl_s is None else "queue",
         operator=operator,
+        job=job,
         created_ns=now_ns,
         timeout_ms=timeout_ms,
         expires_ns=now_ns + (timeout_ms * 1_000_000 if ttl_s is None else int(ttl_s * NS_PER_S)),
@@ -247,7 +250,8 @@ def cancelled(record: CommandRecord, operator: str, now_ns: int) -> CommandRecor
 def created_event(record: CommandRecord) -> Event:
     """Return the event of a new command, for the events of the device: what was sent, and by whom."""
     words = " ".join((record.name, *(f"{name}={value}" for name, value in record.parameters.items())))
-    text = f"{words} ({record.mode} {record.id}) by {record.operator}"
+    job = f", job {record.job}" if record.job else ""
+    text = f"{words} ({record.mode} {record.id}) by {record.operator}{job}"
     return Event(0, record.device, record.created_ns, "command", text)
 
 

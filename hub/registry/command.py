@@ -22,6 +22,7 @@ from hub.model.command import (
     ended_event,
 )
 from hub.model.event import Event
+from hub.registry.command_target import follow_command
 from hub.registry.database import RegistryError, RegistryThread
 from hub.registry.declared import DeclarationTable
 from hub.registry.event import MAX_KIND, insert_events
@@ -162,6 +163,7 @@ def _change(connection: apsw.Connection, record: CommandRecord | None, transitio
             changed.number,
         ),
     )
+    follow_command(connection, changed)
     _record_event(connection, ended_event(changed, now_ns))
     if record.state.is_open and not changed.state.is_open:
         delete_surplus(connection, record.device)

@@ -50,7 +50,8 @@ REPAIRED_KIND = "registry repaired"
 
 MAX_BYTES = 1 << 30
 """Maximum size of the file. Its tables have bounds of their own (a million series are about 70 MB, all events about
-100 MB, all commands about 50 MB). Beyond this size a write fails with STORAGE_FULL as on a full disk."""
+100 MB, all commands about 50 MB, the targets of all jobs about 65 MB). Beyond this size a write fails with STORAGE_FULL
+as on a full disk."""
 
 MAX_WAL_BYTES = 16 << 20
 """Size of the write-ahead log after a checkpoint: a burst of declarations must not occupy the disk for good."""

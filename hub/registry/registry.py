@@ -20,6 +20,7 @@ from hub.model.journal import JournalPosition
 from hub.model.metric import MetricChange
 from hub.registry import event, fleet, hub_run, token
 from hub.registry.command import CommandTable
+from hub.registry.command_job import CommandJobTable
 from hub.registry.database import MAX_BYTES, RegistryError, RegistryThread, data_version, hub_id, open_database
 from hub.registry.desired import DesiredTable
 from hub.registry.fleet import Fleet, KnownDevice
@@ -70,6 +71,8 @@ class Registry:
         """The commands to devices, and those that the devices declare."""
         self.desired = DesiredTable(self._thread, clock)
         """The desired values of devices, and the settings that the devices declare."""
+        self.command_jobs = CommandJobTable(self._thread, clock)
+        """The jobs: commands to many devices."""
         self._keyring = Keyring()
         self._version = 0
         self._events = event.PendingEvents()
@@ -102,6 +105,7 @@ class Registry:
             await self._thread.read(self._compare_state)
             await self.commands.open()
             await self.desired.open()
+            await self.command_jobs.open()
         except BaseException:
             await self._thread.close()
             raise

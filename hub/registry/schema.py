@@ -125,6 +125,31 @@ CREATE TABLE desired (
 """
 """`record` is the document of a device with its newest report, as JSON."""
 
+_COMMAND_JOBS = """
+CREATE TABLE command_jobs (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  is_open INTEGER NOT NULL,
+  created_ns INTEGER NOT NULL,
+  targets INTEGER NOT NULL,
+  record TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE command_targets (
+  number INTEGER PRIMARY KEY,
+  job TEXT NOT NULL,
+  device TEXT NOT NULL,
+  batch INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  command TEXT NOT NULL,
+  code TEXT NOT NULL,
+  message TEXT NOT NULL,
+  UNIQUE (job, device)
+) STRICT;
+CREATE INDEX command_targets_by_state ON command_targets (job, state, batch);
+"""
+"""`record` is all of a job as JSON; the other columns are for the queries. A target without its job means nothing."""
+
 _IDENTITY = "CREATE TABLE identity (hub_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID"
 """A second copy of the hub's id, in a page of its own: without the id no history can be read."""
 
@@ -179,6 +204,18 @@ ADDITIONS = (
         (
             TableLayout("declared_settings", ("device", "declared", "declared_ns"), "device"),
             TableLayout("desired", ("device", "record"), "device"),
+        ),
+    ),
+    Addition(
+        6,
+        _COMMAND_JOBS,
+        (
+            TableLayout("command_jobs", ("number", "id", "is_open", "created_ns", "targets", "record"), "number"),
+            TableLayout(
+                "command_targets",
+                ("number", "job", "device", "batch", "state", "command", "code", "message"),
+                "number",
+            ),
         ),
     ),
 )

@@ -14,10 +14,11 @@ import apsw
 import pytest
 
 from hub.model.command import CommandRecord, new_command
+from hub.model.command_job import CommandJob, new_job
 from hub.model.desired import Change, changed
 from hub.model.event import Event
 from hub.model.identity import Role
-from hub.registry import command, declared, desired, event, fleet, token
+from hub.registry import command, command_job, command_target, declared, desired, event, fleet, token
 from hub.registry.database import RegistryError, hub_id, open_database, transaction
 from hub.registry.repair import Repair, verify
 from hub.registry.schema import SEALED_TABLES, TABLES, UNSEALED_VERSION, VERSIONS, tables_of
@@ -56,7 +57,29 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
             change = partial(changed, change=Change({"stop": number}, (), "operator o1"), now_ns=number)
             desired.change_desired(connection, f"device-{number % 60}", change, ["stop"], number)
             command.insert_command(connection, queued(number))
+        job = queued_job()
+        command_target.insert_targets(connection, job.id, [(n // 10, f"device-{n}") for n in range(job.targets)])
+        command_job.insert_job(connection, job, 1)
     return path
+
+
+def queued_job() -> CommandJob:
+    """A job that waits for its first batch."""
+    return new_job(
+        id="f" * 32,
+        to=["device-*"],
+        name="stop",
+        parameters={"reason": "maintenance"},
+        operator="operator o1",
+        now_ns=1,
+        life_s=60,
+        timeout_ms=10_000,
+        ttl_s=60,
+        is_confirmed=False,
+        batch_size=10,
+        stop_share=0.2,
+        targets=60,
+    )
 
 
 def queued(number: int) -> CommandRecord:
