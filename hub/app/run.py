@@ -160,6 +160,7 @@ async def _serve(
         running.push_async_callback(services.journal.drain)
         await running.enter_async_context(failed.running(services.devices.probe_clocks(), "clocks"))
         await running.enter_async_context(failed.running(services.commands.run(), "commands"))
+        await running.enter_async_context(failed.running(services.command_jobs.run(), "command jobs"))
         await running.enter_async_context(failed.running(services.readings.run(), "readings"))
         await running.enter_async_context(failed.running(services.presence.run(), "presence"))
         await running.enter_async_context(failed.running(server.run(), "server"))

@@ -29,6 +29,7 @@ from hub.http.plain_commands import PlainCommands
 from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
 from hub.http.routes.access import AccessRoutes
+from hub.http.routes.command_jobs import CommandJobRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.desired import DesiredRoutes
@@ -51,6 +52,7 @@ from hub.http.trial import TrialRunner
 from hub.http.websocket import DEVICE_PATH, LINE_PATH, PLAIN_PATH
 from hub.http.wheel import make_wheel
 from hub.ingest.command_dispatcher import CommandDispatcher
+from hub.ingest.command_job_runner import CommandJobRunner
 from hub.ingest.desired_dispatcher import DesiredDispatcher
 from hub.ingest.device import Device, Devices
 from hub.ingest.foreign_readings import EPOCH, ForeignReadings
@@ -95,6 +97,7 @@ class Core(NamedTuple):
     devices: Devices
     commands: CommandDispatcher
     desired: DesiredDispatcher
+    command_jobs: CommandJobRunner
     presence: PresenceService
     store_sink: StoreSink
     store_consumer: Consumer
@@ -111,6 +114,7 @@ class HubServices(NamedTuple):
     devices: Devices
     commands: CommandDispatcher
     desired: DesiredDispatcher
+    command_jobs: CommandJobRunner
     presence: PresenceService
     readings: ForeignReadings
     connections: Connections
@@ -189,6 +193,7 @@ async def open_services(
             devices,
             core.commands,
             core.desired,
+            core.command_jobs,
             core.presence,
             readings,
             connections,
@@ -284,6 +289,8 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
     desired.restore(await registry.desired.records())
     devices.desired = desired
+    jobs = CommandJobRunner(registry.command_jobs, commands, clock=time.time_ns)
+    jobs.restore(await registry.command_jobs.open_jobs())
     # A changed series replaces the one that sessions and dashboards have.
     registry.watch_series(live.replace_series)
     registry.watch_series(devices.replace_series)
@@ -304,7 +311,20 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer.register()
     consumers.append(consumer)
     return Core(
-        registry, journal, store, holds, reader, live, accounting, devices, commands, desired, presence, sink, consumer
+        registry,
+        journal,
+        store,
+        holds,
+        reader,
+        live,
+        accounting,
+        devices,
+        commands,
+        desired,
+        jobs,
+        presence,
+        sink,
+        consumer,
     )
 
 
@@ -429,6 +449,7 @@ def _resources(
         ),
         CommandRoutes(status, core.commands, registry.commands),
         DesiredRoutes(status, core.desired, registry.desired),
+        CommandJobRoutes(status, core.command_jobs, registry.command_jobs, registry.commands),
         MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         StoreRoutes(

@@ -77,6 +77,7 @@ class CommandDetails(Struct, frozen=True):
     parameters: dict[str, ParameterValue]
     mode: CommandMode
     operator: Annotated[str, Meta(description="Role and id of the token that sent it.")]
+    job: Annotated[str | None, Meta(description="Id of the job that sent it to many devices; else null.")]
     created_ns: TimeNs
     timeout_ms: int
     expires_ns: Annotated[TimeNs, Meta(description="The hub does not send it after this time.")]
@@ -145,6 +146,7 @@ def details(record: CommandRecord) -> CommandDetails:
         parameters=record.parameters,
         mode=record.mode,
         operator=record.operator,
+        job=record.job or None,
         created_ns=record.created_ns,
         timeout_ms=record.timeout_ms,
         expires_ns=record.expires_ns,

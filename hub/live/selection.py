@@ -1,8 +1,8 @@
-"""Selection of series by device and metric names, with `*` for any run of characters."""
+"""Selection of series by device and metric names, and of devices by ids and tags. `*` is any run of characters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hub.model.batch import Series
 
@@ -28,6 +28,29 @@ def matcher(selectors: Sequence[str]) -> Callable[[str], bool]:
     if not patterns:
         return exact.__contains__
     return lambda name: name in exact or any(pattern(name) for pattern in patterns)
+
+
+def device_matcher(terms: Iterable[str]) -> Callable[[str, Mapping[str, str]], bool]:
+    """Return a function that says whether a device with this id and these tags is selected.
+
+    A term `KEY=VALUE` is a tag, any other a device id. A device is selected if one of the ids matches it (if there are
+    any), and for each key one of its values.
+    """
+    ids: list[str] = []
+    wanted: dict[str, list[str]] = {}
+    for term in terms:
+        key, is_tag, value = term.partition("=")
+        if is_tag:
+            wanted.setdefault(key, []).append(value)
+        else:
+            ids.append(term)
+    is_id = matcher(ids or ["*"])
+    values = {key: matcher(selectors) for key, selectors in wanted.items()}
+
+    def is_selected(device: str, tags: Mapping[str, str]) -> bool:
+        return is_id(device) and all(key in tags and is_value(tags[key]) for key, is_value in values.items())
+
+    return is_selected
 
 
 def _glob(selector: str) -> Callable[[str], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.http.routes.access import AccessRoutes
+from hub.http.routes.command_jobs import CommandJobRoutes
 from hub.http.routes.commands import CommandRoutes
 from hub.http.routes.connection import ConnectionRoutes
 from hub.http.routes.desired import DesiredRoutes
@@ -25,6 +26,7 @@ RESOURCES = (
     DeviceRoutes,
     CommandRoutes,
     DesiredRoutes,
+    CommandJobRoutes,
     MetricRoutes,
     HistoryRoutes,
     ReadingRoutes,

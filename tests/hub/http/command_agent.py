@@ -102,14 +102,15 @@ async def command_agent(
     declared: list[CommandDeclaration] = DECLARED,
     version: str = "telemetry.v1.4.json",
     guest: bool = False,
+    tags: dict[str, str] | None = None,
     settings: list[CommandParameter] | None = None,
     apply: Apply = accept,
 ) -> AsyncIterator[CommandAgent]:
     """Connect an agent that is welcomed, and answers commands."""
     async with connected(f"{url}/v1/device", token=token, subprotocols=[version]) as connection:
         agent = CommandAgent(connection, execute, apply)
-        hello = messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, commands=declared, settings=settings or [])
-        await agent.send(hello)
+        shown = {"tags": tags or {}, "commands": declared, "settings": settings or []}
+        await agent.send(messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, **shown))
         welcome = HUB_MESSAGES["json"].decode(await connection.recv())
         assert isinstance(welcome, messages.Welcome), welcome
         async with running_task(agent.run()):

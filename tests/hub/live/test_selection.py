@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.live.selection import matcher, matches, selection
+from hub.live.selection import device_matcher, matcher, matches, selection
 from hub.model.batch import Series
 
 names = st.text(alphabet="ab.[]?\n", max_size=6)
@@ -61,3 +61,25 @@ def test_a_series_needs_both_its_device_and_its_metric() -> None:
 def test_the_order_of_selectors_does_not_matter() -> None:
     """The same selection is the same value, so that its subscriptions share one group."""
     assert selection(["b", "a", "a"], ["y", "x"]) == selection(["a", "b"], ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("terms", "is_selected"),
+    [
+        (["pump-*"], True),
+        (["mill", "pump-7"], True),
+        (["mill"], False),
+        (["site=north"], True),
+        (["site=south"], False),
+        (["site=south", "site=n*"], True),
+        (["site=north", "floor=2"], False),
+        (["mill", "site=north"], False),
+        (["pump-*", "site=*", "note=a=b"], True),
+        (["other=*"], False),
+        (["note="], False),
+    ],
+)
+def test_a_device_is_selected_by_its_id_and_its_tags(terms: list[str], is_selected: bool) -> None:
+    """Ids are alternatives, and so are the values of one tag; different tags must all match."""
+    tags = {"site": "north", "floor": "1", "note": "a=b"}
+    assert device_matcher(terms)("pump-7", tags) is is_selected

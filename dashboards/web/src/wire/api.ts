@@ -129,6 +129,8 @@ export interface components {
             mode: "call" | "queue";
             /** @description Role and id of the token that sent it. */
             operator: string;
+            /** @description Id of the job that sent it to many devices; else null. */
+            job: string | null;
             created_ns: number;
             timeout_ms: number;
             /** @description The hub does not send it after this time. */
@@ -144,6 +146,154 @@ export interface components {
             /** @description The value that the device returned; null if there is none. */
             result: unknown;
             states: components["schemas"]["CommandStateChange"][];
+        };
+        /** @description A device that a job would have as a target. */
+        CommandJobCandidate: {
+            device: string;
+            /** @description The first batch is 1. */
+            batch: number;
+            /** @description Why the hub would refuse the device now, for programs; else empty. */
+            code: string;
+            /** @description The same for people. */
+            message: string;
+        };
+        /** @description A state of a job, since when, and the reason. */
+        CommandJobChange: {
+            /** @enum {unknown} */
+            state: "cancelled" | "completed" | "pending" | "running" | "stopped";
+            time_ns: number;
+            /** @description The reason for programs; empty if there is none. */
+            code: string;
+            message: string;
+        };
+        /** @description The number of targets in each state. */
+        CommandJobCounts: {
+            /** @description Without a command yet. In a job that has ended they get none. */
+            pending: number;
+            /** @description The hub could not send the command, for the reason of the target. */
+            refused: number;
+            queued: number;
+            sent: number;
+            received: number;
+            succeeded: number;
+            failed: number;
+            rejected: number;
+            expired: number;
+            timed_out: number;
+            cancelled: number;
+        };
+        /** @description A job with its history and its progress. `states` begins with `pending` and ends with the newest. */
+        CommandJobDetails: {
+            id: string;
+            to: string[];
+            name: string;
+            parameters: Record<string, never>;
+            /** @enum {unknown} */
+            mode: "call" | "queue";
+            /** @description Role and id of the token that sent it. */
+            operator: string;
+            created_ns: number;
+            deadline_ns: number;
+            timeout_ms: number;
+            batch_size: number;
+            batches: number;
+            stop_share: number | null;
+            targets: number;
+            /** @enum {unknown} */
+            state: "cancelled" | "completed" | "pending" | "running" | "stopped";
+            /** @description The reason of the state, for programs. */
+            code: string;
+            /** @description The reason of the state, for people. */
+            message: string;
+            /** @description Targets that have ended. */
+            ended: number;
+            /** @description Targets that have ended, and whose command did not succeed. */
+            failed: number;
+            counts: components["schemas"]["CommandJobCounts"];
+            states: components["schemas"]["CommandJobChange"][];
+        };
+        /** @description The targets that a job would have. Nothing is recorded. */
+        CommandJobDryRun: {
+            targets: number;
+            batches: number;
+            /** @description Targets that the hub would refuse now. */
+            refused: number;
+            /** @description The command as the first of these devices declares it; null if none declares it. */
+            command: components["schemas"]["DeclaredCommand"] | null;
+            devices: components["schemas"]["CommandJobCandidate"][];
+        };
+        /** @description A command to send to many devices, in batches. */
+        CommandJobRequest: {
+            /** @description Device ids, and tags as `KEY=VALUE`; `*` stands for any run of characters. A device is a target if one of the ids matches, and for each key one of its values. */
+            to: string[];
+            name: string;
+            /**
+             * @description Numbers, booleans and texts, as declared.
+             * @default {}
+             */
+            parameters?: Record<string, never>;
+            /**
+             * @description `call`: a device that is not connected is refused. `queue`: the command waits for it.
+             * @default call
+             * @enum {unknown}
+             */
+            mode?: "call" | "queue";
+            /**
+             * @description Time of each command for its result.
+             * @default 10
+             */
+            timeout_s?: number;
+            /**
+             * @description Time in which each queued command is sent; later it expires.
+             * @default 86400
+             */
+            ttl_s?: number;
+            /**
+             * @description The operator was asked, for a command with `confirm`.
+             * @default false
+             */
+            confirmed?: boolean;
+            /**
+             * @description Targets of a batch. The next one begins when none of them is open.
+             * @default 10
+             */
+            batch_size?: number;
+            /**
+             * @description Begin no further batch if at least this share of the targets that have ended did not succeed. 0: after the first failure; null: never stop.
+             * @default 0.2
+             */
+            stop_share?: number | null;
+            /**
+             * @description Time of the job: after it no further command is sent.
+             * @default 604800
+             */
+            deadline_s?: number;
+        };
+        /** @description A device of a job, with the state of its command. */
+        CommandJobTarget: {
+            device: string;
+            /** @description The first batch is 1. */
+            batch: number;
+            /** @enum {unknown} */
+            state: "cancelled" | "expired" | "failed" | "pending" | "queued" | "received" | "refused" | "rejected" | "sent" | "succeeded" | "timed_out";
+            /** @description Id of the command; empty if there is none. */
+            command: string;
+            /** @description The reason of the state, for programs. */
+            code: string;
+            /** @description The reason of the state, for people. */
+            message: string;
+        };
+        /** @description The targets of a job, in the order of batches. */
+        CommandJobTargetsPage: {
+            targets: components["schemas"]["CommandJobTarget"][];
+            /** @description The `cursor` of the next part; null at the end. */
+            next: string | null;
+        };
+        /** @description The jobs, newest first. */
+        CommandJobsPage: {
+            jobs: components["schemas"]["CommandJobDetails"][];
+            /** @description The `cursor` of the next part; null at the end. */
+            next: string | null;
         };
         /** @description A command to send. */
         CommandRequest: {
@@ -1244,6 +1394,15 @@ export type BridgesAnswer = components['schemas']['BridgesAnswer'];
 export type ChangedMetric = components['schemas']['ChangedMetric'];
 export type CodeCount = components['schemas']['CodeCount'];
 export type CommandDetails = components['schemas']['CommandDetails'];
+export type CommandJobCandidate = components['schemas']['CommandJobCandidate'];
+export type CommandJobChange = components['schemas']['CommandJobChange'];
+export type CommandJobCounts = components['schemas']['CommandJobCounts'];
+export type CommandJobDetails = components['schemas']['CommandJobDetails'];
+export type CommandJobDryRun = components['schemas']['CommandJobDryRun'];
+export type CommandJobRequest = components['schemas']['CommandJobRequest'];
+export type CommandJobTarget = components['schemas']['CommandJobTarget'];
+export type CommandJobTargetsPage = components['schemas']['CommandJobTargetsPage'];
+export type CommandJobsPage = components['schemas']['CommandJobsPage'];
 export type CommandRequest = components['schemas']['CommandRequest'];
 export type CommandStateChange = components['schemas']['CommandStateChange'];
 export type CommandsPage = components['schemas']['CommandsPage'];

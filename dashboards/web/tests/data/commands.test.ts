@@ -40,6 +40,7 @@ function command(changed: Partial<CommandDetails> = {}): CommandDetails {
     parameters: { speed: 12.5 },
     mode: "call",
     operator: "operator k3vq",
+    job: null,
     created_ns: DAY_NS,
     timeout_ms: 10_000,
     expires_ns: DAY_NS + 10e9,

@@ -15,12 +15,14 @@ from hub.http.openapi import DescriptionRoutes
 from hub.http.routes import RESOURCES
 from hub.http.routing import operations_of
 from hub.model.command import new_command
+from hub.model.command_job import new_job
 from hub.model.identity import ALLOWED, Role
 from tests.hub.cli.hub_command import batch, commanded_hub
 from tests.hub.http.opened_hub import HOST, connected, new_token, read_to_end
 
 DEVICE = "pump"
 COMMAND = "0" * 32
+JOB = "1" * 32
 
 PUBLIC = {
     *("/health", "/ready", "/metrics", "/api/v1/openapi.json"),
@@ -57,6 +59,7 @@ class Reader(NamedTuple):
             "code": "x",
             "id": "x",
             "command": COMMAND,
+            "job": JOB,
         }
         headers = {} if role is None else {"Authorization": f"Bearer {self.tokens[role]}"}
         wanted = re.sub(r"{(\w+)}", lambda match: own[match[1]], path)
@@ -73,6 +76,11 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Read
             id=COMMAND, device=DEVICE, name="stop", parameters={}, operator="", now_ns=1, timeout_ms=1, ttl_s=1
         )
         await hub.services.registry.commands.insert(command, lambda _: None)
+        job = new_job(
+            id=JOB, to=[DEVICE], name="stop", parameters={}, operator="", now_ns=1, life_s=1, timeout_ms=1, ttl_s=1,
+            is_confirmed=False, batch_size=1, stop_share=None, targets=1,
+        )  # fmt: skip
+        await hub.services.registry.command_jobs.insert(job, [DEVICE], lambda _: None)
         owned = {Role.DEVICE: DEVICE, Role.GATEWAY: "*"}
         tokens = {role: await new_token(hub.services, role, owned.get(role, "")) for role in Role}
         transport = httpx.ASGITransport(app=hub.services.application)
