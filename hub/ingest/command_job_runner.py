@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored
+from hub.model.command import GRACE_NS
 from hub.model.command_job import (
     Attempt,
     CommandJob,
@@ -30,7 +31,7 @@ from wire.errors import WireError
 from wire.timestamp import NS_PER_S
 
 RETRY_S = 1.0
-"""Wait after a step that could not be stored, as on a full disk, before it is tried again."""
+"""Wait before a step is tried again: it could not be stored, or its devices are about to connect after a restart."""
 
 MAX_SLEEP_S = 60.0
 """Longest wait for news: a corrected clock is noticed within a minute."""
@@ -82,13 +83,20 @@ class CommandJobRunner:
         self._open: dict[str, CommandJob] = {}
         self._due: dict[str, None] = {}
         self._stalled: set[str] = set()
+        self._restored: set[str] = set()
+        self._grace_ns = 0
         self._wake = asyncio.Event()
         self._watches: dict[str, set[asyncio.Event]] = {}
         dispatcher.watch_jobs(self._has_news)
 
     def restore(self, jobs: Iterable[CommandJob]) -> None:
-        """Continue with the open jobs of the file, in their order."""
+        """Continue with the open jobs of the file, in their order.
+
+        Their devices have a minute to connect again: a restart of the hub is no failure of the devices.
+        """
+        self._grace_ns = self._clock() + GRACE_NS
         for job in jobs:
+            self._restored.add(job.id)
             self._follow(job)
 
     # Operators.
@@ -154,7 +162,7 @@ class CommandJobRunner:
 
     async def advance(self) -> None:
         """Take one step with each job that has news. A job that can take another step has news again."""
-        due, self._due = self._due, {}
+        due, self._due = dict.fromkeys(self._stalled) | self._due, {}
         self._stalled.clear()
         for id in due:
             job = self._open.get(id)
@@ -182,7 +190,12 @@ class CommandJobRunner:
                 await self._end(job.id, end, "the end of its job")
             case StartTargets(devices):
                 attempts = [self.attempt(job, device) for device in devices]
-                await self._store.start(job.id, attempts, partial(self._stored, job.id))
+                if job.id in self._restored and self._clock() < self._grace_ns:
+                    attempts = [attempt for attempt in attempts if attempt.code != "not_connected"]
+                if len(attempts) < len(devices):
+                    self._stalled.add(job.id)
+                if attempts:
+                    await self._store.start(job.id, attempts, partial(self._stored, job.id))
 
     async def _end(self, id: str, end: EndJob, operator: str) -> StoredJob:
         transition = partial(ended, end=end, now_ns=self._clock())
@@ -202,6 +215,7 @@ class CommandJobRunner:
             self._open[job.id] = job
         else:
             self._open.pop(job.id, None)
+            self._restored.discard(job.id)
         self._has_news(job.id)
 
     def _has_news(self, id: str) -> None:

@@ -304,6 +304,10 @@ class JobMachine(RuleBasedStateMachine):
     @rule(moves=st.lists(st.sampled_from(["advance", "commit one", "commit", "execute"]), min_size=8, max_size=25))
     def continue_without_trouble(self, moves: list[str]) -> None:
         """Let many things happen between two interruptions."""
+        self.connect(DECLARED)
+        self.continue_with(moves)
+
+    def continue_with(self, moves: Iterable[str]) -> None:
         for move in moves:
             match move:
                 case "advance":
@@ -436,6 +440,28 @@ def test_a_cancelled_job_cancels_the_commands_that_are_not_sent() -> None:
     assert not any(device.arrived for device in machine.devices.values())
     ((_, targets),) = machine._jobs()
     assert Counter(target.state.value for target in targets) == {"cancelled": 3, "refused": 1, "pending": 3}
+    machine.teardown()
+
+
+def test_devices_have_a_minute_to_connect_again_after_a_restart_of_the_hub() -> None:
+    """Until then a call waits for them; without the restart it is refused at once."""
+    machine = JobMachine()
+    machine.connect(DECLARED)
+    machine.create(batch_size=3, stop_share=0.0, ttl_s=None, life_s=600, devices=["pump-0", "pump-1", "pump-2"])
+    machine.commit(3)
+    machine.hub_crashes(0)
+    machine.connect(["pump-0"])
+    machine.continue_with(["advance", "commit", "execute"] * 4)
+    assert [target.state for target in machine._jobs()[0][1]] == ["succeeded", "pending", "pending"]
+    machine.time_passes(20)
+    machine.connect(["pump-1"])
+    machine.continue_with(["advance", "commit", "execute"] * 4)
+    assert [target.state for target in machine._jobs()[0][1]] == ["succeeded", "succeeded", "pending"]
+    machine.time_passes(40)
+    machine.continue_with(["advance", "commit", "execute"] * 4)
+    ((job, targets),) = machine._jobs()
+    assert job.state is JobState.COMPLETED
+    assert (targets[2].state, targets[2].code) == (TargetState.REFUSED, "not_connected")
     machine.teardown()
 
 
