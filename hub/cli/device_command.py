@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -19,7 +18,6 @@ from hub.cli.command import (
     MISUSE,
     AsJson,
     HubOptions,
-    Yes,
     cells,
     fail,
     plain_table,
@@ -27,12 +25,10 @@ from hub.cli.command import (
     stdout_console,
     time_text,
 )
-from hub.cli.values import typed_values
-from hub.model.command import DEFAULT_TIMEOUT_S, DEFAULT_TTL_S, CommandPhase
+from hub.cli.command_job import UNKNOWN, JobOptions, SendOptions, cancel_job, list_jobs, send_to_many, show_job
+from hub.cli.command_parameters import command_text, confirm, read_parameters, value_text
+from hub.model.command import CommandPhase
 from hub.model.identity import Role
-
-UNKNOWN = 3
-"""Exit code if the outcome is not known: the device may execute the command, or may have executed it."""
 
 WAIT_S = 20
 """Longest wait of one request for the next state of a command; below the client's time-out."""
@@ -50,10 +46,13 @@ Device = Annotated[str, Argument(metavar="DEVICE", help="Id of the device.")]
 Id = Annotated[str, Argument(metavar="ID", help="Id of the command, as `hub command list` shows it.")]
 
 
-@app.command(epilog="Example:  hub command send pump-7 set_speed speed=12.5 --queue --ttl 3600")
+@app.command(
+    epilog="Examples:\n\n  hub command send pump-7 set_speed speed=12.5 --queue --ttl 3600\n\n"
+    "  hub command send --to 'pump-*' --to site=north set_speed speed=12.5 --batch 10"
+)
 @with_option_groups
 def send(
-    device: Device,
+    device: Annotated[str, Argument(metavar="DEVICE", help="Id of the device; left out with --to.")],
     name: Annotated[
         str | None, Argument(metavar="[NAME]", help="Name of the command. Without it, those of the device are listed.")
     ] = None,
@@ -61,51 +60,48 @@ def send(
         list[str] | None,
         Argument(metavar="[NAME=VALUE]...", help="Parameters: numbers, true, false, or texts."),
     ] = None,
-    queue: Annotated[
-        bool, Option("--queue", help="Let the command wait if the device is not connected, and do not wait for it.")
-    ] = False,
-    timeout: Annotated[float, Option("--timeout", metavar="SECONDS", help="Time for the result.")] = DEFAULT_TIMEOUT_S,
-    ttl: Annotated[
-        float, Option("--ttl", metavar="SECONDS", help="With --queue: time after which the command is not sent.")
-    ] = DEFAULT_TTL_S,
-    yes: Yes = False,
-    as_json: AsJson = False,
     *,
+    options: SendOptions,
+    job: JobOptions,
     hub: HubOptions,
 ) -> None:
-    """Send a command to a device, and wait for its result.
+    """Send a command to a device, or with --to to many devices in batches, and wait for the result.
 
     Exit code: 0 succeeded (with --queue: recorded), 1 failed, rejected or not sent, 2 wrong command or parameters, 3 if
     the outcome is not known.
     """
     command = "hub command send"
+    if job.to:
+        words = [word for word in (device, name, *(parameters or ())) if word is not None]
+        send_to_many(command, words, options, job, hub)
+        return
+    if job != JobOptions():
+        fail(command, "--batch, --stop-at, --deadline and --dry-run are for many devices: add --to SELECTION", MISUSE)
     with hub_client(command, hub, role=Role.OPERATOR) as client:
         declared = client.get(f"{_path(device)}/declared")["commands"]
         if name is None:
-            _list_declared(device, declared, as_json)
+            _list_declared(device, declared, options.as_json)
             return
         known = next((item for item in declared if item["name"] == name), None)
         if known is None:
             _refuse_unknown(command, device, name, declared)
         body = {
             "name": name,
-            "parameters": typed_values(
-                command, parameters or (), {parameter["name"]: parameter["type"] for parameter in known["parameters"]}
-            ),
-            "mode": "queue" if queue else "call",
-            "timeout_s": timeout,
-            "ttl_s": ttl,
-            "confirmed": yes or not known["confirm"] or _confirm(command, device, known),
+            "parameters": read_parameters(command, parameters or (), known),
+            "mode": "queue" if options.queue else "call",
+            "timeout_s": options.timeout,
+            "ttl_s": options.ttl,
+            "confirmed": options.yes or not known["confirm"] or confirm(command, device, known),
         }
         sent = client.send("POST", _path(device), body=body)
-        if not queue:
-            sent = _follow(client, sent, visible=not as_json)
-    if as_json:
+        if not options.queue:
+            sent = _follow(client, sent, visible=not options.as_json)
+    if options.as_json:
         typer.echo(json.dumps(sent))
     else:
         _print_end(sent)
     state = CommandPhase(sent["state"])
-    if queue or state is CommandPhase.SUCCEEDED:
+    if options.queue or state is CommandPhase.SUCCEEDED:
         return
     raise typer.Exit(UNKNOWN if state is CommandPhase.TIMED_OUT or state.is_open else FAILED)
 
@@ -133,9 +129,15 @@ def list_commands(
         return
     table = plain_table("id", "time (UTC)", "command", "state", "reason", "by")
     for row in found:
-        words = " ".join((row["name"], *(f"{name}={_value(value)}" for name, value in row["parameters"].items())))
         table.add_row(
-            *cells(row["id"], time_text(row["created_ns"]), words, _state(row), row["message"], row["operator"])
+            *cells(
+                row["id"],
+                time_text(row["created_ns"]),
+                command_text(row),
+                _state(row),
+                row["message"],
+                row["operator"],
+            )
         )
     stdout_console().print(table)
     if more:
@@ -151,14 +153,14 @@ def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) ->
     if as_json:
         typer.echo(json.dumps(row))
         return
-    words = " ".join((row["name"], *(f"{name}={_value(value)}" for name, value in row["parameters"].items())))
-    typer.echo(printable(f"{words} ({row['mode']}) by {row['operator']}"))
+    job = f", job {row['job']}" if row["job"] else ""
+    typer.echo(printable(f"{command_text(row)} ({row['mode']}) by {row['operator']}{job}"))
     table = plain_table("time (UTC)", "state", "code", "reason")
     for state in row["states"]:
         table.add_row(*cells(time_text(state["time_ns"]), state["state"], state["code"], state["message"]))
     stdout_console().print(table)
     if row["result"] is not None:
-        typer.echo(f"result: {_value(row['result'])}")
+        typer.echo(f"result: {value_text(row['result'])}")
     if row["late"]:
         typer.echo("the device reported after the hub had stopped waiting")
 
@@ -170,6 +172,31 @@ def cancel(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) 
     with hub_client("hub command cancel", hub, role=Role.OPERATOR) as client:
         row = client.send("POST", f"{_path(device)}/{quote(id, safe='')}/cancel")
     typer.echo(json.dumps(row) if as_json else f"cancelled {printable(row['name'])} ({row['id']})")
+
+
+@app.command(epilog="Example:  hub command jobs 9d1c04a2e7b3d5860a1b2c3d4e5f60718")
+@with_option_groups
+def jobs(
+    job: Annotated[
+        str | None, Argument(metavar="[JOB]", help="Id of the job. Without it, the jobs are listed, the newest first.")
+    ] = None,
+    cancel: Annotated[
+        bool, Option("--cancel", help="End the job: nothing is sent any more, and what is not sent is cancelled.")
+    ] = False,
+    limit: Annotated[int, Option("--limit", metavar="N", min=1, help="Show the newest N.")] = 20,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """List the commands that were sent to many devices; show one with the devices that failed, or cancel it."""
+    if job is None:
+        if cancel:
+            fail("hub command jobs", "--cancel: name the JOB to cancel", MISUSE)
+        list_jobs(limit, as_json, hub)
+    elif cancel:
+        cancel_job(job, as_json, hub)
+    else:
+        show_job(job, as_json, hub)
 
 
 def _path(device: str) -> str:
@@ -196,14 +223,6 @@ def _refuse_unknown(command: str, device: str, name: str, declared: Sequence[dic
     fail(command, f"{device} has no command {name}; it has{usages}", MISUSE)
 
 
-def _confirm(command: str, device: str, known: dict[str, Any]) -> bool:
-    if not sys.stdin.isatty():
-        fail(command, f"{device} asks for a confirmation of {known['name']}: add --yes", MISUSE)
-    about = f" ({known['description']})" if known["description"] else ""
-    typer.confirm(printable(f"send {known['name']}{about} to {device}?"), abort=True, err=True)
-    return True
-
-
 def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[str, Any]:
     """Wait until a command has ended, and print each state on the way."""
     path = f"{_path(sent['device'])}/{sent['id']}"
@@ -228,7 +247,7 @@ def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[s
 
 def _print_end(row: dict[str, Any]) -> None:
     if row["state"] == CommandPhase.SUCCEEDED and row["result"] is not None:
-        typer.echo(f"{_state(row)}: {_value(row['result'])}")
+        typer.echo(f"{_state(row)}: {value_text(row['result'])}")
     else:
         typer.echo(printable(": ".join(filter(None, (_state(row), row["message"] or row["code"])))))
     if row["state"] != CommandPhase.SUCCEEDED:
@@ -238,7 +257,3 @@ def _print_end(row: dict[str, Any]) -> None:
 def _state(row: dict[str, Any]) -> str:
     state: str = row["state"].replace("_", " ")
     return state + (", late" if row["late"] else "")
-
-
-def _value(value: object) -> str:
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -109,8 +110,8 @@ async def command_agent(
     """Connect an agent that is welcomed, and answers commands."""
     async with connected(f"{url}/v1/device", token=token, subprotocols=[version]) as connection:
         agent = CommandAgent(connection, execute, apply)
-        shown = {"tags": tags or {}, "commands": declared, "settings": settings or []}
-        await agent.send(messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, **shown))
+        hello = messages.Hello(device, "0" * 16, 1, True, 0, guest=guest, commands=declared, settings=settings or [])
+        await agent.send(msgspec.structs.replace(hello, tags=tags or {}))
         welcome = HUB_MESSAGES["json"].decode(await connection.recv())
         assert isinstance(welcome, messages.Welcome), welcome
         async with running_task(agent.run()):

@@ -1,0 +1,37 @@
+"""The parameters of a command on the command line: read by the types that a device declares, and shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from hub.cli.command import MISUSE, fail, printable
+from hub.cli.values import typed_values
+
+
+def read_parameters(command: str, words: Sequence[str], known: dict[str, Any]) -> dict[str, object]:
+    """Return the parameters by the types that a device declares. The hub checks everything else."""
+    return typed_values(command, words, {parameter["name"]: parameter["type"] for parameter in known["parameters"]})
+
+
+def confirm(command: str, to: str, known: dict[str, Any]) -> bool:
+    """Ask whether to send this command to a device, or to several; end the command if not."""
+    if not sys.stdin.isatty():
+        fail(command, f"{known['name']} asks for a confirmation: add --yes", MISUSE)
+    about = f" ({known['description']})" if known["description"] else ""
+    typer.confirm(printable(f"send {known['name']}{about} to {to}?"), abort=True, err=True)
+    return True
+
+
+def command_text(row: dict[str, Any]) -> str:
+    """Return the name and the parameters of a command in one line."""
+    return " ".join((row["name"], *(f"{name}={value_text(value)}" for name, value in row["parameters"].items())))
+
+
+def value_text(value: object) -> str:
+    """Return a parameter or a result in one line."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
