@@ -116,11 +116,9 @@ async def open_bridges(
     public_url: str | None = None,
     presence: Callable[[str], DevicePresence] = lambda device: NO_PRESENCE,
 ) -> list[Bridge]:
-    """Return the bridges, not yet running.
+    """Return the bridges, not yet running. Raises HubError if the settings of a bridge cannot work.
 
     `zone` is that of times without an offset, `public_url` the hub's address in messages, `presence` that of a device.
-
-    Raises HubError if the settings of a bridge cannot work.
     """
     remove_consumers(journal, keep=[bridge.name for bridge in settings if bridge.publish])
     directory = DeviceDirectory(registry, journal, live, clock=devices.clock)
@@ -131,23 +129,22 @@ async def open_bridges(
         name = bridge_settings.name
         client_id = bridge_settings.client_id or f"telemetry-hub-{registry.id[:8]}-{name}"
         plan = _plan(bridge_settings, client_id, context)
-        store = SubscriptionStore(data / f"mqtt-{name}.json")
         epochs = BridgeEpochs.of(name)
+        store = SubscriptionStore(data / f"mqtt-{name}.json")
         bridge = Bridge(plan, name=name, address=bridge_settings.url, store=store)
         decoders = [configured.decoder for configured in plan.decoders]
         if plan.publications:
             # Readings from this broker do not return to it, and readings that any hub has published are not published
             # again: hubs that share two brokers would exchange them forever.
             excluded = {*relayed, epochs.own}
-            discovery = _discovery(bridge, plan, registry, devices, excluded, public_url)
-            bridge.discovery = discovery
+            bridge.discovery = _discovery(bridge, plan, registry, devices, excluded, public_url)
             bridge.presence = _presence(bridge, plan, registry, devices, excluded, presence)
             bridge.settings = _setting_messages(bridge, plan, registry, desired)
             # First in the list: a preset could take Home Assistant's birth message for that of a node.
-            decoders.insert(0, discovery)
+            decoders.insert(0, bridge.discovery)
             bridge.outbound = Outbound(
-                journal, plan.publications, name=name, hub=registry.id, excluded_epochs=excluded,
-                decode=decode, discovery=discovery, presence=bridge.presence, settings=bridge.settings,
+                journal, plan.publications, name=name, hub=registry.id, excluded_epochs=excluded, decode=decode,
+                discovery=bridge.discovery, presence=bridge.presence, settings=bridge.settings,
                 on_refused=bridge.publish_refused,
             )  # fmt: skip
             bridge.outbound.register()
@@ -160,6 +157,13 @@ async def open_bridges(
         if bridge_settings.allow_commands:
             bridge.commands = bridge.inbound.commands = _commands(bridge, plan, devices, commands, directory)
         bridges.append(bridge)
+
+    _watch_changes(bridges, registry, desired)
+    return bridges
+
+
+def _watch_changes(bridges: Sequence[Bridge], registry: Registry, desired: DesiredDispatcher) -> None:
+    """Report changes of metrics, commands and settings to the bridges."""
 
     def metric_changed(series: Series) -> None:
         for bridge in bridges:
@@ -181,7 +185,6 @@ async def open_bridges(
     registry.commands.watch_declared(commands_declared)
     registry.desired.watch_declared(settings_declared)
     desired.watch_all(setting_changed)
-    return bridges
 
 
 def message_decoder(bridges: Sequence[Bridge], readings: ForeignReadings) -> MessageDecoder:
