@@ -256,6 +256,7 @@ class PageClient:
         await expect(self._page.locator("pre")).to_contain_text('{"ok":')
 
 
+@pytest.mark.deadline(300)
 @pytest.mark.parametrize("name", COMMAND_PROGRAMS)
 async def test_a_program_executes_commands_through_a_restart_of_the_hub(name: str, tmp_path: Path) -> None:
     """Each command is executed once, and a wrong one is refused by the hub."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.conditions import result_of
+from tests.end_to_end.command_devices import operator
 from tests.end_to_end.hub import Hub
-from tests.end_to_end.test_command_kill import operator
 from tests.hub.http.opened_hub import connected
 
 POINTS = [f"{state} {when}" for state in ("queued", "sent", "succeeded") for when in ("before", "after")]
@@ -33,15 +34,15 @@ class PlainClient:
         self.results: dict[str, Any] = {}
         self.unrecorded: dict[str, Any] = {}
         self.executed: Counter[float] = Counter()
+        self.starts: asyncio.Queue[None] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Serve commands, and connect again whenever the hub is back."""
+        """Serve commands, and connect once after each start of the hub."""
         while True:
-            try:
-                async with connected(self.url, token=self.token) as hub:
+            await self.starts.get()
+            with suppress(OSError, ConnectionClosed, InvalidMessage):
+                async with connected(self.url, token=self.token, open_timeout=None) as hub:
                     await self._serve(hub)
-            except (OSError, ConnectionClosed, InvalidMessage):
-                await asyncio.sleep(0.02)
 
     async def _serve(self, hub: ClientConnection) -> None:
         for frame in ({"commands": COMMANDS, "repeat": self.repeat}, *self.unrecorded.values()):
@@ -87,7 +88,6 @@ async def test_commands_to_plain_clients_survive_a_hub_that_is_killed_anywhere(t
     once; only what was recorded as sent and never left the hub stays unknown."""
     point = tmp_path / "point"
     hub = Hub(tmp_path / "data", launcher=(sys.executable, "-m", "tests.end_to_end.killed_hub", str(point)))
-
     clients: dict[str, PlainClient] = {}
     try:
         async with asyncio.TaskGroup() as running:
@@ -99,12 +99,16 @@ async def test_commands_to_plain_clients_survive_a_hub_that_is_killed_anywhere(t
                         token = await hub.token("device", "--device", name)
                         clients[name] = PlainClient(f"{hub.ws_url}/v1/plain", token, repeat=name == "keeper")
                     tasks = [running.create_task(client.run()) for client in clients.values()]
+                for plain in clients.values():
+                    plain.starts.put_nowait(None)
                 async with operator(hub) as client:
                     await send(client, "keeper", speed + 100)
                     await send(client, "simple", speed)
                 await hub.ended()
             point.write_text("")
             await hub.start()
+            for plain in clients.values():
+                plain.starts.put_nowait(None)
             await check(hub, clients)
             for task in tasks:
                 task.cancel()
