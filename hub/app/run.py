@@ -280,6 +280,7 @@ def _end_process(name: str, error: BaseException) -> None:
 
 async def _close_connections(services: HubServices) -> None:
     services.connections.close()
+    services.long_polls.end()
     try:
         async with asyncio.timeout(CLOSING_S):
             await services.connections.empty()

@@ -25,6 +25,7 @@ from hub.http.forwarded import ROOT
 from hub.http.influxdb import with_token
 from hub.http.live_endpoint import LiveEndpoint
 from hub.http.long_bodies import LongBodies
+from hub.http.long_poll import LongPolls
 from hub.http.plain_commands import PlainCommands
 from hub.http.plain_endpoint import PlainEndpoint, plain_input
 from hub.http.refusals import RequestRefusals
@@ -122,6 +123,7 @@ class HubServices(NamedTuple):
     bridges: Sequence[Bridge]
     tls: PortTls | None
     application: CrossOrigin
+    long_polls: LongPolls
     long_bodies: LongBodies
 
 
@@ -173,6 +175,7 @@ async def open_services(
         connections = Connections(refusals)
         identity = HubIdentity(registry.id, settings.name, version("telemetry-hub"), started_ns)
         authenticator = _authenticator(settings, registry, refusals, listening_on)
+        long_polls = LongPolls()
         application = _application(
             settings,
             core,
@@ -180,6 +183,7 @@ async def open_services(
             retirement,
             connections,
             authenticator,
+            long_polls=long_polls,
             identity=identity,
             bridges=bridges,
             tls=tls,
@@ -201,6 +205,7 @@ async def open_services(
             bridges,
             tls,
             application,
+            long_polls,
             LongBodies((*WRITE_PATHS, READINGS_PATH), lambda scope: authenticator.may_write(with_token(scope))),
         )
 
@@ -347,6 +352,7 @@ def _application(
     connections: Connections,
     authenticator: Authenticator,
     *,
+    long_polls: LongPolls,
     identity: HubIdentity,
     bridges: Sequence[Bridge],
     tls: PortTls | None,
@@ -357,7 +363,9 @@ def _application(
     lines = LineProtocolWriter(readings, settings.influx_write.rules(), INFLUXDB_INPUT, clock=devices.clock)
     return make_application(
         [
-            *_resources(settings, core, retirement, status, authenticator, message_decoder(bridges, readings)),
+            *_resources(
+                settings, core, retirement, status, authenticator, message_decoder(bridges, readings), long_polls
+            ),
             InfluxdbRoutes(authenticator, lines),
             ReadingRoutes(readings, devices.clock),
             ConnectionRoutes(
@@ -427,6 +435,7 @@ def _resources(
     status: Status,
     authenticator: Authenticator,
     decode_message: MessageDecoder,
+    long_polls: LongPolls,
 ) -> list[object]:
     """Return the resources of the API that need no connection."""
     registry, store, devices = core.registry, core.store, core.devices
@@ -447,9 +456,9 @@ def _resources(
             read_hub_events=partial(registry.events, of_hub=True),
             retirement=retirement,
         ),
-        CommandRoutes(status, core.commands, registry.commands),
-        DesiredRoutes(status, core.desired, registry.desired),
-        CommandJobRoutes(status, core.command_jobs, registry.command_jobs, registry.commands),
+        CommandRoutes(status, core.commands, registry.commands, long_polls),
+        DesiredRoutes(status, core.desired, registry.desired, long_polls),
+        CommandJobRoutes(status, core.command_jobs, registry.command_jobs, registry.commands, long_polls),
         MetricRoutes(status, registry.change_metric, actions, record=registry.record_event),
         HistoryRoutes(store, series=registry.series.values, now_ns=devices.clock),
         StoreRoutes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
@@ -26,6 +25,7 @@ from hub.http.command_job_answers import (
     job_details,
     target_details,
 )
+from hub.http.long_poll import LongPolls
 from hub.http.problem import Refusal
 from hub.http.routes.commands import REFUSALS
 from hub.http.routing import Operation
@@ -104,6 +104,7 @@ class CommandJobRoutes:
     runner: CommandJobRunner
     table: ReadCommandJobs
     commands: ReadDeclared
+    long_polls: LongPolls
 
     @Operation("POST", "/api/v1/command-jobs", may=Action.OPERATE, status=201, errors=(409, 503))
     async def create_command_job(self, caller: Identity, body: CommandJobRequest) -> CommandJobDetails:
@@ -159,8 +160,8 @@ class CommandJobRoutes:
     @Operation("GET", "/api/v1/command-jobs/{job}", may=Action.READ, errors=(503,))
     async def command_job(self, job: JobKey, query: CommandJobQuery) -> CommandJobDetails:
         """Return one job, or wait for its progress."""
-        with self.runner.watch(job) as changed, suppress(TimeoutError):
-            async with asyncio.timeout(query.wait_s):
+        with self.runner.watch(job) as changed:
+            async with self.long_polls.within(query.wait_s):
                 while changed is not None and query.wait_s:
                     found, progress = await self._job(job)
                     if not found.state.is_open or (query.seen is not None and progress.ended > query.seen):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
@@ -23,6 +21,7 @@ from hub.http.command_answers import (
     described,
     details,
 )
+from hub.http.long_poll import LongPolls
 from hub.http.problem import ProblemCode, Refusal
 from hub.http.routes.devices import DeviceName
 from hub.http.routing import Operation
@@ -86,6 +85,7 @@ class CommandRoutes:
     status: Status
     dispatcher: CommandDispatcher
     table: ReadCommands
+    long_polls: LongPolls
 
     @Operation("GET", "/api/v1/devices/{device}/commands/declared", may=Action.READ)
     async def declared(self, device: DeviceName) -> DeclaredCommands:
@@ -152,10 +152,9 @@ class CommandRoutes:
             record = self.dispatcher.open_command(device, id) or await self._command(device, id)
             if watch is None or not wait_s:
                 return record
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    while not _has_news(record, seen):
-                        record = await watch.next()
+            async with self.long_polls.within(wait_s):
+                while not _has_news(record, seen):
+                    record = await watch.next()
             return record
 
     async def _command(self, device: str, id: str) -> CommandRecord:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Protocol
@@ -20,6 +18,7 @@ from hub.http.desired_answers import (
     is_settled,
     revision,
 )
+from hub.http.long_poll import LongPolls
 from hub.http.problem import ProblemCode, Refusal
 from hub.http.routes.devices import DeviceName
 from hub.http.routing import Operation
@@ -73,6 +72,7 @@ class DesiredRoutes:
     status: Status
     dispatcher: DesiredDispatcher
     table: ReadSettings
+    long_polls: LongPolls
 
     @Operation("GET", "/api/v1/devices/{device}/desired", may=Action.READ)
     async def desired(self, device: DeviceName, query: DesiredQuery) -> DesiredDetails:
@@ -128,8 +128,8 @@ class DesiredRoutes:
             raise Refusal(status, str(refused), code=code) from None
 
     async def _wait(self, device: str, wait_s: float, has_news: Callable[[DesiredRecord], bool]) -> None:
-        with self.dispatcher.watch(device) as changed, suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+        with self.dispatcher.watch(device) as changed:
+            async with self.long_polls.within(wait_s):
                 while changed is not None and wait_s and not has_news(self.dispatcher.record(device)):
                     await changed.wait()
                     changed.clear()
