@@ -10,7 +10,8 @@ function deviceInfo(device: DevDevice): object {
     metrics: device.metrics.map(({ metric, type, unit, description, at }) => {
       const value = at(timeOf(second) / 1000);
       const latest = { time_ns: timeOf(second) * 1e6, value: type === "boolean" ? value === 1 : value };
-      return { metric, type, unit, description, latest };
+      const freshness = { reporting: "periodic", interval_ns: 1e9, stale_after_ns: 5e9, stale: false };
+      return { metric, type, unit, description, latest, freshness };
     }),
   };
 }
@@ -151,6 +152,33 @@ const COMMANDS = [
   { name: "stop", description: "Stand still", confirm: true, parameters: [], usage: "stop" },
 ];
 
+/** A setting that every device of the development hub declares, and has as it is desired. */
+const SETTINGS = {
+  version: 1,
+  changed_ns: STARTED_MS * 1e6,
+  reported_version: 1,
+  reported_ns: STARTED_MS * 1e6,
+  is_current: true,
+  state: "in_sync",
+  revision: "1-1",
+  settings: [
+    {
+      name: "target_pressure",
+      declared: { type: "float", unit: "bar", min: 2, max: 8, choices: [], description: "Pressure to hold", usage: "" },
+      desired: {
+        value: 4,
+        version: 1,
+        time_ns: STARTED_MS * 1e6,
+        operator: "operator k3vq7m2xw5tz4ahd",
+        state: "in_sync",
+        code: "",
+        message: "",
+      },
+      reported: 4,
+    },
+  ],
+};
+
 /** Return status and body. */
 export function respond(
   method: string,
@@ -183,8 +211,10 @@ export function respond(
   if (path === "/api/v1/session") return [204, {}];
   if (path === "/api/v1/refusals") return [200, { refusals: scenario === "empty" ? REFUSALS : [] }];
   if (path === "/api/v1/quarantine") return [200, { quarantine: [], next: null }];
+  if (path.endsWith("/presence")) return [200, { intervals: [] }];
   if (method === "GET" && path.endsWith("/commands/declared")) return [200, { commands: COMMANDS }];
   if (method === "GET" && path.endsWith("/commands")) return [200, { commands: [], next: null }];
+  if (method === "GET" && path.endsWith("/desired")) return [200, SETTINGS];
   const [, id, events] = /^\/api\/v1\/devices\/([^/]+)(\/events)?$/.exec(path) ?? [];
   const device = fleet.find((known) => known.device === decodeURIComponent(id ?? ""));
   if (device === undefined) return [404, { title: "Not found", detail: `Unknown device: ${id}` }];

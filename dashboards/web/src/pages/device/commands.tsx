@@ -4,7 +4,6 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import {
   type CommandStateName,
-  isOpen,
   meaningOf,
   parametersText,
   reasonOf,
@@ -283,7 +282,7 @@ function HistoryRow({ command, isConnected, commands }: RowProps) {
           </p>
         </div>
       </details>
-      {isOpen(command) && command.state === "queued" && hub.canOperate && (
+      {command.state === "queued" && hub.canOperate && (
         <button
           type="button"
           class="button"
