@@ -82,7 +82,7 @@ async def test_a_queued_command_is_listed_shown_and_cancelled(hub: CommandedHub)
     id = json.loads(queued.stdout)["id"]
     listed = await hub.run("command", "list", "pump", "--state", "queued")
     assert listed.stdout.splitlines()[1].split()[0] == id
-    assert "sent when it returns" in listed.stdout
+    assert "sent when it connects again" in listed.stdout
     cancelled = await hub.run("command", "cancel", "pump", id)
     assert (cancelled.exit_code, cancelled.stdout) == (0, f"cancelled stop ({id})\n")
     shown = await hub.run("command", "show", "pump", id)
