@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from hub.http.answers import TimeNs
+from hub.http.command_answers import MAX_WAIT_S
 from hub.model.desired import DesiredRecord, Difference, SyncState, difference, overall
 from wire.command import CommandParameter, ParameterValue, parameter_signature
 from wire.limits import MAX_COMMAND_NAME, MAX_SEQ, MAX_SETTINGS
@@ -36,7 +37,11 @@ class DesiredRequest(Struct, frozen=True, forbid_unknown_fields=True):
     expected_version: ExpectedVersion = None
     wait_s: Annotated[
         float,
-        Meta(ge=0, le=60, description="Wait so long until the device has each of these values, or has rejected it."),
+        Meta(
+            ge=0,
+            le=MAX_WAIT_S,
+            description="Wait so long until the device has each of these values, or has rejected it.",
+        ),
     ] = 0
 
 

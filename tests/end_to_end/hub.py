@@ -83,6 +83,8 @@ class Hub:
         self.data = data
         self.url = ""
         self.output: list[str] = []
+        self.prepare: Callable[[], None] | None = None
+        """Runs in the next processes before the hub. Only of a hub that is forked; it is pickled."""
         self._options = options
         self._launcher = launcher
         self._command = command
@@ -111,7 +113,14 @@ class Hub:
         if self._launcher:
             self._process = await self._launch(listen)
         else:
-            self._process = HubChild(self.data, self._log.parent, options=self._options, listen=listen, log=self._log)
+            self._process = HubChild(
+                self.data,
+                self._log.parent,
+                options=self._options,
+                listen=listen,
+                log=self._log,
+                prepare=self.prepare,
+            )
         self.url = (await self.line(LISTENING)).removeprefix(LISTENING).split()[0]
         self._port = int(self.url.rpartition(":")[2])
 

@@ -1,9 +1,10 @@
-"""Command `hub` that kills itself (kill -9) before or after the commit of one state of a command.
+"""Command `hub` that kills itself (kill -9) before or after the commit of a state of a command or of a desired value.
 
 python -m tests.end_to_end.killed_hub FILE run --data DIR
 
 FILE has the point, such as `received before 3`: before the commit of the state `received` of the command whose
-parameter `speed` is 3. An empty file is no point.
+parameter `speed` is 3. Of settings there are `declared`, and `desired` and `reported` with the value of `pressure`. An
+empty file is no point.
 """
 
 from __future__ import annotations
@@ -16,20 +17,44 @@ from pathlib import Path
 from typing import Any
 
 from hub.model.command import CommandRecord
-from hub.registry import command, database
+from hub.registry import command, database, declared, desired
 
 
-def kill_at(state: str, when: str, speed: str) -> None:
-    """Replace the functions that write commands, and the one that commits, by ones that kill the process."""
+def kill_at(point: str) -> None:
+    """Replace the functions that write, and the one that commits, by ones that kill the process at this point.
+
+    A hub that is forked gets it as its `prepare`.
+    """
+    state, when, number = point.split()
     insert, change, commit = command.insert_command, command.change_commands, database._commit
+    change_record, declare = desired.change_desired, declared.write_declared
     is_written = False
 
-    def written(record: CommandRecord, states: Iterable[str]) -> None:
+    def reached() -> None:
         nonlocal is_written
-        if state in states and record.parameters["speed"] == float(speed):
-            is_written = True
-            if when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
+        is_written = True
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def written(record: CommandRecord, states: Iterable[str]) -> None:
+        if state in states and record.parameters["speed"] == float(number):
+            reached()
+
+    def write_declared(connection: Any, table: str, *arguments: Any) -> None:
+        declare(connection, table, *arguments)
+        if (state, table) == ("declared", "declared_settings"):
+            reached()
+
+    def change_desired(connection: Any, device: str, *arguments: Any) -> Any:
+        before = desired.select_desired(connection, device)
+        after = change_record(connection, device, *arguments)
+        values = {
+            "desired": {name: value.value for name, value in after.values.items()},
+            "reported": {} if after.reported is None else after.reported.values,
+        }
+        if after != before and values.get(state, {}).get("pressure") == float(number):
+            reached()
+        return after
 
     def insert_command(*arguments: Any) -> Any:
         record = insert(*arguments)
@@ -50,13 +75,15 @@ def kill_at(state: str, when: str, speed: str) -> None:
         return outcomes
 
     vars(command).update(insert_command=insert_command, change_commands=change_commands)
+    vars(desired).update(change_desired=change_desired)
+    vars(declared).update(write_declared=write_declared)
     vars(database).update(_commit=commit_jobs)
 
 
 if __name__ == "__main__":
-    point = Path(sys.argv.pop(1)).read_text().split()
+    point = Path(sys.argv.pop(1)).read_text()
     if point:
-        kill_at(*point)
+        kill_at(point)
     from hub.cli import main
 
     main()

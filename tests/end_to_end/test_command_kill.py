@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from tests.conditions import result_of
 from tests.device_agent.operator_commands.killed_process import commanded_agent, effects
 from tests.end_to_end.hub import NO_TLS, Hub
+from tests.end_to_end.killed_hub import kill_at
 
 HUB_POINTS = [
     f"{state} {when}" for state in ("queued", "sent", "received", "succeeded") for when in ("before", "after")
@@ -58,13 +59,12 @@ async def ended(client: httpx.AsyncClient, device: str) -> list[Any]:
 @pytest.mark.deadline(300)
 async def test_commands_survive_a_hub_that_is_killed_anywhere(tmp_path: Path) -> None:
     """Before and after each commit of a command, with a device that executes them."""
-    point = tmp_path / "point"
-    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-m", "tests.end_to_end.killed_hub", str(point)))
+    hub = Hub(tmp_path / "data")
     agent = AsyncExitStack()
     answered: set[int] = set()
     try:
         for speed, place in enumerate(HUB_POINTS, 1):
-            point.write_text(f"{place} {speed}")
+            hub.prepare = partial(kill_at, f"{place} {speed}")
             await hub.start()
             if speed == 1:
                 token = await hub.token("gateway", "--devices", "*")
@@ -74,7 +74,7 @@ async def test_commands_survive_a_hub_that_is_killed_anywhere(tmp_path: Path) ->
             assert answer is None or not place.startswith("queued")
             answered |= {speed} if answer is not None else set()
             await hub.ended()
-        point.write_text("")
+        hub.prepare = None
         await hub.start()
         async with operator(hub) as client:
             check_hub(tmp_path, await ended(client, "pump"), answered)
