@@ -30,7 +30,7 @@ MAX_SHOWN = 300
 _Answer = TypeVar("_Answer")
 
 
-class AskedAccess(msgspec.Struct, frozen=True):
+class PendingAccess(msgspec.Struct, frozen=True):
     """A request that waits for an operator: the code to compare, and the page's address."""
 
     code: str
@@ -40,7 +40,7 @@ class AskedAccess(msgspec.Struct, frozen=True):
     interval_s: float
 
 
-class AccessDecision(msgspec.Struct, frozen=True):
+class AccessState(msgspec.Struct, frozen=True):
     """The state of a request, with the token of one that was approved."""
 
     state: Literal["waiting", "slow_down", "approved", "refused", "expired"]
@@ -59,14 +59,14 @@ class NotAsked(NamedTuple):
     retry_s: float | None = None
 
 
-def ask_access(endpoint: Endpoint, device: str, program: str) -> AskedAccess | NotAsked:
+def ask_access(endpoint: Endpoint, device: str, program: str) -> PendingAccess | NotAsked:
     """Ask for the token of a device. It blocks."""
-    return _post(endpoint, ASK_PATH, {"device": device, "program": program}, AskedAccess)
+    return _post(endpoint, ASK_PATH, {"device": device, "program": program}, PendingAccess)
 
 
-def poll_access(endpoint: Endpoint, secret: str) -> AccessDecision | NotAsked:
+def poll_access(endpoint: Endpoint, secret: str) -> AccessState | NotAsked:
     """Return the state of a request. It blocks."""
-    return _post(endpoint, POLL_PATH, {"secret": secret}, AccessDecision)
+    return _post(endpoint, POLL_PATH, {"secret": secret}, AccessState)
 
 
 def _post(endpoint: Endpoint, path: str, body: object, expected: type[_Answer]) -> _Answer | NotAsked:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from agent_client.access_request import (
     MAX_INTERVAL_S,
     MAX_SHOWN,
-    AccessDecision,
-    AskedAccess,
+    AccessState,
     NotAsked,
+    PendingAccess,
     ask_access,
     can_save,
     poll_access,
@@ -56,19 +56,19 @@ class Stop(NamedTuple):
 
 
 def next_step(
-    answer: AskedAccess | AccessDecision | NotAsked, *, interval_s: float = ASK_AGAIN_S
+    answer: PendingAccess | AccessState | NotAsked, *, interval_s: float = ASK_AGAIN_S
 ) -> Received | Wait | Stop:
     """Return what to do after an answer of the hub. `interval_s` is the time between polls so far."""
     match answer:
-        case AskedAccess():
+        case PendingAccess():
             return Wait(_bounded(answer.interval_s), is_new=False)
-        case AccessDecision("approved", _, str(token)) if token.isascii() and token.isprintable() and " " not in token:
+        case AccessState("approved", _, str(token)) if token.isascii() and token.isprintable() and " " not in token:
             return Received(token)
-        case AccessDecision("refused"):
+        case AccessState("refused"):
             return Stop("an operator refused the request for access; start the agent again to ask again")
-        case AccessDecision("waiting" | "slow_down"):
+        case AccessState("waiting" | "slow_down"):
             return Wait(_bounded(max(interval_s, answer.interval_s)), is_new=False)
-        case AccessDecision():
+        case AccessState():
             # Expired, or the hub was started again, or an answer without a token.
             return Wait(ASK_AGAIN_S, is_new=True)
         case NotAsked(reason, is_final=True):
@@ -117,13 +117,13 @@ class AccessRequester:
         path = self.file.path
         if not can_save(path):
             return f"no request for access is made, because no token could be stored in {path}: check its directory"
-        asked: AskedAccess | None = None
+        asked: PendingAccess | None = None
         interval_s = ASK_AGAIN_S
         problem = ""
         while self.file.token is None:
             answer = await asyncio.to_thread(self._question, asked)
             step = next_step(answer, interval_s=interval_s)
-            if isinstance(answer, AskedAccess):
+            if isinstance(answer, PendingAccess):
                 asked = answer
                 self._show(answer)
             elif isinstance(answer, NotAsked) and answer.reason != problem:
@@ -141,12 +141,12 @@ class AccessRequester:
                     await asyncio.sleep(step.seconds)
         return None
 
-    def _question(self, asked: AskedAccess | None) -> AskedAccess | AccessDecision | NotAsked:
+    def _question(self, asked: PendingAccess | None) -> PendingAccess | AccessState | NotAsked:
         if asked is None:
             return ask_access(self.endpoint, self.device, self.program)
         return poll_access(self.endpoint, asked.secret)
 
-    def _show(self, asked: AskedAccess) -> None:
+    def _show(self, asked: PendingAccess) -> None:
         code, page = escaped(asked.code[:MAX_SHOWN]), escaped(asked.page[:MAX_SHOWN])
         self._set_notice(
             f"waits for access as {self.device}: compare the code {code} at {page}, and approve it (or run `hub access "

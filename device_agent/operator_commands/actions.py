@@ -38,7 +38,7 @@ MAX_ANSWER = 512
 """Characters of an answer that an operator sees."""
 
 
-class LineWriter(Protocol):
+class LinePort(Protocol):
     """A source that can send bytes to its device, and reads its lines."""
 
     @property
@@ -79,7 +79,7 @@ def setting_handler_of(setting: ConfiguredSetting, sources: Mapping[str, Source]
     return action._replace(declaration=declaration, function=call)
 
 
-def _obstacle_of(name: str, source: LineWriter | ModbusSource) -> str:
+def _obstacle_of(name: str, source: LinePort | ModbusSource) -> str:
     return "" if source.is_open else f"{name} is not open"
 
 
@@ -91,7 +91,7 @@ def _with_any_names(function: Any) -> Any:
 
 
 async def write_line(
-    command: ConfiguredCommand, writer: LineWriter, parameters: Mapping[str, ParameterValue]
+    command: ConfiguredCommand, writer: LinePort, parameters: Mapping[str, ParameterValue]
 ) -> CommandOutcome:
     """Send the line of a command, and wait for the answer of the device if the settings have one.
 

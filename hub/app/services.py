@@ -177,17 +177,9 @@ async def open_services(
         authenticator = _authenticator(settings, registry, refusals, listening_on)
         long_polls = LongPolls()
         application = _application(
-            settings,
-            core,
-            readings,
-            retirement,
-            connections,
-            authenticator,
-            long_polls=long_polls,
-            identity=identity,
-            bridges=bridges,
-            tls=tls,
-        )
+            settings, core, readings, retirement, connections, authenticator,
+            long_polls=long_polls, identity=identity, bridges=bridges, tls=tls,
+        )  # fmt: skip
         yield HubServices(
             registry,
             core.journal,
@@ -288,14 +280,6 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         latest_time_ns=lambda series: live.live_series(series).time_ns,
         on_progress=live.fleet.progressed,
     )
-    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=time.time_ns)
-    commands.restore(await registry.commands.open_commands())
-    devices.commands = commands
-    desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
-    desired.restore(await registry.desired.records())
-    devices.desired = desired
-    jobs = CommandJobRunner(registry.command_jobs, commands, clock=time.time_ns)
-    jobs.restore(await registry.command_jobs.open_jobs())
     # A changed series replaces the one that sessions and dashboards have.
     registry.watch_series(live.replace_series)
     registry.watch_series(devices.replace_series)
@@ -315,22 +299,23 @@ async def _open_core(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     consumer = Consumer(journal, CONSUMER, sink, decode=decode, on_skip=accounting.skipped)
     consumer.register()
     consumers.append(consumer)
-    return Core(
-        registry,
-        journal,
-        store,
-        holds,
-        reader,
-        live,
-        accounting,
-        devices,
-        commands,
-        desired,
-        jobs,
-        presence,
-        sink,
-        consumer,
-    )
+    control = await _open_control(registry, devices)
+    return Core(registry, journal, store, holds, reader, live, accounting, devices, *control, presence, sink, consumer)
+
+
+async def _open_control(
+    registry: Registry, devices: Devices
+) -> tuple[CommandDispatcher, DesiredDispatcher, CommandJobRunner]:
+    """Continue with the open commands, the desired values and the jobs of the registry."""
+    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=time.time_ns)
+    commands.restore(await registry.commands.open_commands())
+    devices.commands = commands
+    desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
+    desired.restore(await registry.desired.records())
+    devices.desired = desired
+    jobs = CommandJobRunner(registry.command_jobs, commands, clock=time.time_ns)
+    jobs.restore(await registry.command_jobs.open_jobs())
+    return commands, desired, jobs
 
 
 def _restore_devices(registry: Registry, devices: Devices) -> None:

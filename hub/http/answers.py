@@ -502,7 +502,7 @@ class TokenRotation(Struct, frozen=True, forbid_unknown_fields=True):
     ] = DEFAULT_OVERLAP_S
 
 
-class RotatedToken(Struct, frozen=True):
+class TokenReplacement(Struct, frozen=True):
     """The new token, which only this answer contains, and the time at which the old one ends."""
 
     id: str

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from hub.http.answers import TimeNs
 from hub.http.command_answers import MAX_WAIT_S
-from hub.model.desired import DesiredRecord, Difference, SyncState, difference, overall
+from hub.model.desired import DesiredRecord, SyncState, ValueSync, difference, overall
 from wire.command import CommandParameter, ParameterValue, parameter_signature
 from wire.limits import MAX_COMMAND_NAME, MAX_SEQ, MAX_SETTINGS
 from wire.model import MetricType
@@ -144,7 +144,7 @@ def _declared(setting: CommandParameter | None) -> DeclaredSetting | None:
     )
 
 
-def _desired(record: DesiredRecord, name: str, found: Difference | None) -> DesiredSetting | None:
+def _desired(record: DesiredRecord, name: str, found: ValueSync | None) -> DesiredSetting | None:
     if found is None:
         return None
     desired = record.values[name]

@@ -39,7 +39,7 @@ _WORDS = {
 T = TypeVar("T", bound=Struct)
 
 
-class Declaration(NamedTuple):
+class PlainDeclaration(NamedTuple):
     """The commands that a client declares. `repeats`: it keeps their ids, and executes none twice."""
 
     commands: list[CommandDeclaration]
@@ -67,7 +67,7 @@ def command_content(payload: bytes, *, is_declared: bool) -> dict[str, Any] | No
     return dict(content) if is_result else None
 
 
-def read_declaration(content: dict[str, Any]) -> Declaration:
+def read_declaration(content: dict[str, Any]) -> PlainDeclaration:
     """Return what a frame with `commands` declares. Raises WireError with what to correct."""
     others = [name for name in content if name not in ("commands", "repeat")]
     if others:
@@ -85,7 +85,7 @@ def read_declaration(content: dict[str, Any]) -> Declaration:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise _bad(f"two commands have the same name: {_listed(repeated)}")
-    return Declaration(commands, repeats)
+    return PlainDeclaration(commands, repeats)
 
 
 def read_result(content: dict[str, Any], now_ns: int) -> messages.CommandState:

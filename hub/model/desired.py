@@ -74,7 +74,7 @@ class DesiredRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Desired(self.version, {name: desired.value for name, desired in self.values.items()})
 
 
-class Difference(NamedTuple):
+class ValueSync(NamedTuple):
     """State of a desired value, and the reason as a code and a sentence. IN_SYNC has none."""
 
     state: SyncState
@@ -149,29 +149,29 @@ def reported(record: DesiredRecord, report: Reported, declared: Collection[str],
 _OUTCOMES = (SyncState.IN_SYNC, SyncState.REJECTED)
 
 
-def difference(record: DesiredRecord, name: str, declared: Collection[str]) -> Difference:
+def difference(record: DesiredRecord, name: str, declared: Collection[str]) -> ValueSync:
     """Return the state of the desired value of a setting, which there is. `declared` are the names of the settings."""
     desired, report = record.values[name], record.reported
     if name not in declared:
-        return Difference(SyncState.UNKNOWN, "not_declared", "the device does not declare this setting")
+        return ValueSync(SyncState.UNKNOWN, "not_declared", "the device does not declare this setting")
     if report is None:
-        return Difference(SyncState.UNKNOWN, "not_reported", "the device has not reported its settings")
+        return ValueSync(SyncState.UNKNOWN, "not_reported", "the device has not reported its settings")
     problem = next((problem for problem in report.problems if problem.name == name), None)
     # A later version than ours is that of a document which the hub has lost: the device then gets ours.
     if desired.version <= report.version <= record.version:
         if problem is not None:
             state = SyncState.OUT_OF_SYNC if problem.retried else SyncState.REJECTED
-            return Difference(state, problem.code, problem.message)
+            return ValueSync(state, problem.code, problem.message)
         if name in report.values:
             if is_same_value(report.values[name], desired.value):
-                return Difference(SyncState.IN_SYNC)
-            return Difference(SyncState.OUT_OF_SYNC, "differs", "the device has another value")
+                return ValueSync(SyncState.IN_SYNC)
+            return ValueSync(SyncState.OUT_OF_SYNC, "differs", "the device has another value")
     elif name in report.values or problem is not None:
-        return Difference(SyncState.OUT_OF_SYNC, "not_processed", "the device has not processed this value yet")
-    return Difference(SyncState.UNKNOWN, "not_reported", "the device has not reported this setting")
+        return ValueSync(SyncState.OUT_OF_SYNC, "not_processed", "the device has not processed this value yet")
+    return ValueSync(SyncState.UNKNOWN, "not_reported", "the device has not reported this setting")
 
 
-def overall(differences: Sequence[Difference]) -> SyncState | None:
+def overall(differences: Sequence[ValueSync]) -> SyncState | None:
     """Return the state of a device that matters most to an operator; None without a desired value."""
     states = {found.state for found in differences}
     order = (SyncState.REJECTED, SyncState.UNKNOWN, SyncState.OUT_OF_SYNC, SyncState.IN_SYNC)

@@ -12,7 +12,7 @@ from hub.mqtt.command_topic import (
     CommandMessage,
     CommandTarget,
     CommandTopic,
-    RequestRefused,
+    TopicRefused,
     command_id,
     read_command,
     state_answer,
@@ -88,7 +88,7 @@ class CommandRequests:
         try:
             request = self._request(target, message)
             record = await self._dispatcher.send(target.device, self._new(target, request))
-        except (RequestRefused, CommandRefused) as refused:
+        except (TopicRefused, CommandRefused) as refused:
             self._answers.refuse(target, message, request.id, refused.code, str(refused))
         except WireError as error:
             code = "queue_full" if error.code is Code.TOO_MANY else error.code.value
@@ -98,10 +98,10 @@ class CommandRequests:
                 self._follow(tasks, message, request.id, record)
 
     def _request(self, target: CommandTarget, message: Message) -> CommandMessage:
-        """Return the content of a command. Raises RequestRefused."""
+        """Return the content of a command. Raises TopicRefused."""
         if not self._topic.may_command(target.device):
             sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
-            raise RequestRefused("not_allowed", sentence)
+            raise TopicRefused("not_allowed", sentence)
         self._answers.check(message)
         declared = {declaration.name: declaration for declaration in self._declared(target.device)}
         return read_command(message.payload, declared.get(target.command))

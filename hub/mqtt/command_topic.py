@@ -84,7 +84,7 @@ def command_overlaps(topic: CommandTopic, filters: Sequence[str]) -> list[str]:
     ]
 
 
-class RequestRefused(ValueError):
+class TopicRefused(ValueError):
     """A message on the command topic that is no command. `code` is stable for programs."""
 
     def __init__(self, code: str, sentence: str) -> None:
@@ -106,10 +106,10 @@ class CommandMessage(Struct, frozen=True, forbid_unknown_fields=True):
 def read_command(payload: bytes, declaration: CommandDeclaration | None) -> CommandMessage:
     """Return the content of a payload. `declaration` is that of the command, None if the device has no such command.
 
-    The parameters are not checked against the declaration. Raises RequestRefused.
+    The parameters are not checked against the declaration. Raises TopicRefused.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise RequestRefused("wrong_parameters", f"the payload has more than {MAX_PAYLOAD_BYTES:,} bytes")
+        raise TopicRefused("wrong_parameters", f"the payload has more than {MAX_PAYLOAD_BYTES:,} bytes")
     if not payload.strip():
         return CommandMessage()
     try:
@@ -124,7 +124,7 @@ def read_command(payload: bytes, declaration: CommandDeclaration | None) -> Comm
         return msgspec.convert(content, CommandMessage)
     except msgspec.ValidationError as error:
         sentence = str(error).replace("`$.", "`")
-        raise RequestRefused("wrong_parameters", f"the payload is not valid: {sentence}") from None
+        raise TopicRefused("wrong_parameters", f"the payload is not valid: {sentence}") from None
 
 
 def plain_parameter(declaration: CommandDeclaration) -> CommandParameter | None:
@@ -146,17 +146,17 @@ def _plain_parameters(payload: bytes, content: object, declaration: CommandDecla
     parameter = plain_parameter(declaration)
     if parameter is None:
         sentence = f"a plain value does not say which parameter it is. Expected JSON: {declaration.signature()}"
-        raise RequestRefused("wrong_parameters", sentence)
+        raise TopicRefused("wrong_parameters", sentence)
     return {parameter.name: _plain_value(payload, content, parameter)}
 
 
 def read_setting(payload: bytes, setting: CommandParameter | None) -> Any:
-    """Return the value for a setting; any for one that the device does not declare. Raises RequestRefused.
+    """Return the value for a setting; any for one that the device does not declare. Raises TopicRefused.
 
     The value is not checked against the declaration.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise RequestRefused("wrong_value", f"the payload has more than {MAX_PAYLOAD_BYTES:,} bytes")
+        raise TopicRefused("wrong_value", f"the payload has more than {MAX_PAYLOAD_BYTES:,} bytes")
     if setting is None:
         return 0
     try:
@@ -167,11 +167,11 @@ def read_setting(payload: bytes, setting: CommandParameter | None) -> Any:
 
 
 def _plain_value(payload: bytes, content: object, parameter: CommandParameter) -> object:
-    """Return the value of a payload, whose content as JSON is known. Raises RequestRefused."""
+    """Return the value of a payload, whose content as JSON is known. Raises TopicRefused."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
-        raise RequestRefused("wrong_parameters", "the payload is not UTF-8") from None
+        raise TopicRefused("wrong_parameters", "the payload is not UTF-8") from None
     if parameter.type == "string":
         return text
     if parameter.type == "boolean":

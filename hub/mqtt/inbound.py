@@ -30,12 +30,12 @@ from hub.model.journal import JournalError, durable
 from hub.mqtt.command_links import CommandLinks, state_of
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
 from hub.mqtt.message import (
+    AvailabilityChange,
     CommandAnswer,
     Decoded,
     Decoder,
     DeviceCommands,
     DeviceDeclaration,
-    DevicePresence,
     Message,
     Publish,
     RejectedMessage,
@@ -142,7 +142,7 @@ class PendingMessages:
                 metrics = self.metrics.setdefault(item.device, {})
                 metrics.update({metric.name: metric for metric in item.metrics})
                 self.tags.setdefault(item.device, {}).update(item.tags)
-            elif isinstance(item, DevicePresence):
+            elif isinstance(item, AvailabilityChange):
                 self.presence[item.device] = item.online
             elif isinstance(item, DeviceCommands):
                 self.commands.setdefault(item.device, []).append(item)

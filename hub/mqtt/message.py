@@ -34,7 +34,7 @@ class Message(NamedTuple):
     correlation: bytes = b""
 
 
-class DevicePresence(NamedTuple):
+class AvailabilityChange(NamedTuple):
     """Change of a device's presence: a birth, a last will, or an availability topic."""
 
     device: str
@@ -153,7 +153,7 @@ class RejectedMessage(NamedTuple):
 Decoded = (
     DecodedRow
     | RefusedInput
-    | DevicePresence
+    | AvailabilityChange
     | DeviceDeclaration
     | DeviceCommands
     | CommandAnswer

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from hub.mqtt.command_topic import CommandTarget, RequestRefused, may_answer, refusal_answer
+from hub.mqtt.command_topic import CommandTarget, TopicRefused, may_answer, refusal_answer
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
 from hub.mqtt.topics import TopicTemplate
@@ -36,10 +36,10 @@ class RequestAnswers:
         self._reported: set[tuple[str, ...]] = set()
 
     def check(self, message: Message) -> None:
-        """Raise RequestRefused if the hub may not publish at the response topic of a message."""
+        """Raise TopicRefused if the hub may not publish at the response topic of a message."""
         if message.response_topic and not may_answer(message.response_topic, self._reserved):
             sentence = "the response topic belongs to the hub, or is no topic to publish to: use one of your own"
-            raise RequestRefused("wrong_response_topic", sentence)
+            raise TopicRefused("wrong_response_topic", sentence)
 
     def answer(self, message: Message, payload: bytes) -> None:
         """Publish an answer to a message, if its sender expects one."""

@@ -11,7 +11,7 @@ import msgspec
 
 from hub.ingest.desired_dispatcher import DesiredDispatcher, NewValues
 from hub.model.desired import DesiredRefused
-from hub.mqtt.command_topic import CommandTarget, CommandTopic, RequestRefused, read_setting
+from hub.mqtt.command_topic import CommandTarget, CommandTopic, TopicRefused, read_setting
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.request_answers import RequestAnswers
 from wire.command import CommandParameter, ParameterValue
@@ -77,7 +77,7 @@ class SettingRequests:
         try:
             new = self._new(target, message)
             record = await self._dispatcher.change(target.device, new)
-        except (RequestRefused, DesiredRefused) as refused:
+        except (TopicRefused, DesiredRefused) as refused:
             self._answers.refuse(target, message, "", refused.code, str(refused))
         except WireError as error:
             self._answers.refuse(target, message, "", error.code.value, error.message)
@@ -88,10 +88,10 @@ class SettingRequests:
             self._answers.answer(message, msgspec.json.encode(answer | value))
 
     def _new(self, target: CommandTarget, message: Message) -> NewValues:
-        """Return the change that a message asks for. Raises RequestRefused."""
+        """Return the change that a message asks for. Raises TopicRefused."""
         if not self._topic.may_command(target.device):
             sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
-            raise RequestRefused("not_allowed", sentence)
+            raise TopicRefused("not_allowed", sentence)
         self._answers.check(message)
         operator = f"mqtt {self._name}"
         declared = {setting.name: setting for setting in self._declared(target.device)}

@@ -8,40 +8,40 @@ from pathlib import Path
 
 import pytest
 
-from agent_client.access_request import AccessDecision, AskedAccess, NotAsked, ask_access, can_save, save_token
+from agent_client.access_request import AccessState, NotAsked, PendingAccess, ask_access, can_save, save_token
 from agent_client.endpoint import Endpoint, TokenFile, device_url
 from device_agent.access import ASK_AGAIN_S, MAX_AGAIN_S, AccessRequester, Received, Stop, Wait, next_step
 from tests.conditions import until
 
-ASKED = AskedAccess("WDJB-MJHT", "s", "http://hub/access", 600, 3)
+ASKED = PendingAccess("WDJB-MJHT", "s", "http://hub/access", 600, 3)
 
 
 @pytest.mark.parametrize(
     ("answer", "step"),
     [
         (ASKED, Wait(3, is_new=False)),
-        (AskedAccess("c", "s", "p", 600, 1e9), Wait(60, is_new=False)),
-        (AskedAccess("c", "s", "p", 600, 0), Wait(ASK_AGAIN_S, is_new=False)),
-        (AccessDecision("waiting", 3), Wait(7, is_new=False)),
-        (AccessDecision("slow_down", 12), Wait(12, is_new=False)),
-        (AccessDecision("approved", 3, "hub_device_a_b"), Received("hub_device_a_b")),
-        (AccessDecision("approved", 3, "two\nlines"), Wait(ASK_AGAIN_S, is_new=True)),
-        (AccessDecision("approved", 3), Wait(ASK_AGAIN_S, is_new=True)),
-        (AccessDecision("expired", 3), Wait(ASK_AGAIN_S, is_new=True)),
+        (PendingAccess("c", "s", "p", 600, 1e9), Wait(60, is_new=False)),
+        (PendingAccess("c", "s", "p", 600, 0), Wait(ASK_AGAIN_S, is_new=False)),
+        (AccessState("waiting", 3), Wait(7, is_new=False)),
+        (AccessState("slow_down", 12), Wait(12, is_new=False)),
+        (AccessState("approved", 3, "hub_device_a_b"), Received("hub_device_a_b")),
+        (AccessState("approved", 3, "two\nlines"), Wait(ASK_AGAIN_S, is_new=True)),
+        (AccessState("approved", 3), Wait(ASK_AGAIN_S, is_new=True)),
+        (AccessState("expired", 3), Wait(ASK_AGAIN_S, is_new=True)),
         (NotAsked("busy", retry_s=30), Wait(30, is_new=False)),
         (NotAsked("busy", retry_s=1e9), Wait(MAX_AGAIN_S, is_new=False)),
         (NotAsked("no answer"), Wait(7, is_new=False)),
         (NotAsked("older", is_final=True), Stop("older")),
     ],
 )
-def test_each_answer_has_a_next_step(answer: AskedAccess | AccessDecision | NotAsked, step: object) -> None:
+def test_each_answer_has_a_next_step(answer: PendingAccess | AccessState | NotAsked, step: object) -> None:
     """A hub cannot make the agent poll faster than once a second, wait for ever, or store what is no token."""
     assert next_step(answer, interval_s=7) == step
 
 
 def test_a_refusal_stops() -> None:
     """Asking again is for a person to decide."""
-    step = next_step(AccessDecision("refused"))
+    step = next_step(AccessState("refused"))
     assert isinstance(step, Stop)
     assert "refused" in step.reason
 

@@ -78,7 +78,7 @@ class TokenRoutes:
         return answers.CreatedToken(created.token.id, created.text)
 
     @Operation("POST", "/api/v1/tokens/{id}/rotate", may=Action.ADMINISTER, status=HTTPStatus.CREATED)
-    async def rotate_token(self, id: str, body: answers.TokenRotation) -> answers.RotatedToken:
+    async def rotate_token(self, id: str, body: answers.TokenRotation) -> answers.TokenReplacement:
         """Replace a token by a new one with the same rights. The old one stays valid meanwhile."""
         if not any(token.id == id for token in self.registry.tokens()):
             raise Refusal(HTTPStatus.NOT_FOUND, f"there is no token {id}")
@@ -86,7 +86,7 @@ class TokenRoutes:
             rotated = await self.registry.rotate_token(id, body.overlap_s * NS_PER_S)
         except WireError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.message) from None
-        return answers.RotatedToken(rotated.new.token.id, rotated.new.text, rotated.old_expires_ns)
+        return answers.TokenReplacement(rotated.new.token.id, rotated.new.text, rotated.old_expires_ns)
 
     @Operation("DELETE", "/api/v1/tokens/{id}", may=Action.ADMINISTER, status=HTTPStatus.NO_CONTENT)
     async def revoke_token(self, id: str) -> None:

@@ -16,7 +16,7 @@ from formats.names import legal_metric
 from formats.record import FrameRefused, InputRecord, Note, Origin, Row, Schema
 from formats.rules import DEFAULT_RULES, Rules
 from hub.ingest.input_reader import new_metrics
-from hub.mqtt.message import Decoded, DeviceDeclaration, DevicePresence, Message, Undecodable
+from hub.mqtt.message import AvailabilityChange, Decoded, DeviceDeclaration, Message, Undecodable
 from wire.model import Metric, MetricType
 
 MAX_DEVICES = 10_000
@@ -207,4 +207,4 @@ def presence_of(device: str, payload: bytes, online: str = "online", offline: st
         return []
     if word not in (online.encode(), offline.encode()):
         raise Undecodable("presence", f"expected {online} or {offline}")
-    return [DevicePresence(device, word == online.encode())]
+    return [AvailabilityChange(device, word == online.encode())]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from formats.names import legal_device
 from formats.record import Note
 from hub.mqtt.decoders.fields import DEFAULT_CONTEXT, DecoderContext, PresetFields, Remembered, parse_json, text_of
-from hub.mqtt.message import Decoded, Decoder, DeviceDeclaration, DevicePresence, Message
+from hub.mqtt.message import AvailabilityChange, Decoded, Decoder, DeviceDeclaration, Message
 from hub.mqtt.topics import TopicTemplate
 from wire.limits import MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
@@ -85,10 +85,10 @@ class HomeAssistantDecoder(Decoder):
         text = _text(message.payload)
         if text == UNAVAILABLE:
             self._unavailable[device] = True
-            return [DevicePresence(device, False)]
+            return [AvailabilityChange(device, False)]
         found: list[Decoded] = []
         if self._unavailable.pop(device, False):
-            found.append(DevicePresence(device, True))
+            found.append(AvailabilityChange(device, True))
         types: dict[str, MetricType] = {STATE: "boolean"} if domain in SWITCHES else {}
         return [*found, *self._fields.read(device, {STATE: text}, message, types=types, truths={})]
 

@@ -25,7 +25,7 @@ from hub.mqtt.decoders.fields import (
     text_of,
 )
 from hub.mqtt.decoders.zigbee2mqtt_commands import MAX_FEATURES_DEPTH, PUBLISHED, FeatureCommand, settable
-from hub.mqtt.message import CommandDelivery, Decoded, Decoder, DeviceCommands, DevicePresence, Message, Undecodable
+from hub.mqtt.message import AvailabilityChange, CommandDelivery, Decoded, Decoder, DeviceCommands, Message, Undecodable
 from wire.device import Command
 from wire.limits import MAX_DESCRIPTION, MAX_METRICS, MAX_TAG_VALUE, MAX_UNIT
 from wire.model import Metric, MetricType
@@ -76,9 +76,9 @@ class Zigbee2MqttDecoder(Decoder):
         if name == "bridge/devices":
             return self._declare_devices(message.payload)
         if name == "bridge/state":
-            if presence_of("", _state_word(message.payload)) == [DevicePresence("", True)]:
+            if presence_of("", _state_word(message.payload)) == [AvailabilityChange("", True)]:
                 return []
-            return [DevicePresence(legal_device(known), False) for known in sorted(self._names)]
+            return [AvailabilityChange(legal_device(known), False) for known in sorted(self._names)]
         if name.startswith(BRIDGE):
             return []
         if name not in self._names:

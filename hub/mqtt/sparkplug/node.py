@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 
 from hub.mqtt.decoders.fields import PresetFields
 from hub.mqtt.message import (
+    AvailabilityChange,
     CommandDelivery,
     Decoded,
     DeviceCommands,
-    DevicePresence,
     Message,
     Publish,
     RejectedMessage,
@@ -195,7 +195,7 @@ class EdgeNode:
         if bd_seq is not None:
             self._bd_seq = bd_seq
         if never_seen:
-            return [*found, DevicePresence(self._self.id, online=False)]
+            return [*found, AvailabilityChange(self._self.id, online=False)]
         return [*found, *self._set_offline([self._self, *self._devices.values()])]
 
     def _apply(self, arrival: NodeMessage) -> list[Decoded]:
@@ -242,7 +242,7 @@ class EdgeNode:
             declared = [command.declaration for command in commands.values()]
             found.append(DeviceCommands(device.id, declared, is_complete=True))
         if not device.online:
-            found.append(DevicePresence(device.id, online=True))
+            found.append(AvailabilityChange(device.id, online=True))
         device.born = device.online = True
         return [*found, *device.readings(birth.payload, birth.message)[0]]
 
@@ -252,7 +252,7 @@ class EdgeNode:
             device.born = False
             if device.online:
                 device.online = False
-                found.append(DevicePresence(device.id, online=False))
+                found.append(AvailabilityChange(device.id, online=False))
         return found
 
     def _hold(self, arrival: NodeMessage) -> list[Decoded]:

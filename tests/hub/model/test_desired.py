@@ -14,8 +14,8 @@ from hub.model.desired import (
     Change,
     DesiredRecord,
     DesiredRefused,
-    Difference,
     SyncState,
+    ValueSync,
     changed,
     difference,
     events_of,
@@ -46,7 +46,7 @@ def reports(record: DesiredRecord, version: int, values: Any, *problems: Setting
     return reported(record, Reported(version, values, [*problems]), NAMES, now_ns)
 
 
-def state_of(record: DesiredRecord, name: str = "pressure") -> Difference:
+def state_of(record: DesiredRecord, name: str = "pressure") -> ValueSync:
     return difference(record, name, NAMES)
 
 
@@ -151,7 +151,7 @@ def test_the_events_name_the_operator_and_both_values_and_the_first_outcomes() -
 def test_the_state_that_matters_most_is_that_of_the_device() -> None:
     """A rejected value first."""
     states = [SyncState.IN_SYNC, SyncState.OUT_OF_SYNC, SyncState.UNKNOWN, SyncState.REJECTED]
-    assert [overall([Difference(state) for state in states[:count]]) for count in range(5)] == [None, *states]
+    assert [overall([ValueSync(state) for state in states[:count]]) for count in range(5)] == [None, *states]
 
 
 @given(

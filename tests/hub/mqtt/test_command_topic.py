@@ -17,7 +17,7 @@ from hub.mqtt.command_topic import (
     CommandMessage,
     CommandTarget,
     CommandTopic,
-    RequestRefused,
+    TopicRefused,
     command_id,
     command_overlaps,
     may_answer,
@@ -129,7 +129,7 @@ def test_payloads(payload: bytes, declaration: CommandDeclaration | None, parame
 )
 def test_refused_payloads(payload: bytes, declaration: CommandDeclaration, sentence: str) -> None:
     """The sentence names what is wrong."""
-    with pytest.raises(RequestRefused, match=sentence):
+    with pytest.raises(TopicRefused, match=sentence):
         read_command(payload, declaration)
 
 

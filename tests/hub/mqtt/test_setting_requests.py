@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hub.ingest.desired_dispatcher import DesiredDispatcher
-from hub.mqtt.command_topic import CommandTopic, RequestRefused, read_setting
+from hub.mqtt.command_topic import CommandTopic, TopicRefused, read_setting
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties
 from hub.mqtt.request_answers import RequestAnswers
@@ -96,9 +96,9 @@ def test_payloads_of_settings() -> None:
     assert read_setting(b"12", CommandParameter("a", "integer")) == 12
     assert read_setting(b"OFF", CommandParameter("a", "boolean")) is False
     assert read_setting(b"fast", CommandParameter("a", "float")) == "fast"
-    with pytest.raises(RequestRefused, match="not UTF-8"):
+    with pytest.raises(TopicRefused, match="not UTF-8"):
         read_setting(b"\xff", CommandParameter("a", "string"))
-    with pytest.raises(RequestRefused, match="more than"):
+    with pytest.raises(TopicRefused, match="more than"):
         read_setting(b"1" * 20_000, CommandParameter("a", "integer"))
 
 

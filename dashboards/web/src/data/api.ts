@@ -25,9 +25,9 @@ import type {
   MetricChangeRequest,
   PresenceInterval,
   PresenceTimeline,
-  RotatedToken,
   SessionDetails,
   TokenDetails,
+  TokenReplacement,
   TokenRequest,
 } from "../wire/api";
 import { withBase } from "../wire/base_path";
@@ -332,7 +332,7 @@ export function decideAccess(code: string, decision: "approve" | "refuse"): Prom
   return request("POST", `/access-requests/${encodeURIComponent(code)}/${decision}`);
 }
 
-export function rotateToken(id: string, overlap_s: number): Promise<RotatedToken> {
+export function rotateToken(id: string, overlap_s: number): Promise<TokenReplacement> {
   return request("POST", `/tokens/${encodeURIComponent(id)}/rotate`, { overlap_s });
 }
 

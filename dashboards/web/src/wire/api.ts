@@ -1106,12 +1106,6 @@ export interface components {
              */
             up_to?: number;
         };
-        /** @description The new token, which only this answer contains, and the time at which the old one ends. */
-        RotatedToken: {
-            id: string;
-            token: string;
-            old_expires_ns: number;
-        };
         /** @description Settings of one input. An empty setting is decided by evidence in the data. `time` are the fields or columns with the time, joined by a space. `time_format` is one of TIME_WORDS, or a pattern of strptime; a word of `time_format` in `time` is accepted, too, and then means the usual field. `device` and `metric` are templates such as "{model}-{id}" or "{measurement}.{field}"; "{host|location}" is the first of them that exists. With `measurements`, lines of others in line protocol are refused. `columns` are the columns or fields that are stored, with their metrics; empty: all. `no_value` words extend the built-in list. `numbers = "text"` keeps a number in a text of JSON as text. `modbus` is the map of the format modbus. */
         Rules: {
             /** @enum {unknown} */
@@ -1254,6 +1248,12 @@ export interface components {
             created_ns: number;
             last_used_ns: number | null;
             expires_ns: number | null;
+        };
+        /** @description The new token, which only this answer contains, and the time at which the old one ends. */
+        TokenReplacement: {
+            id: string;
+            token: string;
+            old_expires_ns: number;
         };
         /** @description A token to create: for a device with `device`, for a gateway with `devices` (a pattern), else with neither. */
         TokenRequest: {
@@ -1463,7 +1463,6 @@ export type RetireResult = components['schemas']['RetireResult'];
 export type RetriedBatch = components['schemas']['RetriedBatch'];
 export type RetriedBatches = components['schemas']['RetriedBatches'];
 export type RetryRequest = components['schemas']['RetryRequest'];
-export type RotatedToken = components['schemas']['RotatedToken'];
 export type Rules = components['schemas']['Rules'];
 export type SeriesPoints = components['schemas']['SeriesPoints'];
 export type SessionDetails = components['schemas']['SessionDetails'];
@@ -1477,6 +1476,7 @@ export type StoreVerification = components['schemas']['StoreVerification'];
 export type StoredReadings = components['schemas']['StoredReadings'];
 export type TimedValue = components['schemas']['TimedValue'];
 export type TokenDetails = components['schemas']['TokenDetails'];
+export type TokenReplacement = components['schemas']['TokenReplacement'];
 export type TokenRequest = components['schemas']['TokenRequest'];
 export type TokenRotation = components['schemas']['TokenRotation'];
 export type TokensPage = components['schemas']['TokensPage'];

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from formats.message import DecodedRow
-from hub.mqtt.message import DeviceDeclaration, DevicePresence, Message
+from hub.mqtt.message import AvailabilityChange, DeviceDeclaration, Message
 from wire.model import Metric
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -67,7 +67,7 @@ class Observer:
                     if item.get("unit"):
                         self.metrics[device, name] = ("float", item["unit"], "")
                     told.append(self._reading(device, name, value, item.get("time_ns")))
-                case DevicePresence(device, online) | {"presence": device, "online": online}:
+                case AvailabilityChange(device, online) | {"presence": device, "online": online}:
                     told.append(("presence", device, online))
                 case DeviceDeclaration(device, metrics, tags):
                     self._declare(device, metrics)

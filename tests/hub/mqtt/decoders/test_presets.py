@@ -15,7 +15,7 @@ from formats.message import DecodedRow
 from formats.record import RefusedInput
 from hub.config.mqtt import PRESETS as NAMES
 from hub.mqtt.decoders.configured import PRESETS, preset_decoder, presets_in_order
-from hub.mqtt.message import DeviceDeclaration, DevicePresence, Message, Undecodable
+from hub.mqtt.message import AvailabilityChange, DeviceDeclaration, Message, Undecodable
 from hub.mqtt.topics import TopicTemplate
 from tests.hub.mqtt.decoders.samples import FILES, GOLDEN, Observer, read_samples
 from wire.model import DeviceId, Metric, MetricName
@@ -98,7 +98,7 @@ def test_any_payload_is_decoded_or_undecodable(name: str, data: st.DataObject) -
         except Undecodable:
             continue
         for found in everything:
-            assert isinstance(found, DecodedRow | RefusedInput | DeviceDeclaration | DevicePresence)
+            assert isinstance(found, DecodedRow | RefusedInput | DeviceDeclaration | AvailabilityChange)
             if isinstance(found, RefusedInput):
                 assert found.reason
                 continue

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from formats.message import DecodedRow
 from formats.record import RefusedInput
 from hub.mqtt.message import (
+    AvailabilityChange,
     Decoded,
     DeviceDeclaration,
-    DevicePresence,
     Message,
     Publish,
     RejectedMessage,
@@ -124,7 +124,7 @@ class HostObserver:
                             self.newest[device, name] = time_ns, value
                 case RefusedInput():
                     self.values_refused.append(word)
-                case DevicePresence(device, online):
+                case AvailabilityChange(device, online):
                     self.online[device] = online
                 case DeviceDeclaration(device):
                     self.declared[device] = word

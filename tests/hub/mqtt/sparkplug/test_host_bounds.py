@@ -9,7 +9,7 @@ import pytest
 from formats.message import DecodedRow
 from formats.record import RefusedInput
 from hub.mqtt.decoders.fields import DecoderContext
-from hub.mqtt.message import DeviceDeclaration, DevicePresence, Message, Undecodable
+from hub.mqtt.message import AvailabilityChange, DeviceDeclaration, Message, Undecodable
 from hub.mqtt.sparkplug import host as host_module
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.node import MAX_DEVICES
@@ -157,6 +157,6 @@ def test_device_ids_are_as_different_as_topics() -> None:
     ids = set()
     for group, node in (("a.b", "c"), ("a", "b.c"), ("a", "b c"), ("a", "b_c"), ("a", "b")):
         (presence,) = HostApplication().decode(Edge({"": {}}, group=group, name=node).die())
-        assert isinstance(presence, DevicePresence)
+        assert isinstance(presence, AvailabilityChange)
         ids.add(presence.device)
     assert len(ids) == 5

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hub.mqtt.message import DevicePresence, Message, Publish
+from hub.mqtt.message import AvailabilityChange, Message, Publish
 from hub.mqtt.sparkplug.host import HostApplication
 from hub.mqtt.sparkplug.node import MAX_HELD
 from hub.mqtt.topics import sparkplug_group
@@ -73,7 +73,7 @@ def test_the_death_of_an_unknown_node_is_reported() -> None:
     """The hub may know the device from before its start."""
     joined = Joined()
     joined.edge.connect()
-    assert joined.host.decode(joined.edge.die()) == [DevicePresence(NODE, online=False)]
+    assert joined.host.decode(joined.edge.die()) == [AvailabilityChange(NODE, online=False)]
 
 
 def test_one_device_dies_and_returns(joined: Joined) -> None:
