@@ -66,6 +66,7 @@ from hub.journal.schema import FILE_NAME as JOURNAL_FILE
 from hub.live.hub import LiveHub
 from hub.model.batch import Batch, Entry, Series
 from hub.model.identity import Action, Identity
+from hub.model.steady_clock import SteadyClock
 from hub.model.store import Store
 from hub.mqtt.bridge import Bridge
 from hub.registry.database import FILE_NAME as REGISTRY_FILE
@@ -307,13 +308,14 @@ async def _open_control(
     registry: Registry, devices: Devices
 ) -> tuple[CommandDispatcher, DesiredDispatcher, CommandJobRunner]:
     """Continue with the open commands, the desired values and the jobs of the registry."""
-    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=time.time_ns)
+    clock = SteadyClock()
+    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=clock)
     commands.restore(await registry.commands.open_commands())
     devices.commands = commands
     desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
     desired.restore(await registry.desired.records())
     devices.desired = desired
-    jobs = CommandJobRunner(registry.command_jobs, commands, clock=time.time_ns)
+    jobs = CommandJobRunner(registry.command_jobs, commands, clock=clock)
     jobs.restore(await registry.command_jobs.open_jobs())
     return commands, desired, jobs
 
