@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -231,6 +232,9 @@ async def execute(
         return CommandOutcome("failed", failed.code, shorten(str(failed), MAX_MESSAGE))
     except Exception as error:  # noqa: BLE001 - the operator gets it
         return CommandOutcome("failed", "error", shorten(str(error) or type(error).__name__, MAX_MESSAGE))
+    except (SystemExit, KeyboardInterrupt) as ended:
+        # From a task they would end the whole agent. A cancellation is passed on.
+        return CommandOutcome("failed", "error", shorten(repr(ended), MAX_MESSAGE))
 
 
 async def run_limited(
@@ -258,6 +262,8 @@ def _success(result: Any) -> CommandOutcome:
     if isinstance(result, CommandOutcome):
         return result
     try:
+        if not _is_json_value(result, MAX_DEPTH):
+            raise TypeError
         encoded = msgspec.json.encode(result)
         value = msgspec.json.decode(encoded)
         msgspec.msgpack.encode(value)
@@ -268,6 +274,20 @@ def _success(result: Any) -> CommandOutcome:
         text = f"the result has {len(encoded):,} bytes, and is left out: {kept}"
         return CommandOutcome("succeeded", "result_left_out", text)
     return CommandOutcome("succeeded", result=value)
+
+
+def _is_json_value(value: Any, levels: int) -> bool:
+    """Return whether a value is one of JSON, a tuple being a list. Deeper levels than these are not read.
+
+    msgspec alone would encode NaN as null, bytes as base64 and a set as a list.
+    """
+    if value is None or isinstance(value, str | int) or levels <= 0:
+        return True
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and _is_json_value(part, levels - 1) for name, part in value.items())
+    return isinstance(value, list | tuple) and all(_is_json_value(part, levels - 1) for part in value)
 
 
 def _depth(value: Any, limit: int) -> int:

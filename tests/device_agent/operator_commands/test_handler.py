@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Literal
 
 import pytest
@@ -164,6 +165,32 @@ async def test_an_exception_is_an_outcome(error: BaseException, outcome: Command
     assert await outcome_of(raising(error), {}) == outcome
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()])
+async def test_an_exit_in_a_coroutine_is_a_failure(error: BaseException) -> None:
+    """It ends the handler, as in a thread, and not the agent."""
+
+    async def leave() -> None:
+        raise error
+
+    assert await outcome_of(leave, {}) == CommandOutcome("failed", "error", repr(error))
+
+
+async def test_a_cancelled_coroutine_is_no_failure() -> None:
+    """The cancellation of the call reaches the handler, and the caller."""
+    started, released = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    call = asyncio.create_task(execute(handler_of(wait), {}, released.set))
+    await started.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert released.is_set()
+
+
 def test_a_code_is_checked() -> None:
     """The hub would close the connection for another one."""
     with pytest.raises(ValueError, match="is no code"):
@@ -182,12 +209,18 @@ def nested(levels: int) -> list[object]:
 
 
 async def test_a_result_is_a_json_value() -> None:
-    """Structures of some levels, and numbers that JSON does not have as null."""
-    for result, expected in ((nested(32), nested(32)), ((1, {"a": math.nan}), [1, {"a": None}]), (None, None)):
+    """Structures of some levels; a tuple is a list."""
+    for result, expected in ((nested(32), nested(32)), ((1, {"a": 0.5}), [1, {"a": 0.5}]), (None, None)):
         assert await outcome_of(returning(result), {}) == CommandOutcome("succeeded", result=expected)
 
 
-@pytest.mark.parametrize("result", [object(), "x" * 5000, 2**70, "\ud800", nested(33), nested(3000)])
+@pytest.mark.parametrize(
+    "result",
+    [
+        object(), "x" * 5000, 2**70, "\ud800", nested(33), nested(3000), math.nan, -math.inf, {"a": [math.nan]}, b"ab",
+        {1}, {1: 2}, (Limits(), {"at": datetime(2026, 1, 31)}),
+    ],
+)  # fmt: skip
 async def test_a_result_that_the_protocol_cannot_carry_is_left_out(result: object) -> None:
     """The command has succeeded anyway, and the operator learns that there was a result."""
     outcome = await outcome_of(returning(result), {})
