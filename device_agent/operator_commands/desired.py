@@ -26,7 +26,7 @@ from wire.setting import accepted_values, is_same_value, unknown_setting
 
 FIRST_RETRY_S = 1.0
 MAX_RETRY_S = 60.0
-"""Bounds of the delay before a handler that failed is called again: of the first one, and of every one."""
+"""Longest delays before a handler that failed is called again: the first one, and every one. The shortest is half."""
 
 Delay = Callable[[int], float]
 """Function from the number of earlier failures to the seconds before the next attempt."""

@@ -26,7 +26,7 @@ from device_agent.operator_commands.desired import (
 from device_agent.operator_commands.handler import CommandHandler, run_limited
 from device_agent.operator_commands.runner import RETRY_SECONDS, CommandRunner
 from device_agent.spool import Spool
-from wire.backoff import full_jitter
+from wire.backoff import equal_jitter
 from wire.command import CommandParameter, ParametersRefused, ParameterValue, json_size
 from wire.device import Desired, Reported, SettingProblem
 from wire.errors import Code
@@ -61,7 +61,7 @@ class SettingRunner:
         self._handlers: dict[str, CommandHandler] = {}
         self._declared_bytes = 0
         self._settings = SettingStates(
-            partial(full_jitter, first=FIRST_RETRY_S, maximum=MAX_RETRY_S, random=random.random)
+            partial(equal_jitter, first=FIRST_RETRY_S, maximum=MAX_RETRY_S, random=random.random)
         )
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
