@@ -359,7 +359,7 @@ def _open_requests(
     bridge: Bridge, plan: BridgePlan, registry: Registry, commands: CommandDispatcher, desired: DesiredDispatcher
 ) -> None:
     """Let clients of the broker command devices, as far as the settings allow it."""
-    answers = RequestAnswers(bridge.name, bridge.publish, plan.own_topics)
+    answers = RequestAnswers(bridge.name, bridge.publish, plan.own_topics, registry.devices.__contains__)
     if plan.command_topic is not None:
         bridge.requests = CommandRequests(
             plan.command_topic, commands, name=bridge.name, declared=registry.commands.declared,

@@ -66,7 +66,7 @@ class BridgePlan(NamedTuple):
         if self.publications:
             subscriptions += discovery_subscriptions(self.discovery_prefix, self.is_discovery_enabled)
         # At QoS 0 the broker keeps no command for a hub that is not connected, and delivers none a second time.
-        return subscriptions + [Subscription(topic.filter, qos=0) for topic in self.client_topics]
+        return subscriptions + [Subscription(topic.filter, qos=0, as_published=True) for topic in self.client_topics]
 
     @property
     def own_topics(self) -> list[TopicTemplate]:

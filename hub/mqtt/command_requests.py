@@ -102,7 +102,7 @@ class CommandRequests:
         if not self._topic.may_command(target.device):
             sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
             raise TopicRefused("not_allowed", sentence)
-        self._answers.check(message)
+        self._answers.check(target, message)
         declared = {declaration.name: declaration for declaration in self._declared(target.device)}
         return read_command(message.payload, declared.get(target.command))
 

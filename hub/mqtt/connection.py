@@ -246,6 +246,7 @@ class BrokerConnection:
                         # No-local on a shared subscription is a protocol error (MQTT 5.0, section 3.8.3.1). Messages
                         # that are wanted with each connection may be ones that this client retained itself.
                         noLocal=not (wanted.always or wanted.filter.startswith("$share/")),
+                        retainAsPublished=wanted.as_published,
                         retainHandling=SEND_RETAINED_ALWAYS if wanted.always else SEND_RETAINED_IF_NEW,
                     ),
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -28,18 +28,23 @@ class PublishAnswer(Protocol):
 class RequestAnswers:
     """Answers of one bridge. No answer goes to `reserved` topics."""
 
-    def __init__(self, name: str, publish: PublishAnswer, reserved: Sequence[TopicTemplate]) -> None:
-        """`name` is that of the bridge."""
+    def __init__(
+        self, name: str, publish: PublishAnswer, reserved: Sequence[TopicTemplate], has_device: Callable[[str], bool]
+    ) -> None:
+        """`name` is that of the bridge. `has_device` returns whether the hub knows a device."""
         self._name = name
         self._publish = publish
         self._reserved = reserved
+        self._has_device = has_device
         self._reported: set[tuple[str, ...]] = set()
 
-    def check(self, message: Message) -> None:
-        """Raise TopicRefused if the hub may not publish at the response topic of a message."""
+    def check(self, target: CommandTarget, message: Message) -> None:
+        """Raise TopicRefused for an unknown device, and if the hub may not publish at the response topic."""
         if message.response_topic and not may_answer(message.response_topic, self._reserved):
             sentence = "the response topic belongs to the hub, or is no topic to publish to: use one of your own"
             raise TopicRefused("wrong_response_topic", sentence)
+        if not self._has_device(target.device):
+            raise TopicRefused(f"unknown_{target.kind}", f"there is no device {target.device}")
 
     def answer(self, message: Message, payload: bytes) -> None:
         """Publish an answer to a message, if its sender expects one."""

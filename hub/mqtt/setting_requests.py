@@ -92,7 +92,7 @@ class SettingRequests:
         if not self._topic.may_command(target.device):
             sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
             raise TopicRefused("not_allowed", sentence)
-        self._answers.check(message)
+        self._answers.check(target, message)
         operator = f"mqtt {self._name}"
         declared = {setting.name: setting for setting in self._declared(target.device)}
         if not message.payload:

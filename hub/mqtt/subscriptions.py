@@ -30,14 +30,16 @@ TOPICS_KEPT = 10_000
 class Subscription(NamedTuple):
     """Topic filter with its QoS.
 
-    With `always`, retained messages are delivered with each connection and not only with the first. `identifier` is
-    what the broker sends with each message; 0 means none.
+    With `always`, retained messages are delivered with each connection and not only with the first. With
+    `as_published`, a message that is published with the retain flag has it also when the subscription exists already
+    (MQTT 5 only). `identifier` is what the broker sends with each message; 0 means none.
     """
 
     filter: str
     qos: int = 1
     always: bool = False
     identifier: int = 0
+    as_published: bool = False
 
 
 class Subscriptions:

@@ -17,9 +17,11 @@ from tests.services.mosquitto import Mosquitto
 SETTINGS = """
 allow_commands = true
 command_topic = "telemetry/{device}/command/{command}"
+setting_topic = "telemetry/{device}/setting/{setting}"
 command_devices = ["pump-*"]
+publish = [{ topic = "hub/{device}/{metric}" }]
 """
-TOPIC = "telemetry/pump-7/command/set_speed"
+TOPIC, SETTING_TOPIC = "telemetry/pump-7/command/set_speed", "telemetry/pump-7/setting/pressure"
 
 
 class Operator:
@@ -45,7 +47,7 @@ class Operator:
 
 
 async def test_commands_are_executed_and_answered(mosquitto_program: Path, tmp_path: Path) -> None:
-    """As a plain value, as JSON, and once for each id, also after the hub was killed. Retained commands are ignored."""
+    """As a plain value, as JSON, and once for each id, also after the hub was killed. Retained ones never are."""
     speeds: list[float] = []
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         publish(broker, [(TOPIC, "1")], retain=True)
@@ -72,12 +74,15 @@ async def test_commands_are_executed_and_answered(mosquitto_program: Path, tmp_p
                 assert answers[-1]["result"] == 12.5
                 (refused,) = await operator.ask(b"99")
                 assert (refused["error"], speeds) == ("wrong_parameters", [12.5])
+                (refused,) = await operator.ask(b"1", topic="telemetry/pump-8/command/set_speed")
+                assert refused["message"] == "there is no device pump-8"
                 (refused,) = await operator.ask(b"1", topic="telemetry/boiler/command/set_speed")
                 assert refused["error"] == "not_allowed"
                 repeated = b'{"parameters": {"speed": 3}, "id": "morning"}'
                 first = (await operator.ask(repeated))[-1]
-                publish(broker, [(TOPIC, "4")], retain=True)
+                publish(broker, [(TOPIC, "4"), (SETTING_TOPIC, "4")], retain=True)
                 assert (await operator.ask(b"5"))[-1]["result"] == 5.0
+                assert "a retained desired value is ignored" in hub.log()
                 await hub.kill()
                 await hub.start()
                 await connected(hub)
@@ -86,5 +91,5 @@ async def test_commands_are_executed_and_answered(mosquitto_program: Path, tmp_p
                 assert (again["command_id"], again["result"], again["time"]) == (
                     first["command_id"], first["result"], first["time"],
                 )  # fmt: skip
-    assert speeds == [12.5, 3.0, 4.0, 5.0]
+    assert speeds == [12.5, 3.0, 5.0]
     assert "a retained command is ignored" in hub.log()

@@ -48,7 +48,7 @@ class Broker:
         self.dispatcher = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=lambda: 7)
         self.requests = CommandRequests(
             TOPIC, self.dispatcher, name="home", declared=registry.commands.declared, read=registry.commands.command,
-            answers=RequestAnswers("home", self.publish, [TOPIC.template]),
+            answers=RequestAnswers("home", self.publish, [TOPIC.template], {"pump-7"}.__contains__),
         )  # fmt: skip
         self.link = Link()
         self.answers: list[tuple[str, dict[str, Any], bytes]] = []
@@ -109,6 +109,7 @@ async def test_a_refused_command_is_answered_with_a_code(tmp_path: Path) -> None
         wrong = ["unknown_command", "wrong_parameters", "wrong_parameters"]
         assert broker.states() == [*wrong, "not_confirmed", "not_allowed", "unknown_command"]
         assert "99 is above 30" in broker.answers[1][1]["message"]
+        assert broker.answers[5][1]["message"] == "there is no device pump-8"
         assert broker.link.got == []
 
 

@@ -31,7 +31,7 @@ class Broker:
 
     def __init__(self, registry: Registry) -> None:
         self.desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=lambda: 7)
-        answers = RequestAnswers("home", self.publish, [TOPIC.template])
+        answers = RequestAnswers("home", self.publish, [TOPIC.template], {"pump-7"}.__contains__)
         declared = registry.desired.declared
         self.requests = SettingRequests(TOPIC, self.desired, name="home", declared=declared, answers=answers)
         self.answers: list[dict[str, Any]] = []
@@ -79,8 +79,11 @@ async def test_a_refused_value_is_answered_with_a_code(tmp_path: Path) -> None:
         broker.set("speed", b"1")
         broker.set("pressure", b"1", device="boiler")
         broker.set("pressure", b"1", retain=True)
-        await until(lambda: len(broker.answers) == 3)
-        assert [answer["error"] for answer in broker.answers] == ["wrong_value", "unknown_setting", "not_allowed"]
+        broker.set("pressure", b"1", device="pump-8")
+        await until(lambda: len(broker.answers) == 4)
+        codes = ["wrong_value", "unknown_setting", "not_allowed", "unknown_setting"]
+        assert [answer["error"] for answer in broker.answers] == codes
+        assert broker.answers[3]["message"] == "there is no device pump-8"
         assert broker.answers[0]["setting"] == "pressure"
         assert broker.values() == {}
         other = Message("sensors/pump-7/flow", b"1")
