@@ -5,7 +5,9 @@ docs/plain.md has the frames. Reading a frame is pure; `PlainCommandLink` is the
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -14,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from hub.ingest.device import CommandInbox, CommandLink
+from hub.ingest.input_reader import is_short
 from wire import device as messages
 from wire import limits
 from wire.command import CommandDeclaration, CommandParameter, json_size
@@ -46,25 +49,56 @@ class PlainDeclaration(NamedTuple):
     repeats: bool
 
 
-def command_content(payload: bytes, *, is_declared: bool) -> dict[str, Any] | None:
+def command_content(payload: bytes, *, is_declared: bool) -> dict[str, Any] | WireError | None:
     """Return the object of a frame about commands; None for a frame with readings.
 
     Such an object has a list `commands`, or a text `result` if the client has declared commands. Before that, a result
-    is recognised by the id of a command and a further field of a result.
+    is recognised by the id of a command and a further field of a result. Of a declaration that is ambiguous or no JSON
+    for its numbers, what to correct is returned.
     """
     if payload.lstrip()[:1] != b"{" or (b'"commands"' not in payload and b'"result"' not in payload):
         return None
     try:
         content: Any = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except msgspec.DecodeError as error:
+        return _declaration_problem(payload, str(error)) if is_short(payload) else None
+    except (UnicodeError, RecursionError):
         return None
     if isinstance(content.get("commands"), list):
-        return dict(content)
+        return _declaration_problem(payload) or dict(content)
     result = content.get("result")
     if not isinstance(result, str):
         return None
     is_result = is_declared or (_ID.fullmatch(result) and any(name in content for name in _RESULT_FIELDS[1:]))
     return dict(content) if is_result else None
+
+
+def _declaration_problem(payload: bytes, error: str = "") -> WireError | None:
+    """Return what to correct in a declaration that has a name twice, or that the decoder refuses with this error.
+
+    Other decoders take the last of two values, or infinity for a number that is too large. None if a frame is no
+    declaration, or a correct one.
+    """
+    repeated: list[str] = []
+    fields: list[tuple[str, Any]] = []
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal fields
+        fields = pairs  # of the outermost object in the end
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            repeated.append(Counter(name for name, _ in pairs).most_common(1)[0][0])
+        return content
+
+    try:
+        json.loads(payload, object_pairs_hook=read_object)
+    except (ValueError, RecursionError):
+        return None
+    if not any(name == "commands" and isinstance(value, list) for name, value in fields):
+        return None
+    if repeated:
+        return _bad(f"the name {_shown(repeated[0])} is there twice in one object")
+    return _bad(f"the commands cannot be read: {error}") if error else None
 
 
 def read_declaration(content: dict[str, Any]) -> PlainDeclaration:

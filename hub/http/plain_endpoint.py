@@ -287,16 +287,18 @@ class PlainConnection:
             self.behind.clear()
             self.direct.release()
 
-    def _command_in(self, payload: bytes) -> dict[str, Any] | None:
+    def _command_in(self, payload: bytes) -> dict[str, Any] | WireError | None:
         """Return the content of a frame about commands; None for every other frame."""
         return None if self.link is None else command_content(payload, is_declared=self.link.is_declared)
 
-    async def _receive_command(self, content: dict[str, Any]) -> None:
+    async def _receive_command(self, content: dict[str, Any] | WireError) -> None:
         """Process a frame about commands, and answer it when it is durable."""
         link, source = self.link, self.source
         assert link is not None
         assert source is not None
         try:
+            if isinstance(content, WireError):
+                raise content
             if "commands" not in content:
                 self._answer(await link.report(content))
                 return
@@ -334,7 +336,8 @@ class PlainConnection:
             device = content.pop("device", "")
             if isinstance(device, str) and device:
                 self._open_source(device)
-            return msgspec.json.encode(content)
+            is_wrong = isinstance(command_content(payload, is_declared=False), WireError)
+            return payload if is_wrong else msgspec.json.encode(content)
         if content.keys() <= {"device"}:
             device = content.get("device", "")
             if isinstance(device, str) and (device or token is not None):

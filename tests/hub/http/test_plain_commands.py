@@ -62,6 +62,22 @@ def test_any_frame_is_read_without_an_error(payload: bytes) -> None:
     command_content(payload, is_declared=True)
 
 
+@pytest.mark.parametrize(
+    ("frame", "problem"),
+    [
+        ('{"commands": ["stop"], "commands": ["go"]}', 'the name "commands" is there twice'),
+        ('{"commands": [{"name": "a", "name": "b"}]}', 'the name "name" is there twice'),
+        ('{"commands": [{"name": "a", "parameters": [{"name": "b", "max": 1e400}]}]}', "out of range"),
+    ],
+)
+def test_an_ambiguous_declaration_is_an_error(frame: str, problem: str) -> None:
+    """No value is chosen silently, and no declaration is taken for readings."""
+    found = command_content(frame.encode(), is_declared=False)
+    assert isinstance(found, WireError)
+    assert (found.code, problem in found.message) == ("bad_message", True)
+    assert command_content(f"[{frame}]".encode(), is_declared=False) is None
+
+
 def test_a_declaration_has_short_forms() -> None:
     """A name stands for a command without parameters, or for a parameter that is a number."""
     read = read_declaration(
@@ -296,6 +312,14 @@ async def test_commands_need_a_connection_of_one_device(tmp_path: Path) -> None:
                 answers = [await ask(client, frame) for frame in frames]
                 assert answers[-1] == {"ok": 1}
         assert [d.name for d in hub.services.registry.commands.declared("valve")] == ["stop"]
+        for declaration in (
+            '"commands": ["go"], "commands": ["up"]',
+            '"commands": [{"name": "go", "description": 1e400}]',
+        ):
+            async with connected(f"{hub.url}/v1/plain") as client:
+                await client.send(f'{{"token": "{token}", "device": "valve", {declaration}}}')
+                assert (await received(client))["error"] == "bad_message"
+                assert await ask(client, {"commands": ["stop"]}) == {"ok": 1}
 
 
 async def test_a_client_cannot_take_the_place_of_the_own_agent(tmp_path: Path) -> None:
