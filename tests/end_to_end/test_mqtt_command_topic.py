@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from device_agent import Agent, Limits, Metric
 from hub.mqtt.message import Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
@@ -46,6 +48,7 @@ class Operator:
                 return answers
 
 
+@pytest.mark.deadline(120)
 async def test_commands_are_executed_and_answered(mosquitto_program: Path, tmp_path: Path) -> None:
     """As a plain value, as JSON, and once for each id, also after the hub was killed. Retained ones never are."""
     speeds: list[float] = []
