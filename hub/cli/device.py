@@ -117,7 +117,8 @@ def _table(devices: Sequence[dict[str, Any]]) -> Table:
         "device", "presence", "last seen (UTC)", "last reading (UTC)", "metrics", "agent", numbers={"metrics"}
     )
     for device in devices:
-        presence = device["presence"] + (f", {len(device['stale'])} stale" if device["stale"] else "")
+        state = "no agent" if device["presence"] == "unconnected" else device["presence"]
+        presence = state + (f", {len(device['stale'])} stale" if device["stale"] else "")
         seen = time_text(device["seen"]) if device["seen"] else "never"
         times = [metric["latest"]["time_ns"] for metric in device["metrics"] if metric["latest"]]
         reading = time_text(max(times)) if times else "unknown" if device["metrics"] else "never"
