@@ -308,11 +308,20 @@ async def _open_control(
     registry: Registry, devices: Devices
 ) -> tuple[CommandDispatcher, DesiredDispatcher, CommandJobRunner]:
     """Continue with the open commands, the desired values and the jobs of the registry."""
+
+    def is_retired(id: str) -> bool:
+        device = devices.get(id)
+        return device is not None and device.retired
+
     clock = SteadyClock()
-    commands = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=clock)
+    commands = CommandDispatcher(
+        registry.commands, declared=registry.commands.declared, clock=clock, is_retired=is_retired
+    )
     commands.restore(await registry.commands.open_commands())
     devices.commands = commands
-    desired = DesiredDispatcher(registry.desired, declared=registry.desired.declared, clock=time.time_ns)
+    desired = DesiredDispatcher(
+        registry.desired, declared=registry.desired.declared, clock=time.time_ns, is_retired=is_retired
+    )
     desired.restore(await registry.desired.records())
     devices.desired = desired
     jobs = CommandJobRunner(registry.command_jobs, commands, clock=clock)

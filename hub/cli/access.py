@@ -13,7 +13,7 @@ from typer import Argument
 
 from agent_client.option_group import with_option_groups
 from hub.cli.client import hub_client
-from hub.cli.command import AsJson, HubOptions, cells, stdout_console
+from hub.cli.command import AsJson, HubOptions, cells, printable, stdout_console
 from hub.model.identity import Role
 from wire.text import plural
 
@@ -62,9 +62,16 @@ def refuse(codes: CODES, *, hub: HubOptions) -> None:
 
 def _decide(decision: str, codes: Sequence[str], hub: HubOptions) -> None:
     with hub_client(f"hub access {decision}", hub, role=Role.OPERATOR) as client:
+        devices = {_letters(request["code"]): request["device"] for request in client.get(PATH)["requests"]}
         for code in codes:
             client.send("POST", f"{PATH}/{quote(code, safe='')}/{decision}")
-            typer.echo(f"{'approved' if decision == 'approve' else 'refused'} {code}")
+            device = f" for {printable(devices[_letters(code)])}" if _letters(code) in devices else ""
+            typer.echo(f"{'approved' if decision == 'approve' else 'refused'} {code}{device}")
+
+
+def _letters(code: str) -> str:
+    """Return a code without what people may leave out."""
+    return "".join(filter(str.isalnum, code)).upper()
 
 
 def _table(requests: Sequence[Mapping[str, Any]]) -> Table:

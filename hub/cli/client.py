@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import http.client
 import io
 import json
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,9 +39,20 @@ TIMEOUT_S = 30.0
 MAX_PAGE = 100
 """Rows in one request for a list with a limit: the maximum of the API for the quarantine."""
 
-TEMPORARY_TOKEN_SECONDS = 86_400
+TEMPORARY_TOKEN_SECONDS = 600
 """Lifetime of a token that a command creates for itself. The command revokes it at its end; a killed command leaves it
 until it expires."""
+
+RENEWAL_S = 120.0
+"""Interval at which a command that runs for longer extends its token: four failures in a row do no harm."""
+
+UNSENT = (None, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+"""Statuses of a request without an answer of the hub, while it restarts. It may have been executed."""
+
+MAX_RETRY_PAUSE_S = 2.0
+
+MAX_USER = 64
+"""Characters of the user's name in a label."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -47,11 +61,15 @@ Query = Mapping[str, str | int | Sequence[str] | None]
 
 
 class RequestFailed(Exception):
-    """A failed request. `status` is the status of the hub, or None if the hub could not be reached."""
+    """A failed request. `status` is the status of the hub, or None if the hub could not be reached.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `code` is the code of the problem, empty without one.
+    """
+
+    def __init__(self, message: str, status: int | None = None, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 class HubClient:
@@ -121,6 +139,21 @@ class HubClient:
                 f"{self.url}{path} did not answer with JSON: check that the URL belongs to a hub"
             ) from None
 
+    def send_until(self, give_up_s: float, method: str, path: str, *, body: object) -> Any:
+        """Send a request that may be repeated until it is answered, or until this time of the monotonic clock.
+
+        Only for a request that does the same once and twice. Raises RequestFailed.
+        """
+        pause_s = 0.1
+        while True:
+            try:
+                return self.send(method, path, body=body)
+            except RequestFailed as failure:
+                pause_s = min(2 * pause_s, MAX_RETRY_PAUSE_S)
+                if failure.status not in UNSENT or time.monotonic() + pause_s >= give_up_s:
+                    raise
+            time.sleep(pause_s)
+
     @contextmanager
     def stream(
         self, path: str, query: Query | None = None, *, method: str = "GET", body: object = None
@@ -134,7 +167,7 @@ class HubClient:
         try:
             response = self._request(method, target, body)
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                raise RequestFailed(_detail(response, response.read()), response.status)
+                raise RequestFailed(*_problem(response, response.read()))
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise RequestFailed(_unreachable(self.url, error, self._tls)) from error
@@ -252,14 +285,51 @@ def _temporary_token(command: str, url: str, directory: Path, role: Role) -> Ite
         )
     try:
         pattern = "*" if role is Role.GATEWAY else ""
-        expires_ns = time.time_ns() + TEMPORARY_TOKEN_SECONDS * NS_PER_S
+        label = f"local command line ({_user()})"
         with (
             open_token_file(path) as tokens,
-            tokens.temporary_token(role, pattern=pattern, label=command, expires_ns=expires_ns) as new,
+            tokens.temporary_token(role, pattern=pattern, label=label, expires_ns=_token_end_ns()) as new,
+            _renewed(path, new.token.id),
         ):
             yield new.text
     except RegistryError as error:
         fail(command, error.message)
+
+
+@contextmanager
+def _renewed(path: Path, id: str) -> Iterator[None]:
+    """Extend the lifetime of a token in a thread, until the end."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEWAL_S):
+            with suppress(RegistryError), open_token_file(path) as tokens:
+                tokens.extend(id, _token_end_ns())
+
+    thread = threading.Thread(target=renew, name="token renewal", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _token_end_ns() -> int:
+    return time.time_ns() + TEMPORARY_TOKEN_SECONDS * NS_PER_S
+
+
+def _user() -> str:
+    """Return the name of the operating system's user, or the number of one without a name."""
+    try:
+        import pwd
+
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except ImportError:
+        name = getpass.getuser()
+    except KeyError:
+        name = str(os.getuid())
+    return "".join(character if character.isprintable() else "?" for character in name)[:MAX_USER]
 
 
 class _Body(io.RawIOBase):
@@ -284,15 +354,16 @@ class _Body(io.RawIOBase):
         return size
 
 
-def _detail(response: http.client.HTTPResponse, body: bytes) -> str:
-    """Return the detail of an answer in problem+json, else a sentence with its status."""
+def _problem(response: http.client.HTTPResponse, body: bytes) -> tuple[str, int, str]:
+    """Return the detail, the status and the code of an answer in problem+json, else a sentence with its status."""
     try:
-        detail = json.loads(body)["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = None
-    if isinstance(detail, str):
-        return detail
-    return f"the answer was {response.status} {response.reason}: check that the URL and its path belong to a hub"
+        problem = json.loads(body)
+        detail, code = problem["detail"], problem.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        detail = code = None
+    if not isinstance(detail, str):
+        detail = f"the answer was {response.status} {response.reason}: check that the URL and its path belong to a hub"
+    return detail, response.status, code if isinstance(code, str) else ""
 
 
 def _unreachable(url: str, error: Exception, tls: ClientTls | None) -> str:

@@ -183,9 +183,9 @@ def _line(name: str, desired: dict[str, Any]) -> str:
 
 def _about(shown: dict[str, Any]) -> str:
     """Return the version, and the time of the report."""
-    if shown["reported_ns"] is None:
+    if shown["reported_ns"] is None or all(setting["reported"] is None for setting in shown["settings"]):
         return f"version {shown['version']}, nothing reported yet"
-    since = "" if shown["is_current"] else ", before its present connection"
+    since = "" if shown["is_current"] else "; nothing since it connected last, or it is offline"
     return f"version {shown['version']}, reported {time_text(shown['reported_ns'])} UTC{since}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -33,6 +34,12 @@ from hub.model.identity import Role
 WAIT_S = 20
 """Longest wait of one request for the next state of a command; below the client's time-out."""
 
+MAX_RETRY_S = 60.0
+"""Longest time in which a command is sent again to a hub that does not answer; less if its time-out is less."""
+
+QUEUE_INSTEAD = ": queue the command instead"
+"""End of the hub's sentence about a call to a device that is not connected. Here it is an option."""
+
 RESULT_MARGIN_S = 5.0
 """Wait for the hub's own end of a call after its time-out, before the command gives up."""
 
@@ -52,7 +59,9 @@ Id = Annotated[str, Argument(metavar="ID", help="Id of the command, as `hub comm
 )
 @with_option_groups
 def send(
-    device: Annotated[str, Argument(metavar="DEVICE", help="Id of the device; left out with --to.")],
+    device: Annotated[
+        str | None, Argument(metavar="[DEVICE]", help="Id of the device. Left out with --to, and needed without it.")
+    ] = None,
     name: Annotated[
         str | None, Argument(metavar="[NAME]", help="Name of the command. Without it, those of the device are listed.")
     ] = None,
@@ -73,10 +82,14 @@ def send(
     command = "hub command send"
     if job.to:
         words = [word for word in (device, name, *(parameters or ())) if word is not None]
+        if not words:
+            fail(command, "the NAME of the command is missing: write it after --to SELECTION", MISUSE)
         send_to_many(command, words, options, job, hub)
         return
     if job != JobOptions():
         fail(command, "--batch, --stop-at, --deadline and --dry-run are for many devices: add --to SELECTION", MISUSE)
+    if device is None:
+        fail(command, "name the DEVICE, or select devices with --to SELECTION", MISUSE)
     with hub_client(command, hub, role=Role.OPERATOR) as client:
         declared = client.get(f"{_path(device)}/declared")["commands"]
         if name is None:
@@ -93,7 +106,7 @@ def send(
             "ttl_s": options.ttl,
             "confirmed": options.yes or not known["confirm"] or confirm(command, device, known),
         }
-        sent = client.send("POST", _path(device), body=body)
+        sent = _send(client, device, body)
         if not options.queue:
             sent = _follow(client, sent, visible=not options.as_json)
     if options.as_json:
@@ -125,7 +138,8 @@ def list_commands(
         typer.echo(json.dumps(found))
         return
     if not found:
-        typer.echo(f"{printable(device)} has no commands", err=True)
+        about = "no command of {} is in this state" if state else "no command was sent to {} yet"
+        typer.echo(about.format(printable(device)), err=True)
         return
     table = plain_table("id", "time (UTC)", "command", "state", "reason", "by")
     for row in found:
@@ -210,10 +224,33 @@ def _list_declared(device: str, declared: Sequence[dict[str, Any]], as_json: boo
     if not declared:
         typer.echo(f"{printable(device)} declares no command", err=True)
         return
-    table = plain_table("command", "description")
+    table = plain_table("command", "defaults", "asks first", "description")
     for item in declared:
-        table.add_row(*cells(item["usage"], item["description"]))
+        table.add_row(
+            *cells(item["usage"], _defaults(item), "yes" if item["confirm"] else "", item["description"]),
+        )
     stdout_console().print(table)
+
+
+def _defaults(declared: dict[str, Any]) -> str:
+    """Return the defaults of a command's parameters in one line."""
+    parameters = (row for row in declared["parameters"] if row["default"] is not None)
+    return " ".join(f"{row['name']}={value_text(row['default'])}" for row in parameters)
+
+
+def _send(client: HubClient, device: str, body: dict[str, object]) -> dict[str, Any]:
+    """Send a command under an id of its own, and again with the same id if the hub restarts before its answer."""
+    give_up_s = time.monotonic() + min(float(str(body["timeout_s"])), MAX_RETRY_S)
+    try:
+        sent: dict[str, Any] = client.send_until(
+            give_up_s, "POST", _path(device), body={**body, "id": secrets.token_hex(16)}
+        )
+    except RequestFailed as failure:
+        why = str(failure).removesuffix(QUEUE_INSTEAD)
+        if failure.code != "not_connected" or why == str(failure):
+            raise
+        raise RequestFailed(f"{why}; add --queue to let it wait", failure.status, failure.code) from None
+    return sent
 
 
 def _refuse_unknown(command: str, device: str, name: str, declared: Sequence[dict[str, Any]]) -> NoReturn:

@@ -32,6 +32,9 @@ Wait = Annotated[
 ]
 
 
+CommandKey = Annotated[str, Meta(pattern=r"^[0-9a-f]{16,32}\Z")]
+
+
 class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A command to send."""
 
@@ -57,6 +60,10 @@ class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
     ] = DEFAULT_TTL_S
     confirmed: Annotated[bool, Meta(description="The operator was asked, for a command with `confirm`.")] = False
     wait_s: Wait = 0
+    id: Annotated[
+        CommandKey | None,
+        Meta(description="Id that the sender chooses: the same request with the same id again is the same command."),
+    ] = None
 
 
 class CommandStateChange(Struct, frozen=True):

@@ -56,6 +56,7 @@ class ProblemCode(StrEnum):
     WRONG_PARAMETERS = "wrong_parameters"
     NOT_CONFIRMED = "not_confirmed"
     NOT_CONNECTED = "not_connected"
+    ID_IN_USE = "id_in_use"
     QUEUE_FULL = "queue_full"
     UNKNOWN_SETTING = "unknown_setting"
     WRONG_VALUE = "wrong_value"

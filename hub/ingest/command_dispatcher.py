@@ -68,7 +68,7 @@ class CommandStore(Protocol):
     def insert(
         self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
     ) -> asyncio.Future[CommandRecord]:
-        """Store a new command; return it with its number. Fails with TOO_MANY at a bound."""
+        """Store a new command; return it with its number. Fails with IdInUse, and with TOO_MANY at a bound."""
 
     def change(
         self,
@@ -108,6 +108,10 @@ class CommandRefused(Exception):
         self.code = code
 
 
+class IdInUse(Exception):
+    """A command that is not stored, because there is one with its id."""
+
+
 class NewCommand(NamedTuple):
     """A command that an operator sends. `ttl_s` is None for a call; `is_confirmed`: the operator was asked.
 
@@ -127,7 +131,8 @@ class NewCommand(NamedTuple):
 class CommandDispatcher:
     """The commands of all devices, from the operator to the device and back. Run `run()` in a task.
 
-    `declared` returns what a device declared. Implements hub.ingest.device.CommandInbox.
+    `declared` returns what a device declared, `is_retired` whether it is retired. Implements
+    hub.ingest.device.CommandInbox.
     """
 
     def __init__(
@@ -136,12 +141,14 @@ class CommandDispatcher:
         *,
         declared: Callable[[str], Sequence[CommandDeclaration]],
         clock: Callable[[], int],
+        is_retired: Callable[[str], bool] = lambda device: False,
     ) -> None:
         self._store = store
         self._links: dict[str, CommandLink] = {}
         self._unreachable: dict[str, tuple[CommandLink, str]] = {}
         self._declared = declared
         self._clock = clock
+        self._is_retired = is_retired
         self._open: dict[str, dict[str, CommandRecord]] = {}
         self._inserting: dict[str, dict[str, CommandRecord]] = {}
         self._turns: dict[str, Turn] = {}
@@ -169,17 +176,26 @@ class CommandDispatcher:
     async def send(self, device: str, new: NewCommand) -> CommandRecord:
         """Record a command, to be sent as soon as the device takes it. Raises CommandRefused and WireError.
 
-        A command whose id is known is returned as it is: its sender repeats it. A caller with ids sends one at a time.
+        A command whose id is known is returned as it is: its sender repeats it.
         """
         known = await self._known(device, new) if new.id else None
         if known is not None:
             return known
         record = self.prepare(device, new)
         link = self._links.get(device)
-        return await self._insert(record if link is None else self._sent_at_once(record, link, record.created_ns))
+        try:
+            return await self._insert(record if link is None else self._sent_at_once(record, link, record.created_ns))
+        except IdInUse:
+            # The same request was stored meanwhile, or the id is that of a command to another device.
+            known = await self._known(device, new) if new.id else None
+            if known is None:
+                raise _id_in_use("another device") from None
+            return known
 
     def prepare(self, device: str, new: NewCommand) -> CommandRecord:
         """Return the record of a command that the device takes as far as the hub knows. Raises CommandRefused."""
+        if device not in self._links and self._is_retired(device):
+            raise CommandRefused(f"{device} is retired: it takes commands again when it connects", code="not_connected")
         declared = {declaration.name: declaration for declaration in self._declared(device)}
         declaration = declared.get(new.name)
         if declaration is None:
@@ -195,7 +211,7 @@ class CommandDispatcher:
         link = self._links.get(device)
         _, unreachable = self._unreachable.get(device, (None, ""))
         if link is None and new.ttl_s is None:
-            why = unreachable or f"{device} is not connected, or its agent takes no commands"
+            why = unreachable or f"{device} is offline, or its connection takes no commands"
             raise CommandRefused(f"{why}: queue the command instead", code="not_connected")
         now_ns = self._clock()
         why = unreachable or "the device is not connected"
@@ -250,8 +266,7 @@ class CommandDispatcher:
             with suppress(ParametersRefused):
                 expected = dict(declaration.accepted(new.parameters))
         if (known.name, known.parameters, known.mode) != (new.name, expected, "call" if new.ttl_s is None else "queue"):
-            detail = f"the id is that of another command to {device}: {known.name}. Use a new id for each command"
-            raise CommandRefused(detail, code="id_in_use")
+            raise _id_in_use(f"{device}: {known.name}")
         return known
 
     async def cancel(self, device: str, id: str, operator: str) -> Stored:
@@ -462,6 +477,11 @@ class CommandDispatcher:
             self._stall(device)
         else:
             self._pump(device)
+
+
+def _id_in_use(owner: str) -> CommandRefused:
+    detail = f"the id is that of another command to {owner}. Use a new id for each command"
+    return CommandRefused(detail, code="id_in_use")
 
 
 def _failed(done: asyncio.Future[Sequence[Stored]]) -> bool:

@@ -53,10 +53,12 @@ class DesiredDispatcher:
         *,
         declared: Callable[[str], Sequence[CommandParameter]],
         clock: Callable[[], int],
+        is_retired: Callable[[str], bool] = lambda device: False,
     ) -> None:
         self._store = store
         self._declared = declared
         self._clock = clock
+        self._is_retired = is_retired
         self._records: dict[str, DesiredRecord] = {}
         self._links: dict[str, DesiredLink] = {}
         self._current: set[str] = set()
@@ -79,6 +81,9 @@ class DesiredDispatcher:
 
     async def change(self, device: str, new: NewValues) -> DesiredRecord:
         """Record desired values, and send them if the device is connected. Raises DesiredRefused and WireError."""
+        if new.values and device not in self._links and self._is_retired(device):
+            detail = f"{device} is retired: it takes desired values again when it connects"
+            raise DesiredRefused(detail, code="not_connected")
         settings = self._declared(device)
         names = {setting.name for setting in settings}
         unknown = [name for name in (*new.values, *new.removed) if name not in names]

@@ -329,7 +329,7 @@ class QuarantineActions:
         parts = [
             f"{len(outcomes)} of {len(devices)} devices" if len(devices) > 1 else f"{len(outcomes)}",
             f"offsets {outcomes[0].offset} to {outcomes[-1].offset}",
-            f"by {by.role} {by.token_id}",
+            f"by {by.operator}",
             *(f"{plural(count, 'stays', 'stay')}: {code}" for code, count in refused.most_common()),
         ]
         self._record(devices.pop() if len(devices) == 1 else None, self._devices.clock(), kind, ", ".join(parts))

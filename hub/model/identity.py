@@ -53,6 +53,9 @@ ALLOWED: dict[Role, frozenset[Action]] = {
 is a program that an operator runs, which checks what became of its readings. Only devices and gateways may write: with
 a token of an admin, too, its holder could invent readings under the name of any device."""
 
+LOCAL_ID = "local0"
+"""Beginning of the id of a temporary token of the command line. No other token has it: random ids contain no 0."""
+
 _DEVICE_ID = re.compile(get_args(DeviceId)[1].pattern)
 _DEVICE_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MAX_DEVICE_ID}}}")
 
@@ -60,13 +63,22 @@ _DEVICE_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MAX_DEVICE_ID}}}")
 class Identity(NamedTuple):
     """Holder of a valid credential. `pattern` is a device id (role device), a pattern (role gateway) or empty.
 
-    `session` is the id of the browser session whose cookie was the credential; None for the token itself.
+    `session` is the id of the browser session whose cookie was the credential; None for the token itself. `label` is
+    that of the token.
     """
 
     token_id: str
     role: Role
     pattern: str = ""
     session: str | None = None
+    label: str = ""
+
+    @property
+    def operator(self) -> str:
+        """Who acts, for records and events: the role and the id of the token, or the user of the local command line."""
+        if self.token_id.startswith(LOCAL_ID):
+            return self.label
+        return f"{self.role} {self.token_id}"
 
     @property
     def credential(self) -> str:

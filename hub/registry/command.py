@@ -9,7 +9,7 @@ import apsw
 import msgspec
 import structlog
 
-from hub.ingest.command_dispatcher import Stored, Transition
+from hub.ingest.command_dispatcher import IdInUse, Stored, Transition
 from hub.model.command import (
     KEPT_NS,
     KEPT_PER_DEVICE,
@@ -78,8 +78,8 @@ class CommandTable:
     def insert(
         self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
     ) -> asyncio.Future[CommandRecord]:
-        """Store a new command; return it with its number. Fails with TOO_MANY at a bound."""
-        return self._thread.write(lambda connection: insert_command(connection, record), on_stored)
+        """Store a new command; return it with its number. Fails with IdInUse, and with TOO_MANY at a bound."""
+        return self._thread.write(lambda connection: insert_with_new_id(connection, record), on_stored)
 
     def change(
         self,
@@ -109,6 +109,16 @@ class CommandTable:
         return await self._thread.read(
             lambda connection: select_commands(connection, device, limit=limit, before=before, states=states)
         )
+
+
+def insert_with_new_id(connection: apsw.Connection, record: CommandRecord) -> CommandRecord:
+    """Store a new command and return it with its number, inside a transaction.
+
+    Raises IdInUse if there is a command with its id, of whatever device, and RegistryError(TOO_MANY).
+    """
+    if connection.execute("SELECT 1 FROM commands WHERE id = ?", (record.id,)).get is not None:
+        raise IdInUse(record.id)
+    return insert_command(connection, record)
 
 
 def insert_command(

@@ -27,7 +27,7 @@ class TokenState:
     def __init__(self, token: Token, digest: bytes) -> None:
         self.token = token
         self.digest = digest
-        self.identity = Identity(token.id, token.role, token.pattern)
+        self.identity = Identity(token.id, token.role, token.pattern, label=token.label)
         self.used_ns = self.stored_used_ns = token.last_used_ns or 0
 
 

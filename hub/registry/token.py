@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from hub.model.event import Event
-from hub.model.identity import NewToken, Role, RotatedToken, Token, pattern_problem
+from hub.model.identity import LOCAL_ID, NewToken, Role, RotatedToken, Token, pattern_problem
 from hub.registry.database import RegistryError, damaged_row, data_version, open_database, transaction, translated
 from hub.registry.event import insert_events
 from hub.registry.last_state import current_state, find_loss, read_state, write_state
@@ -68,9 +68,11 @@ class Secret(NamedTuple):
     digest: bytes
 
 
-def new_token(role: Role) -> Secret:
-    """Return a new token: `hub_<role>_<id>_<secret>`."""
+def new_token(role: Role, *, is_local: bool = False) -> Secret:
+    """Return a new token: `hub_<role>_<id>_<secret>`. `is_local`: it is one of the command line on this machine."""
     token_id = _random_text(ID_BYTES)
+    if is_local:
+        token_id = LOCAL_ID + token_id[len(LOCAL_ID) :]
     text = f"{PREFIX}_{role.value}_{token_id}_{_random_text(SECRET_BYTES)}"
     return Secret(token_id, text, digest(text))
 
@@ -146,8 +148,9 @@ def insert_token(
     label: str = "",
     expires_ns: int | None = None,
     is_recorded: bool = True,
+    is_local: bool = False,
 ) -> NewToken:
-    """Create a token, with an event unless `is_recorded` is False.
+    """Create a token, with an event unless `is_recorded` is False. `is_local`: for the command line on this machine.
 
     Raises RegistryError: BAD_MESSAGE for an invalid pattern or label, TOO_MANY.
     """
@@ -161,7 +164,7 @@ def insert_token(
         raise RegistryError(
             Code.TOO_MANY, f"there are {MAX_TOKENS} tokens, the maximum: revoke unused ones with `hub token revoke`"
         )
-    secret = new_token(role)
+    secret = new_token(role, is_local=is_local)
     token = Token(secret.id, role, pattern, label, now_ns, None, expires_ns)
     connection.execute(
         "INSERT INTO tokens (id, digest, role, pattern, label, created_ns, expires_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -380,12 +383,18 @@ class TokenDatabase:
                 label=label,
                 expires_ns=expires_ns,
                 is_recorded=is_recorded,
+                is_local=True,
             )
         try:
             yield new
         finally:
             with transaction(self.connection):
                 delete_tokens(self.connection, [new.token.id], self.clock(), is_recorded=is_recorded)
+
+    def extend(self, id: str, expires_ns: int) -> None:
+        """Let a token that exists expire at this time."""
+        with transaction(self.connection):
+            self.connection.execute("UPDATE tokens SET expires_ns = ? WHERE id = ?", (expires_ns, id))
 
     def create_login_code(self, token_id: str | None = None) -> str:
         """Create a code that logs one browser in, once, with the rights of this token.

@@ -132,7 +132,7 @@ class AccessRoutes:
         if request is None:
             detail = "no access request with this code waits: it was decided, replaced, or is older than 10 minutes"
             raise Refusal(HTTPStatus.NOT_FOUND, detail)
-        self._record("access_approved" if is_approved else "access_refused", request, f"by {caller.token_id}")
+        self._record("access_approved" if is_approved else "access_refused", request, f"by {caller.operator}")
 
     async def _collect(self, outcome: PollOutcome, request: AccessRequest) -> answers.AccessDecision:
         """Create the token of an approved request, and return it."""

@@ -184,7 +184,7 @@ class CommandJobRoutes:
     @Operation("POST", "/api/v1/command-jobs/{job}/cancel", may=Action.OPERATE, errors=(409, 503))
     async def cancel_command_job(self, caller: Identity, job: JobKey) -> CommandJobDetails:
         """End a job: no further command is sent, and those that are not sent are cancelled."""
-        stored = await self.runner.cancel(job, f"{caller.role} {caller.token_id}")
+        stored = await self.runner.cancel(job, caller.operator)
         if stored.job is None:
             raise _unknown(job)
         if not stored.is_changed and stored.job.state is not JobState.CANCELLED:
@@ -215,7 +215,7 @@ class CommandJobRoutes:
             to=body.to,
             name=body.name,
             parameters=body.parameters,
-            operator=f"{caller.role} {caller.token_id}",
+            operator=caller.operator,
             now_ns=self.status.devices.clock(),
             life_s=body.deadline_s,
             timeout_ms=round(body.timeout_s * 1000),

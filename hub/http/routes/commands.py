@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from hub.http import paging
 from hub.http.command_answers import (
     CommandDetails,
+    CommandKey,
     CommandRequest,
     CommandsPage,
     DeclaredCommands,
@@ -35,12 +36,11 @@ from wire.errors import Code, WireError
 MAX_COMMAND_PAGE = 200
 """The hub keeps about as many finished commands of a device."""
 
-CommandKey = Annotated[str, Meta(pattern="^[0-9a-f]{16,32}$")]
-
 REFUSALS = {
     "unknown_command": (HTTPStatus.UNPROCESSABLE_ENTITY, ProblemCode.UNKNOWN_COMMAND),
     "wrong_parameters": (HTTPStatus.UNPROCESSABLE_ENTITY, ProblemCode.WRONG_PARAMETERS),
     "not_confirmed": (HTTPStatus.CONFLICT, ProblemCode.NOT_CONFIRMED),
+    "id_in_use": (HTTPStatus.CONFLICT, ProblemCode.ID_IN_USE),
     "not_connected": (HTTPStatus.CONFLICT, ProblemCode.NOT_CONNECTED),
 }
 
@@ -96,15 +96,17 @@ class CommandRoutes:
     @Operation("POST", "/api/v1/devices/{device}/commands", may=Action.OPERATE, status=201, errors=(409, 503))
     async def send_command(self, caller: Identity, device: DeviceName, body: CommandRequest) -> CommandDetails:
         """Send a command that the device declares. The answer is the command as it is recorded, or, with `wait_s`, as
-        it is when it has ended or the time has passed."""
+        it is when it has ended or the time has passed. A request with the `id` of a recorded command sends nothing and
+        returns that command."""
         self._check_device(device)
         new = NewCommand(
             body.name,
             dict(body.parameters),
-            f"{caller.role} {caller.token_id}",
+            caller.operator,
             round(body.timeout_s * 1000),
             body.ttl_s if body.mode == "queue" else None,
             body.confirmed,
+            body.id or "",
         )
         try:
             record = await self.dispatcher.send(device, new)
@@ -135,7 +137,7 @@ class CommandRoutes:
     @Operation("POST", "/api/v1/devices/{device}/commands/{command}/cancel", may=Action.OPERATE, errors=(409, 503))
     async def cancel_command(self, caller: Identity, device: DeviceName, command: CommandKey) -> CommandDetails:
         """Take back a command that is not sent yet."""
-        stored = await self.dispatcher.cancel(device, command, f"{caller.role} {caller.token_id}")
+        stored = await self.dispatcher.cancel(device, command, caller.operator)
         record = stored.record
         if record is None:
             raise _unknown(device, command)

@@ -33,6 +33,7 @@ REFUSALS = {
     "unknown_setting": (HTTPStatus.UNPROCESSABLE_ENTITY, ProblemCode.UNKNOWN_SETTING),
     "wrong_value": (HTTPStatus.UNPROCESSABLE_ENTITY, ProblemCode.WRONG_VALUE),
     "wrong_version": (HTTPStatus.CONFLICT, ProblemCode.WRONG_VERSION),
+    "not_connected": (HTTPStatus.CONFLICT, ProblemCode.NOT_CONNECTED),
     "too_many_settings": (HTTPStatus.CONFLICT, ProblemCode.TOO_MANY_SETTINGS),
 }
 
@@ -120,7 +121,7 @@ class DesiredRoutes:
         removed: Sequence[str],
         expected_version: int | None,
     ) -> None:
-        new = NewValues(values, removed, f"{caller.role} {caller.token_id}", expected_version)
+        new = NewValues(values, removed, caller.operator, expected_version)
         try:
             await self.dispatcher.change(device, new)
         except DesiredRefused as refused:

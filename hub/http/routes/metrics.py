@@ -62,7 +62,7 @@ class MetricRoutes:
         was = self._described(before)
         changed = self._described(await self.change(device, body.metric, change))
         if changes := _changes(was, changed):
-            detail = f"{was.metric}: {', '.join(changes)}; by {caller.role} {caller.token_id}"
+            detail = f"{was.metric}: {', '.join(changes)}; by {caller.operator}"
             self.record(device, self.status.devices.clock(), "metric changed", detail)
         retried = retried_batches(await self.actions.retry_matching(device, caller))
         return ChangedMetric(changed, retried)

@@ -84,7 +84,7 @@ class StoreRoutes:
         `after` = `next` until that is null."""
         chosen = await self._range(body.after, body.up_to, body.since_ns or 0)
         if body.after is None and chosen.after < chosen.up_to:
-            detail = f"offsets {chosen.after + 1} to {chosen.up_to}, by {caller.role} {caller.token_id}"
+            detail = f"offsets {chosen.after + 1} to {chosen.up_to}, by {caller.operator}"
             self.record(None, self.now_ns(), "store_resend", detail)
         resent = await self.resend.resend(chosen)
         return answers.ResentReadings(

@@ -40,9 +40,9 @@ async def test_requests_are_listed_and_decided_by_code(hub: CommandedHub) -> Non
     assert "device exists" in first
     assert "new device" in second
     done = await hub.run("access", "approve", new["code"].lower().replace("-", ""))
-    assert (done.exit_code, done.stdout) == (0, f"approved {new['code'].lower().replace('-', '')}\n")
+    assert (done.exit_code, done.stdout) == (0, f"approved {new['code'].lower().replace('-', '')} for boiler\n")
     refused = await hub.run("access", "refuse", known["code"])
-    assert (refused.exit_code, refused.stdout) == (0, f"refused {known['code']}\n")
+    assert (refused.exit_code, refused.stdout) == (0, f"refused {known['code']} for pump\n")
     assert json.loads((await hub.run("access", "list", "--json")).stdout) == []
     wrong = await hub.run("access", "approve", known["code"])
     assert wrong.exit_code == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -14,10 +16,14 @@ from typer import Exit
 from hub.cli.client import HubClient, RequestFailed, hub_client
 from hub.cli.command import HubOptions
 from hub.config.address import RunningHub, published_address
-from hub.model.identity import Role
+from hub.model.identity import Identity, Role
 from hub.registry.database import FILE_NAME, open_database
 from hub.registry.token import open_token_file
+from tests.conditions import until
 from tests.hub.cli.peer import Answer, PeerServer, respond
+from wire.timestamp import NS_PER_S
+
+LABEL = f"local command line ({pwd.getpwuid(os.getuid()).pw_name})"
 
 
 def test_a_request_contains_query_token_and_base_path(
@@ -131,7 +137,11 @@ def test_a_temporary_token_is_used_on_the_machine_of_the_hub(
     with hub_client("hub x", HubOptions(server.url, data=tmp_path), role=Role.OPERATOR) as client:
         client.get("/")
         with open_token_file(tmp_path / FILE_NAME) as tokens:
-            assert [(held.role, held.label) for held in tokens.tokens()] == [(Role.OPERATOR, "hub x")]
+            assert [(held.role, held.label) for held in tokens.tokens()] == [(Role.OPERATOR, LABEL)]
+            (held,) = tokens.tokens()
+            assert Identity(held.id, held.role, label=held.label).operator == LABEL
+            assert held.expires_ns is not None
+            assert held.expires_ns <= held.created_ns + 3600 * NS_PER_S
     assert (server.seen[0][2] or "").startswith("Bearer hub_operator_")
     with open_token_file(tmp_path / FILE_NAME) as tokens:
         assert tokens.tokens() == []
@@ -148,6 +158,23 @@ def test_commands_that_only_read_leave_no_events(
         client.get("/")
     with closing(open_database(tmp_path / FILE_NAME)) as connection:
         assert connection.execute("SELECT count(*) FROM events").get == events
+
+
+async def test_a_command_that_runs_for_long_extends_its_token(
+    serve: Callable[[Answer], PeerServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token of a command that was killed expires soon, and one that runs needs a longer time."""
+    monkeypatch.setattr("hub.cli.client.RENEWAL_S", 0.01)
+    with open_token_file(tmp_path / FILE_NAME) as tokens:
+        with hub_client("hub x", HubOptions(serve(respond(200, b"{}")).url, data=tmp_path)):
+            (before,) = tokens.tokens()
+            await until(lambda: (tokens.tokens()[0].expires_ns or 0) > (before.expires_ns or 0))
+        assert tokens.tokens() == []
+
+
+def test_only_the_command_line_acts_under_the_name_of_a_user() -> None:
+    """A token with such a label does not."""
+    assert Identity("a" * 16, Role.ADMIN, label=LABEL).operator == f"admin {'a' * 16}"
 
 
 def test_no_token_is_created_for_a_remote_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

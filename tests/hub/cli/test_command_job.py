@@ -117,7 +117,7 @@ async def test_a_job_that_cannot_work_is_refused(hub: CommandedHub) -> None:
         (["--to", "pump-*", "erase"], "add --yes"),
         (["--to", "pump-*", "stop", "--stop-at", "200%"], "from 0% to 100%"),
         (["pump-1", "stop", "--dry-run"], "add --to"),
-        (["--to", "pump-*"], "Missing argument"),
+        (["--to", "pump-*"], "the NAME of the command is missing"),
     ):
         refused = await hub.run("command", "send", *words)
         assert (refused.exit_code, problem in refused.stderr) == (2, True), refused.stderr

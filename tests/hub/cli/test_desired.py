@@ -97,3 +97,11 @@ async def test_show_lists_the_settings_and_clear_removes_a_value(hub: CommandedH
         pass
     bare = json.loads((await hub.run("desired", "show", "pump", "--json")).stdout)
     assert all(row["declared"] is None for row in bare["settings"])
+
+
+async def test_show_of_a_device_without_a_report(hub: CommandedHub) -> None:
+    """It has no time of a report. An offline device has no present connection."""
+    async with command_agent(hub.url, hub.gateway, "mute", settings=SETTINGS, apply=lambda desired: []):
+        pass
+    await until(lambda: (device := hub.services.devices.get("mute")) is not None and device.session is None)
+    assert (await hub.run("desired", "show", "mute")).stdout.splitlines()[-1] == "version 0, nothing reported yet"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from typer.testing import CliRunner
 
+from hub.cli.application import app
 from tests.conditions import until
 from tests.hub.cli.hub_command import CommandedHub, commanded_hub
+from tests.hub.cli.peer import Answer, PeerServer, respond
 from tests.hub.http.command_agent import command_agent, state
 from tests.tasks import running_task
 from wire import device as messages
@@ -58,13 +64,16 @@ async def test_the_exit_code_says_how_it_ended(hub: CommandedHub) -> None:
         assert (silent.exit_code, silent.stdout[:9]) == (3, "timed out")
     await until(lambda: not is_connected(hub))
     offline = await hub.run("command", "send", "pump", "stop")
-    assert (offline.exit_code, "queue the command" in offline.stderr) == (1, True)
+    assert (offline.exit_code, "add --queue to let it wait" in offline.stderr) == (1, True)
 
 
 async def test_a_wrong_command_shows_those_that_there_are(hub: CommandedHub) -> None:
     """Exit code 2, like wrong parameters."""
     listed = await hub.run("command", "send", "pump")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["command", "stop", "set_speed", "erase"]
+    assert "Stand still." in listed.stdout.splitlines()[1]
+    assert "mode=1" in listed.stdout.splitlines()[2]
+    assert listed.stdout.splitlines()[3].split()[-1] == "yes"
     for words, problem in (
         (["start"], "set_speed speed=FLOAT m/s (0 to 30)"),
         (["set_speed", "speed"], "write NAME=VALUE"),
@@ -74,6 +83,46 @@ async def test_a_wrong_command_shows_those_that_there_are(hub: CommandedHub) -> 
     ):
         refused = await hub.run("command", "send", "pump", *words)
         assert (refused.exit_code, problem in refused.stderr) == (2, True), refused.stderr
+
+
+async def test_what_is_missing_is_named(hub: CommandedHub) -> None:
+    """The device, or the name of the command; and a device that got no command is no error."""
+    for words, problem in (
+        (["command", "send"], "name the DEVICE"),
+        (["command", "send", "--to", "pump*", "--dry-run"], "the NAME of the command is missing"),
+    ):
+        refused = await hub.run(*words)
+        assert (refused.exit_code, problem in refused.stderr) == (2, True), refused.stderr
+    async with command_agent(hub.url, hub.gateway, "unused"):
+        listed = await hub.run("command", "list", "unused")
+    assert (listed.exit_code, listed.stderr) == (0, "no command was sent to unused yet\n")
+
+
+async def test_a_command_is_sent_again_with_its_id(serve: Callable[[Answer], PeerServer]) -> None:
+    """If the connection breaks before an answer: the hub may have recorded it."""
+    ids: list[str] = []
+    sent = {"id": "0" * 32, "device": "pump", "name": "stop", "state": "queued", "states": [], "message": "", "late": 0}
+
+    def answer(peer: BaseHTTPRequestHandler) -> None:
+        if peer.command == "GET":
+            respond(200, json.dumps({"commands": [{"name": "stop", "parameters": [], "confirm": False}]}).encode())(
+                peer
+            )
+            return
+        ids.append(json.loads(peer.rfile.read(int(peer.headers["Content-Length"])))["id"])
+        if len(ids) == 1:
+            peer.close_connection = True  # as a hub that is killed
+        elif len(ids) == 2:
+            respond(503, b'{"detail": "the hub starts", "code": "unavailable"}')(peer)
+        else:
+            respond(201, json.dumps(sent).encode())(peer)
+
+    words = ["command", "send", "pump", "stop", "--queue", "--json", "--url", serve(answer).url, "--token", "hub_x"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, sent)
+    assert len(ids) == 3
+    assert len({*ids}) == 1
+    assert re.fullmatch("[0-9a-f]{32}", ids[0])
 
 
 async def test_a_queued_command_is_listed_shown_and_cancelled(hub: CommandedHub) -> None:

@@ -347,7 +347,7 @@ async def test_a_client_that_does_not_read_gets_no_command(tmp_path: Path) -> No
         async with hub.device() as device:
             assert (await received(device))["id"] == waiting["id"]
             assert await ask(device, {"result": waiting["id"], "ok": True}) == {"recorded": waiting["id"]}
-        assert (await result_of(partial(refusal, hub, "pump is not connected")))["code"] == "not_connected"
+        assert (await result_of(partial(refusal, hub, "pump is offline")))["code"] == "not_connected"
 
 
 async def refusal(hub: Operated, detail: str) -> Any:

@@ -329,6 +329,11 @@ export interface components {
              * @default 0
              */
             wait_s?: number;
+            /**
+             * @description Id that the sender chooses: the same request with the same id again is the same command.
+             * @default null
+             */
+            id?: string | null;
         };
         /** @description A state of a command, since when, and the reason. */
         CommandStateChange: {

@@ -110,7 +110,9 @@ async def test_an_approved_request_receives_a_token_of_its_device(api: Api) -> N
     events = {event.kind: event.detail for event in reversed(await api.registry.events(of_hub=True))}
     operator = api.registry.verify(api.operator)
     assert operator is not None
-    assert events["access_approved"] == f"boiler (agent/1) {asked['code']} from 127.0.0.1 by {operator.token_id}"
+    assert (
+        events["access_approved"] == f"boiler (agent/1) {asked['code']} from 127.0.0.1 by operator {operator.token_id}"
+    )
     assert events["token_created"].startswith(f"device boiler {identity.token_id} access request")
 
 

@@ -250,3 +250,38 @@ async def test_a_flood_of_states_is_confirmed(hub: RunningHub) -> None:
         await agent.send(*(messages.CommandState(id, "succeeded", 1) for id in ids))
         await agent.until(lambda: {*ids} <= {id for id, _ in agent.recorded})
         assert (await hub.send(name="stop", wait_s=20))["state"] == "succeeded"
+
+
+async def test_a_repeated_request_is_the_same_command(hub: RunningHub) -> None:
+    """Also two at the same time, and after the command has ended; the id of another command is refused."""
+    body = {"name": "set_speed", "parameters": {"speed": 3}, "mode": "queue", "id": "ab" * 8}
+    answers = await asyncio.gather(*(hub.client.post(PATH, json=body) for _ in range(4)))
+    assert [(answer.status_code, answer.json()["id"]) for answer in answers] == [(201, body["id"])] * 4
+    for other in ({"parameters": {"speed": 4}}, {"name": "stop", "parameters": {}}, {"mode": "call"}):
+        refused = await hub.client.post(PATH, json={**body, **other})
+        assert (refused.status_code, refused.json()["code"]) == (409, "id_in_use"), refused.text
+    async with command_agent(hub.url, hub.gateway) as agent, command_agent(hub.url, hub.gateway, "second"):
+        ended = await hub.get(f"/{body['id']}", wait_s=10)
+        assert ended["state"] == "succeeded"
+        assert await hub.send(**body) == ended
+        refused = await hub.client.post(PATH.replace("pump", "second"), json=body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "id_in_use"), refused.text
+        assert [command.id for command in agent.commands].count("ab" * 8) == 1
+    for wrong in ("ab" * 7, "AB" * 8, "ab" * 17, "ab" * 8 + "\n"):
+        assert (await hub.client.post(PATH, json={**body, "id": wrong})).status_code == 422
+    await until(lambda: not hub.is_connected)
+
+
+async def test_a_retired_device_takes_no_commands_until_it_connects(hub: RunningHub) -> None:
+    """Neither a call nor a queued one, which would expire unseen."""
+    async with command_agent(hub.url, hub.gateway, "old"):
+        """The hub knows the device from now on."""
+    await until(lambda: (device := hub.services.devices.get("old")) is not None and device.session is None)
+    path = PATH.replace("pump", "old")
+    assert (await hub.client.post("/api/v1/devices/retire", json={"devices": ["old"]})).json()["count"] == 1
+    for mode in ("call", "queue"):
+        refused = await hub.client.post(path, json={"name": "stop", "mode": mode})
+        assert (refused.status_code, refused.json()["code"]) == (409, "not_connected")
+        assert refused.json()["detail"] == "old is retired: it takes commands again when it connects"
+    async with command_agent(hub.url, hub.gateway, "old"):
+        assert (await hub.client.post(path, json={"name": "stop", "wait_s": 10})).json()["state"] == "succeeded"

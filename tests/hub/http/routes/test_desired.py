@@ -233,3 +233,14 @@ async def test_desired_values_and_reports_survive_a_restart(tmp_path: Path) -> N
         after = await hub.get()
         assert after == {**before, "is_current": False}
         assert (await hub.change(pressure=3))["version"] == 2
+
+
+async def test_a_retired_device_takes_no_desired_values(hub: RunningHub) -> None:
+    """Values that are desired already can be removed."""
+    await hub.change(pressure=2)
+    retired = await hub.client.post("/api/v1/devices/retire", json={"devices": [hub.device]})
+    assert retired.json()["count"] == 1
+    refused = await hub.client.patch(hub.path, json={"values": {"pressure": 3}})
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_connected")
+    assert "is retired: it takes desired values again when it connects" in refused.json()["detail"]
+    assert (await hub.client.delete(f"{hub.path}/pressure")).status_code == 200
