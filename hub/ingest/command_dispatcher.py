@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from hub.ingest.device import CommandLink
+from hub.ingest.watches import Watch, Watches
 from hub.model.command import (
     GRACE_NS,
     CommandPhase,
@@ -42,9 +43,6 @@ RETRY_S = 1.0
 
 MAX_SLEEP_S = 60.0
 """Longest sleep until the next deadline: a wall clock that was corrected meanwhile is noticed after it."""
-
-MAX_WATCHES = 256
-"""Requests that wait for a change of a command. Each holds a connection; further ones are answered at once."""
 
 SPARE_DEADLINES = 1_000
 """Outdated entries among the deadlines, besides one for each device with open commands."""
@@ -78,26 +76,6 @@ class CommandStore(Protocol):
         on_stored: Callable[[Sequence[Stored]], None],
     ) -> asyncio.Future[Sequence[Stored]]:
         """Replace each of these commands of a device by what `transition` returns, unless that is None."""
-
-
-class Watch:
-    """A request that waits for changes of a command. `record` is the newest change, None before the first one."""
-
-    def __init__(self) -> None:
-        self.record: CommandRecord | None = None
-        self._changed = asyncio.Event()
-
-    def notify(self, record: CommandRecord) -> None:
-        """Report a change, which is durable."""
-        self.record = record
-        self._changed.set()
-
-    async def next(self) -> CommandRecord:
-        """Wait for a change since the previous call, and return the newest one."""
-        await self._changed.wait()
-        self._changed.clear()
-        assert self.record is not None
-        return self.record
 
 
 class CommandRefused(Exception):
@@ -160,7 +138,7 @@ class CommandDispatcher:
         self._deadlines: list[tuple[int, str]] = []
         """When to look at a device, as in `_due`, and outdated entries."""
         self._wake = asyncio.Event()
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches = Watches[CommandRecord]()
         self._job_watchers: list[Callable[[str], None]] = []
 
     def restore(self, commands: Iterable[CommandRecord]) -> None:
@@ -273,21 +251,9 @@ class CommandDispatcher:
         """Take a queued command back. A command that was sent stays as it is. Raises WireError."""
         return await self._change(device, id, partial(cancelled, operator=operator, now_ns=self._clock()))
 
-    @contextmanager
-    def watch(self, id: str) -> Iterator[Watch | None]:
-        """Yield what reports each change of a command from now on; None at MAX_WATCHES."""
-        if sum(map(len, self._watches.values())) >= MAX_WATCHES:
-            yield None
-            return
-        watches = self._watches.setdefault(id, set())
-        watch = Watch()
-        watches.add(watch)
-        try:
-            yield watch
-        finally:
-            watches.discard(watch)
-            if not watches and self._watches.get(id) is watches:
-                del self._watches[id]
+    def watch(self, id: str) -> AbstractContextManager[Watch[CommandRecord] | None]:
+        """Yield what reports each change of a command from now on; None if too many requests wait."""
+        return self._watches.watch(id)
 
     # Devices.
 
@@ -425,8 +391,7 @@ class CommandDispatcher:
             assert record is not None
             self._grace_ns.pop(record.id, None)
             self._follow(record, record.changes[-1].time_ns)
-            for watch in self._watches.get(record.id, ()):
-                watch.notify(record)
+            self._watches.notify(record.id, record)
             if record.job and not record.state.is_open:
                 for watcher in self._job_watchers:
                     watcher(record.job)

@@ -7,14 +7,15 @@ jobs that have not ended, so a hub continues with them after each restart.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored
+from hub.ingest.watches import Watch, Watches
 from hub.model.command import GRACE_NS
 from hub.model.command_job import (
     Attempt,
@@ -86,7 +87,7 @@ class CommandJobRunner:
         self._restored: set[str] = set()
         self._grace_ns = 0
         self._wake = asyncio.Event()
-        self._watches: dict[str, set[asyncio.Event]] = {}
+        self._watches = Watches[str](MAX_WATCHES)
         dispatcher.watch_jobs(self._has_news)
 
     def restore(self, jobs: Iterable[CommandJob]) -> None:
@@ -127,21 +128,9 @@ class CommandJobRunner:
         """End a job: no further command is sent, and those that are not sent are cancelled. Raises WireError."""
         return await self._end(id, EndJob(JobState.CANCELLED, "cancelled", f"by {operator}"), operator)
 
-    @contextmanager
-    def watch(self, id: str) -> Iterator[asyncio.Event | None]:
-        """Yield an event that is set at each progress of a job; None at MAX_WATCHES."""
-        if sum(map(len, self._watches.values())) >= MAX_WATCHES:
-            yield None
-            return
-        watches = self._watches.setdefault(id, set())
-        event = asyncio.Event()
-        watches.add(event)
-        try:
-            yield event
-        finally:
-            watches.discard(event)
-            if not watches and self._watches.get(id) is watches:
-                del self._watches[id]
+    def watch(self, id: str) -> AbstractContextManager[Watch[str] | None]:
+        """Yield what reports the id of a job at each progress; None at MAX_WATCHES."""
+        return self._watches.watch(id)
 
     # Time.
 
@@ -222,5 +211,4 @@ class CommandJobRunner:
         if id in self._open:
             self._due[id] = None
             self._wake.set()
-        for event in self._watches.get(id, ()):
-            event.set()
+        self._watches.notify(id, id)

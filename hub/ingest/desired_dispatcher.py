@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from hub.ingest.device import DesiredLink
-from hub.ingest.watches import Watches
+from hub.ingest.watches import Watch, Watches
 from hub.model.desired import Change, DesiredRecord, DesiredRefused, changed, reported
 from wire.command import CommandParameter, ParametersRefused
 from wire.device import Reported
@@ -62,7 +62,7 @@ class DesiredDispatcher:
         self._records: dict[str, DesiredRecord] = {}
         self._links: dict[str, DesiredLink] = {}
         self._current: set[str] = set()
-        self._watches = Watches()
+        self._watches = Watches[DesiredRecord]()
         self._watchers: list[Callable[[str], None]] = []
 
     def restore(self, records: Iterable[DesiredRecord]) -> None:
@@ -102,8 +102,8 @@ class DesiredDispatcher:
         """Call `watcher` with each device whose record changed, once that is durable."""
         self._watchers.append(watcher)
 
-    def watch(self, device: str) -> AbstractContextManager[asyncio.Event | None]:
-        """Yield an event that is set at each change of a device's record; None at MAX_WATCHES."""
+    def watch(self, device: str) -> AbstractContextManager[Watch[DesiredRecord] | None]:
+        """Yield what reports each change of a device's record from now on; None if too many requests wait."""
         return self._watches.watch(device)
 
     # Devices.
@@ -148,7 +148,7 @@ class DesiredDispatcher:
         """Keep the record; return the one before."""
         before = self.record(record.device)
         self._records[record.device] = record
-        self._watches.notify(record.device)
+        self._watches.notify(record.device, record)
         for watcher in self._watchers:
             watcher(record.device)
         return before

@@ -160,14 +160,13 @@ class CommandJobRoutes:
     @Operation("GET", "/api/v1/command-jobs/{job}", may=Action.READ, errors=(503,))
     async def command_job(self, job: JobKey, query: CommandJobQuery) -> CommandJobDetails:
         """Return one job, or wait for its progress."""
-        with self.runner.watch(job) as changed:
+        with self.runner.watch(job) as watch:
             async with self.long_polls.within(query.wait_s):
-                while changed is not None and query.wait_s:
+                while watch is not None and query.wait_s:
                     found, progress = await self._job(job)
                     if not found.state.is_open or (query.seen is not None and progress.ended > query.seen):
                         return job_details(found, progress)
-                    await changed.wait()
-                    changed.clear()
+                    await watch.next()
         return job_details(*await self._job(job))
 
     @Operation("GET", "/api/v1/command-jobs/{job}/targets", may=Action.READ, errors=(503,))

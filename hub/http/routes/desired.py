@@ -129,11 +129,10 @@ class DesiredRoutes:
             raise Refusal(status, str(refused), code=code) from None
 
     async def _wait(self, device: str, wait_s: float, has_news: Callable[[DesiredRecord], bool]) -> None:
-        with self.dispatcher.watch(device) as changed:
+        with self.dispatcher.watch(device) as watch:
             async with self.long_polls.within(wait_s):
-                while changed is not None and wait_s and not has_news(self.dispatcher.record(device)):
-                    await changed.wait()
-                    changed.clear()
+                while watch is not None and wait_s and not has_news(self.dispatcher.record(device)):
+                    await watch.next()
 
     def _details(self, device: str) -> DesiredDetails:
         return desired_details(

@@ -219,7 +219,7 @@ async def until_count(hub: RunningHub, job: Any, name: str, count: int) -> None:
             assert changed is not None
             if (await hub.get(f"/{job['id']}"))["counts"][name] == count:
                 return
-            await changed.wait()
+            await changed.next()
 
 
 async def test_a_late_result_counts(hub: RunningHub) -> None:
