@@ -43,7 +43,7 @@ SETTLED = (SyncState.IN_SYNC, SyncState.REJECTED)
 app = typer.Typer(
     no_args_is_help=True,
     help="Set desired values of devices, and see which are in force.",
-    epilog="Example:  hub desired set pump-7 target_pressure=2.5 --wait",
+    epilog="Example:  hub desired set pump-001 target_pressure=2.5 --wait",
 )
 
 Device = Annotated[str, Argument(metavar="DEVICE", help="Id of the device.")]
@@ -53,7 +53,7 @@ Expect = Annotated[
 ]
 
 
-@app.command(epilog="Example:  hub desired show pump-7")
+@app.command(epilog="Example:  hub desired show pump-001")
 @with_option_groups
 def show(device: Device, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Show the settings of a device: the desired value, the reported one, and whether they agree."""
@@ -78,7 +78,7 @@ def show(device: Device, as_json: AsJson = False, *, hub: HubOptions) -> None:
     typer.echo(_about(shown))
 
 
-@app.command("set", epilog="Example:  hub desired set pump-7 target_pressure=2.5 mode=eco --wait")
+@app.command("set", epilog="Example:  hub desired set pump-001 target_pressure=2.5 --wait")
 @with_option_groups
 def set_values(
     device: Device,
@@ -118,7 +118,7 @@ def set_values(
             raise typer.Exit(UNKNOWN)
 
 
-@app.command(epilog="Example:  hub desired clear pump-7 target_pressure")
+@app.command(epilog="Example:  hub desired clear pump-001 target_pressure")
 @with_option_groups
 def clear(
     device: Device,

@@ -46,7 +46,7 @@ RESULT_MARGIN_S = 5.0
 app = typer.Typer(
     no_args_is_help=True,
     help="Send commands to devices, and see what became of them.",
-    epilog="Example:  hub command send pump-7 set_speed speed=12.5",
+    epilog="Example:  hub command send vehicle-001 set_speed speed=50",
 )
 
 Device = Annotated[str, Argument(metavar="DEVICE", help="Id of the device.")]
@@ -54,8 +54,8 @@ Id = Annotated[str, Argument(metavar="ID", help="Id of the command, as `hub comm
 
 
 @app.command(
-    epilog="Examples:\n\n  hub command send pump-7 set_speed speed=12.5 --queue --ttl 3600\n\n"
-    "  hub command send --to 'pump-*' --to site=north set_speed speed=12.5 --batch 10"
+    epilog="Examples:\n\n  hub command send vehicle-001 set_speed speed=50 --queue --ttl 3600\n\n"
+    "  hub command send --to 'vehicle-*' --to type=vehicle set_speed speed=50 --batch 10"
 )
 @with_option_groups
 def send(
@@ -119,7 +119,7 @@ def send(
     raise typer.Exit(UNKNOWN if state is CommandPhase.TIMED_OUT or state.is_open else FAILED)
 
 
-@app.command("list", epilog="Example:  hub command list pump-7 --state queued")
+@app.command("list", epilog="Example:  hub command list vehicle-001 --state queued")
 @with_option_groups
 def list_commands(
     device: Device,
@@ -158,7 +158,7 @@ def list_commands(
         typer.echo("there are more: raise --limit", err=True)
 
 
-@app.command(epilog="Example:  hub command show pump-7 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
+@app.command(epilog="Example:  hub command show vehicle-001 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
 @with_option_groups
 def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Show a command with each of its states, and the reasons."""
@@ -179,7 +179,7 @@ def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) ->
         typer.echo("the device reported after the hub had stopped waiting")
 
 
-@app.command(epilog="Example:  hub command cancel pump-7 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
+@app.command(epilog="Example:  hub command cancel vehicle-001 4f1c9a2e7b3d5860a1b2c3d4e5f60718")
 @with_option_groups
 def cancel(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Cancel a command that is not sent yet. One that was sent cannot be taken back."""
