@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ def send_to_many(command: str, words: Sequence[str], options: SendOptions, job: 
             return
         to = plural(known["targets"], "device")
         body["confirmed"] = options.yes or not known["command"]["confirm"] or confirm(command, to, known["command"])
-        made = client.send("POST", PATH, body=body)
+        body["id"] = secrets.token_hex(16)
+        made = client.send_until(time.monotonic() + HUB_OUTAGE_S, "POST", PATH, body=body)
         batches = plural(made["batches"], "batch", "batches")
         typer.echo(f"job {made['id']}: {plural(made['targets'], 'device')} in {batches}", err=True)
         if not options.queue:

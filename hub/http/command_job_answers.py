@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from hub.http.answers import Page, TimeNs
-from hub.http.command_answers import DeclaredCommand
+from hub.http.command_answers import CommandKey, DeclaredCommand
 from hub.model.command import DEFAULT_TIMEOUT_S, DEFAULT_TTL_S, MAX_TTL_S, CommandMode
 from hub.model.command_job import (
     DEFAULT_BATCH,
@@ -79,6 +79,10 @@ class CommandJobRequest(Struct, frozen=True, forbid_unknown_fields=True):
     deadline_s: Annotated[
         float, Meta(ge=1, le=MAX_JOB_S, description="Time of the job: after it no further command is sent.")
     ] = DEFAULT_JOB_S
+    id: Annotated[
+        CommandKey | None,
+        Meta(description="Id that the sender chooses: the same request with the same id again is the same job."),
+    ] = None
 
 
 class CommandJobCounts(Struct, frozen=True):

@@ -58,7 +58,10 @@ class CommandJobStore(Protocol):
     """Durable jobs. A future holds the answer once it is on disk; `on_stored` runs first, in commit order."""
 
     async def insert(self, job: CommandJob, devices: Sequence[str], on_stored: Callable[[CommandJob], None]) -> None:
-        """Store a new job with its targets, in their order. Raises WireError: TOO_MANY at a bound."""
+        """Store a new job with its targets, in their order. Raises IdInUse, and WireError: TOO_MANY at a bound.
+
+        No second insertion begins before the first has ended.
+        """
 
     def progress(self, id: str) -> asyncio.Future[JobProgress]:
         """Return the progress of a job."""
@@ -87,6 +90,7 @@ class CommandJobRunner:
         self._restored: set[str] = set()
         self._grace_ns = 0
         self._wake = asyncio.Event()
+        self._insertion = asyncio.Lock()
         self._watches = Watches[str](MAX_WATCHES)
         dispatcher.watch_jobs(self._has_news)
 
@@ -121,8 +125,12 @@ class CommandJobRunner:
             return Attempt(device, None, refused.code, str(refused))
 
     async def create(self, job: CommandJob, devices: Sequence[str]) -> None:
-        """Record a job; it begins at once. Raises WireError: TOO_MANY if there are too many open jobs."""
-        await self._store.insert(job, devices, self._follow)
+        """Record a job; it begins at once.
+
+        Raises IdInUse if there is a job with its id, and WireError: TOO_MANY if there are too many open jobs.
+        """
+        async with self._insertion:
+            await self._store.insert(job, devices, self._follow)
 
     async def cancel(self, id: str, operator: str) -> StoredJob:
         """End a job: no further command is sent, and those that are not sent are cancelled. Raises WireError."""

@@ -12,7 +12,7 @@ import apsw
 import msgspec
 import structlog
 
-from hub.ingest.command_dispatcher import Stored
+from hub.ingest.command_dispatcher import IdInUse, Stored
 from hub.ingest.command_job_runner import JobTransition, StoredJob
 from hub.model.command import KEPT_NS, cancelled
 from hub.model.command_job import (
@@ -60,19 +60,22 @@ class CommandJobTable:
         await self._thread.write(lambda connection: mend(connection, now_ns))
 
     async def insert(self, job: CommandJob, devices: Sequence[str], on_stored: Callable[[CommandJob], None]) -> None:
-        """Store a new job with its targets, in their order. Raises RegistryError: TOO_MANY at MAX_OPEN_JOBS.
+        """Store a new job with its targets, in their order.
+
+        Raises IdInUse if there is a job with its id, and RegistryError: TOO_MANY at MAX_OPEN_JOBS.
 
         The targets come first, in several transactions: without their job they mean nothing, also after a crash.
         """
         targets = [(number // job.batch_size, device) for number, device in enumerate(devices)]
         now_ns = self._clock()
+        await self._thread.write(partial(delete_orphans, job=job.id))
         try:
             for first in range(0, len(targets), INSERTED_TARGETS):
                 part = targets[first : first + INSERTED_TARGETS]
                 await self._thread.write(partial(command_target.insert_targets, job=job.id, devices=part))
             await self._thread.write(lambda connection: insert_job(connection, job, now_ns), on_stored)
         except RegistryError:
-            with suppress(RegistryError):
+            with suppress(RegistryError):  # then the next insertion with this id does it, or the next start
                 await self._thread.write(partial(delete_orphans, job=job.id))
             raise
 
@@ -219,9 +222,10 @@ def mend(connection: apsw.Connection, now_ns: int) -> None:
 
 
 def delete_orphans(connection: apsw.Connection, job: str) -> None:
-    """Delete the targets of a job that was not stored, inside a transaction."""
-    if connection.execute("SELECT count(*) FROM command_jobs WHERE id = ?", (job,)).get == 0:
-        command_target.delete_targets(connection, job)
+    """Delete what was stored of a job that does not exist, inside a transaction. Raises IdInUse if it exists."""
+    if connection.execute("SELECT 1 FROM command_jobs WHERE id = ?", (job,)).get is not None:
+        raise IdInUse(job)
+    command_target.delete_targets(connection, job)
 
 
 def delete_old_jobs(

@@ -13,7 +13,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from hub.http import paging
-from hub.http.command_answers import Wait, described
+from hub.http.command_answers import CommandKey, Wait, described
 from hub.http.command_job_answers import (
     CommandJobCandidate,
     CommandJobDetails,
@@ -26,10 +26,11 @@ from hub.http.command_job_answers import (
     target_details,
 )
 from hub.http.long_poll import LongPolls
-from hub.http.problem import Refusal
+from hub.http.problem import ProblemCode, Refusal
 from hub.http.routes.commands import REFUSALS
 from hub.http.routing import Operation
 from hub.http.status import Status
+from hub.ingest.command_dispatcher import IdInUse
 from hub.ingest.command_job_runner import CommandJobRunner
 from hub.live.selection import device_matcher
 from hub.model.command_job import MAX_TARGETS, Attempt, CommandJob, JobProgress, JobState, Target, TargetState, new_job
@@ -45,8 +46,6 @@ MAX_TARGET_PAGE = 1_000
 
 ATTEMPTS = 100
 """Targets that are checked before the event loop serves others: 5 ms."""
-
-JobKey = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 class ReadCommandJobs(Protocol):
@@ -109,7 +108,11 @@ class CommandJobRoutes:
     @Operation("POST", "/api/v1/command-jobs", may=Action.OPERATE, status=201, errors=(409, 503))
     async def create_command_job(self, caller: Identity, body: CommandJobRequest) -> CommandJobDetails:
         """Send a command to many devices, batch by batch. The answer is the job as it is recorded. It is refused if the
-        hub would refuse each of the devices."""
+        hub would refuse each of the devices. A request with the `id` of a recorded job sends nothing and returns that
+        job."""
+        known = await self._known(body)
+        if known is not None:
+            return known
         devices = self._selected(body.to)
         job = self._new_job(caller, body, len(devices))
         first: Attempt | None = None
@@ -122,7 +125,13 @@ class CommandJobRoutes:
             status, code = REFUSALS[first.code]
             none = f"none of {plural(len(devices), 'selected device')} can get the command"
             raise Refusal(status, f"{none}. {first.device}: {first.message}", code=code)
-        await self.runner.create(job, devices)
+        try:
+            await self.runner.create(job, devices)
+        except IdInUse:  # the same request was recorded meanwhile
+            known = await self._known(body)
+            if known is None:
+                raise
+            return known
         return job_details(job, JobProgress({TargetState.PENDING: len(devices)}))
 
     @Operation("POST", "/api/v1/command-jobs/dry-run", may=Action.OPERATE)
@@ -158,7 +167,7 @@ class CommandJobRoutes:
         return CommandJobsPage(jobs=[job_details(job, progress) for job, progress in page], next=following)
 
     @Operation("GET", "/api/v1/command-jobs/{job}", may=Action.READ, errors=(503,))
-    async def command_job(self, job: JobKey, query: CommandJobQuery) -> CommandJobDetails:
+    async def command_job(self, job: CommandKey, query: CommandJobQuery) -> CommandJobDetails:
         """Return one job, or wait for its progress."""
         with self.runner.watch(job) as watch:
             async with self.long_polls.within(query.wait_s):
@@ -170,7 +179,7 @@ class CommandJobRoutes:
         return job_details(*await self._job(job))
 
     @Operation("GET", "/api/v1/command-jobs/{job}/targets", may=Action.READ, errors=(503,))
-    async def command_job_targets(self, job: JobKey, query: CommandJobTargetsQuery) -> CommandJobTargetsPage:
+    async def command_job_targets(self, job: CommandKey, query: CommandJobTargetsQuery) -> CommandJobTargetsPage:
         """Return the targets of a job with the states of their commands, in the order of batches."""
         await self._job(job)
         after = None if query.cursor is None else paging.decode_cursor(query.cursor, "command_targets", int)
@@ -181,7 +190,7 @@ class CommandJobRoutes:
         return CommandJobTargetsPage(targets=[*map(target_details, page)], next=following)
 
     @Operation("POST", "/api/v1/command-jobs/{job}/cancel", may=Action.OPERATE, errors=(409, 503))
-    async def cancel_command_job(self, caller: Identity, job: JobKey) -> CommandJobDetails:
+    async def cancel_command_job(self, caller: Identity, job: CommandKey) -> CommandJobDetails:
         """End a job: no further command is sent, and those that are not sent are cancelled."""
         stored = await self.runner.cancel(job, caller.operator)
         if stored.job is None:
@@ -210,7 +219,7 @@ class CommandJobRoutes:
             detail = f"parameters: they have more than {MAX_COMMAND_BYTES:,} bytes"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         return new_job(
-            id=secrets.token_hex(16),
+            id=body.id or secrets.token_hex(16),
             to=body.to,
             name=body.name,
             parameters=body.parameters,
@@ -231,6 +240,17 @@ class CommandJobRoutes:
             yield self.runner.attempt(job, device)
             if number % ATTEMPTS == 0:
                 await asyncio.sleep(0)
+
+    async def _known(self, body: CommandJobRequest) -> CommandJobDetails | None:
+        """Return the recorded job with the id of a request, None if there is none."""
+        found = await self.table.job(body.id) if body.id else None
+        if found is None:
+            return None
+        job = found[0]
+        if (job.to, job.name, job.parameters, job.mode) != (tuple(body.to), body.name, body.parameters, body.mode):
+            detail = f"the id is that of another job: {job.name} to {' '.join(job.to)}. Use a new id for each job"
+            raise Refusal(HTTPStatus.CONFLICT, detail, code=ProblemCode.ID_IN_USE)
+        return job_details(*found)
 
     async def _job(self, id: str) -> tuple[CommandJob, JobProgress]:
         found = await self.table.job(id)

@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from hub.ingest.command_dispatcher import IdInUse
 from hub.model.command import cancelled, new_command
 from hub.model.command_job import (
     Attempt,
@@ -169,9 +170,14 @@ async def test_a_job_survives_a_restart_and_targets_without_a_job_do_not(tmp_pat
         assert found is not None
         assert found[1].counts == {TargetState.PENDING: 1_100}
         assert [one for one, _ in await table.jobs(limit=2)] == stored
+        with pytest.raises(IdInUse):
+            await table.insert(job(1, 1), ["mill"], stored.append)
+        assert await table.job(job(1).id) == found
+        await registry._thread.write(partial(insert_targets, job=job(2).id, devices=[(0, "left-by-an-error")]))
         for number in range(2, 17):
             await table.insert(job(number, 1), ["pump"], stored.append)
         with pytest.raises(RegistryError):
             await table.insert(job(17, 1), ["pump"], stored.append)
+        assert [target.device for target in await table.targets(job(2).id, limit=2)] == ["pump"]
         assert await table.targets(job(17).id, limit=1) == []
         assert await table.job(job(17).id) is None

@@ -268,6 +268,11 @@ export interface components {
              * @default 604800
              */
             deadline_s?: number;
+            /**
+             * @description Id that the sender chooses: the same request with the same id again is the same job.
+             * @default null
+             */
+            id?: string | null;
         };
         /** @description A device of a job, with the state of its command. */
         CommandJobTarget: {

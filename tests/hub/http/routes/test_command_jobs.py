@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -106,6 +107,24 @@ async def test_a_job_sends_the_command_to_each_device_once(hub: RunningHub) -> N
     of_hub = (await hub.client.get("/api/v1/events")).json()["events"]
     kinds = [event["kind"] for event in of_hub if job["id"] in event["detail"]]
     assert kinds == ["command job completed", "command job"]
+
+
+async def test_a_repeated_request_is_the_same_job(hub: RunningHub) -> None:
+    """Also if the requests arrive together, and after the job has ended. Other content with the same id is refused."""
+    request = {**STOP, "id": "cd" * 8}
+    async with hub.agents(*PUMPS) as agents:
+        jobs = await asyncio.gather(*(hub.send(**request) for _ in range(4)))
+        assert {job["id"] for job in jobs} == {request["id"]}
+        done = await hub.get(f"/{request['id']}", wait_s=30)
+        assert (done["state"], done["counts"]["succeeded"]) == ("completed", 5)
+        assert await hub.send(**request) == done
+        assert [len(agent.commands) for agent in agents] == [1] * 5
+    assert [job["id"] for job in (await hub.get())["jobs"]].count(request["id"]) == 1
+    for other in ({"to": ["pump-1"]}, {"name": "start"}, {"parameters": {"speed": 1}}, {"mode": "queue"}):
+        refused = await hub.send("", 409, **{**request, **other})
+        assert refused["code"] == "id_in_use", refused
+    for wrong in ("", "ab", "CD" * 8, "cd" * 17, "cd" * 8 + "\n"):
+        await hub.send("", 422, **{**request, "id": wrong})
 
 
 async def test_a_job_stops_at_a_share_of_failures(hub: RunningHub) -> None:
