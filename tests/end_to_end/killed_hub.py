@@ -1,19 +1,10 @@
-"""Command `hub` that kills itself (kill -9) before or after the commit of a state of a command or of a desired value.
-
-python -m tests.end_to_end.killed_hub FILE run --data DIR
-
-FILE has the point, such as `received before 3`: before the commit of the state `received` of the command whose
-parameter `speed` is 3. Of settings there are `declared`, and `desired` and `reported` with the value of `pressure`. An
-empty file is no point.
-"""
+"""A hub that kills itself (kill -9) before or after the commit of a state of a command or of a desired value."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from hub.model.command import CommandRecord
@@ -23,7 +14,9 @@ from hub.registry import command, database, declared, desired
 def kill_at(point: str) -> None:
     """Replace the functions that write, and the one that commits, by ones that kill the process at this point.
 
-    A hub that is forked gets it as its `prepare`.
+    A point such as `received before 3` is before the commit of the state `received` of the command whose parameter
+    `speed` is 3. Of settings there are `declared`, and `desired` and `reported` with the value of `pressure`. A hub
+    that is forked gets the function as its `prepare`.
     """
     state, when, number = point.split()
     insert, change, commit = command.insert_command, command.change_commands, database._commit
@@ -78,12 +71,3 @@ def kill_at(point: str) -> None:
     vars(desired).update(change_desired=change_desired)
     vars(declared).update(write_declared=write_declared)
     vars(database).update(_commit=commit_jobs)
-
-
-if __name__ == "__main__":
-    point = Path(sys.argv.pop(1)).read_text()
-    if point:
-        kill_at(point)
-    from hub.cli import main
-
-    main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,6 +13,7 @@ from hub.mqtt.paho_client import EncodedProperties, encode_response
 from tests.conditions import result_of, until
 from tests.end_to_end.command_devices import declared, operator
 from tests.end_to_end.hub import Hub
+from tests.end_to_end.killed_hub import kill_at
 from tests.hub.mqtt.connection import Client, connected
 from tests.services.mosquitto import Mosquitto
 
@@ -85,19 +86,17 @@ def answer(client: Client, request: Message) -> None:
 @pytest.mark.deadline(300)
 async def test_a_command_is_never_published_twice(mosquitto_program: Path, tmp_path: Path) -> None:
     """Killed before it is published, and between the answer and its record; the broker delivers the answer again."""
-    point = tmp_path / "point"
-    launcher = (sys.executable, "-m", "tests.end_to_end.killed_hub", str(point))
     with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
         settings = tmp_path / "hub.toml"
         settings.write_text(SETTINGS.format(url=broker.url))
-        hub = Hub(tmp_path / "data", launcher=launcher, options=["--config", str(settings)])
+        hub = Hub(tmp_path / "data", options=["--config", str(settings)])
         try:
             async with connected(broker.port) as devices:
                 await devices.subscribe("plant/+/set")
                 answered = 0
                 published = 0
                 for speed, (device, place, _, count) in enumerate(POINTS, 1):
-                    point.write_text(f"{place} {speed}")
+                    hub.prepare = partial(kill_at, f"{place} {speed}")
                     await hub.start()
                     async with operator(hub) as client:
                         devices.connection.publish(Publish(f"plant/{device}/state", b'{"flow": 1}', 1))
@@ -108,7 +107,7 @@ async def test_a_command_is_never_published_twice(mosquitto_program: Path, tmp_p
                         answer(devices, request)
                         answered += 1
                     await hub.ended()
-                point.write_text("")
+                hub.prepare = None
                 await hub.start()
                 async with operator(hub) as client:
                     for speed, (device, _, state, _) in enumerate(POINTS, 1):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 from tests.conditions import result_of
 from tests.end_to_end.command_devices import operator
 from tests.end_to_end.hub import Hub
+from tests.end_to_end.killed_hub import kill_at
 from tests.hub.http.opened_hub import connected
 
 POINTS = [f"{state} {when}" for state in ("queued", "sent", "succeeded") for when in ("before", "after")]
@@ -86,13 +87,12 @@ async def states(client: httpx.AsyncClient, device: str) -> dict[int, str]:
 async def test_commands_to_plain_clients_survive_a_hub_that_is_killed_anywhere(tmp_path: Path) -> None:
     """Before and after each commit. A client without a memory executes at most once, and one that keeps ids exactly
     once; only what was recorded as sent and never left the hub stays unknown."""
-    point = tmp_path / "point"
-    hub = Hub(tmp_path / "data", launcher=(sys.executable, "-m", "tests.end_to_end.killed_hub", str(point)))
+    hub = Hub(tmp_path / "data")
     clients: dict[str, PlainClient] = {}
     try:
         async with asyncio.TaskGroup() as running:
             for speed, place in enumerate(POINTS, 1):
-                point.write_text(f"{place} {speed}")
+                hub.prepare = partial(kill_at, f"{place} {speed}")
                 await hub.start()
                 if speed == 1:
                     for name in ("simple", "keeper"):
@@ -105,7 +105,7 @@ async def test_commands_to_plain_clients_survive_a_hub_that_is_killed_anywhere(t
                     await send(client, "keeper", speed + 100)
                     await send(client, "simple", speed)
                 await hub.ended()
-            point.write_text("")
+            hub.prepare = None
             await hub.start()
             for plain in clients.values():
                 plain.starts.put_nowait(None)
