@@ -59,7 +59,7 @@ export function CommandForm({ device, command, commands, isConnected, onSent }: 
       return new Error(rest === "" ? "The device does not accept these values." : rest);
     }
     if (error.code === "not_connected") setMustQueue(true);
-    if (error.code === "unknown_command") commands.refresh();
+    if (error.code === "unknown_command") commands.follower.refresh();
     return error;
   };
   const submit = () => {

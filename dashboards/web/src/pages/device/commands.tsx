@@ -224,9 +224,9 @@ function History({ device, isConnected, commands }: CardProps) {
   return (
     <div class="command-history">
       <h3 class="label">History</h3>
-      {commands.problem.value !== null && (
+      {commands.follower.problem.value !== null && (
         <p class="problem" role="status">
-          {asSentence(commands.problem.value)} This list is from the last answer.
+          {asSentence(commands.follower.problem.value)} This list is from the last answer.
         </p>
       )}
       {sent.length === 0 ? (

@@ -106,8 +106,8 @@ export class DeviceData {
     if (!isLive || key === this.eventsKey) return;
     this.eventsKey = key;
     void this.loadEvents();
-    this.commands.refresh();
-    this.settings.refresh();
+    this.commands.follower.refresh();
+    this.settings.follower.refresh();
   }
 
   /** Return the readings of a metric for the charts: those of the feed and, in the past, the hub's answer. */
@@ -134,8 +134,8 @@ export class DeviceData {
   close(): void {
     if (observed.get(this.device) === this) observed.delete(this.device);
     for (const stop of this.disposers) stop();
-    this.commands.close();
-    this.settings.close();
+    this.commands.follower.close();
+    this.settings.follower.close();
     clearInterval(this.dropTimer);
     clearTimeout(this.refetchTimer);
     clearTimeout(this.noticeTimer);

@@ -35,9 +35,9 @@ export function Settings({ device, isConnected, settings }: CardProps) {
         {!hub.canOperate &&
           ` Your role is ${hub.info.value?.role ?? "viewer"}: changing a value needs the role operator.`}
       </p>
-      {settings.problem.value !== null && (
+      {settings.follower.problem.value !== null && (
         <p class="problem settings-note" role="status">
-          {asSentence(settings.problem.value)} The values are from the last answer.
+          {asSentence(settings.follower.problem.value)} The values are from the last answer.
         </p>
       )}
       <table class="setting-table">
@@ -173,7 +173,7 @@ function SettingForm({ device, setting, settings, close }: FormProps) {
       close();
     } catch (error) {
       if (error instanceof ApiError && error.code === "wrong_version") {
-        settings.refresh();
+        settings.follower.refresh();
         throw new Error("Somebody else has changed the settings of this device. Look at the values, and save again.");
       }
       const refused =
