@@ -44,18 +44,21 @@ StopShare = Annotated[
 ]
 
 
+DeviceTerms = Annotated[
+    list[Term],
+    Meta(
+        min_length=1,
+        max_length=MAX_SELECTORS,
+        description="Device ids, and tags as `KEY=VALUE`; `*` stands for any run of characters. A device is a "
+        "target if one of the ids matches, and for each key one of its values.",
+    ),
+]
+
+
 class CommandJobRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A command to send to many devices, in batches."""
 
-    to: Annotated[
-        list[Term],
-        Meta(
-            min_length=1,
-            max_length=MAX_SELECTORS,
-            description="Device ids, and tags as `KEY=VALUE`; `*` stands for any run of characters. A device is a "
-            "target if one of the ids matches, and for each key one of its values.",
-        ),
-    ]
+    to: DeviceTerms
     name: Annotated[str, Meta(max_length=MAX_COMMAND_NAME)]
     parameters: Annotated[
         dict[str, Any], Meta(max_length=MAX_PARAMETERS, description="Numbers, booleans and texts, as declared.")
@@ -178,6 +181,21 @@ class CommandJobDryRun(Struct, frozen=True):
         Meta(description="The command as the first of these devices declares it; null if none declares it."),
     ]
     devices: list[CommandJobCandidate]
+
+
+class CommonCommand(Struct, frozen=True):
+    """A command that selected devices declare."""
+
+    command: Annotated[DeclaredCommand, Meta(description="As the first of these devices declares it.")]
+    devices: Annotated[int, Meta(description="Selected devices that declare it.")]
+    differing: Annotated[int, Meta(description="Of these, the devices that declare it in another way.")]
+
+
+class CommonCommands(Struct, frozen=True):
+    """The commands that selected devices declare, those of the most devices first."""
+
+    targets: Annotated[int, Meta(description="Selected devices.")]
+    commands: list[CommonCommand]
 
 
 def job_details(job: CommandJob, progress: JobProgress) -> CommandJobDetails:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,6 +22,9 @@ from hub.http.command_job_answers import (
     CommandJobRequest,
     CommandJobsPage,
     CommandJobTargetsPage,
+    CommonCommand,
+    CommonCommands,
+    DeviceTerms,
     TargetStateName,
     job_details,
     target_details,
@@ -36,7 +40,7 @@ from hub.live.selection import device_matcher
 from hub.model.command_job import MAX_TARGETS, Attempt, CommandJob, JobProgress, JobState, Target, TargetState, new_job
 from hub.model.identity import Action, Identity
 from wire.command import CommandDeclaration, json_size
-from wire.limits import MAX_COMMAND_BYTES
+from wire.limits import MAX_COMMAND_BYTES, MAX_COMMANDS
 from wire.text import plural
 
 MAX_JOB_PAGE = 100
@@ -68,6 +72,12 @@ class ReadDeclared(Protocol):
 
     def declared(self, device: str) -> Sequence[CommandDeclaration]:
         """Return the commands that a device declares, in the order of their declaration."""
+
+
+class CommonCommandsQuery(Struct, frozen=True):
+    """The selection whose declared commands are listed."""
+
+    to: DeviceTerms
 
 
 class CommandJobsQuery(Struct, frozen=True):
@@ -158,6 +168,26 @@ class CommandJobRoutes:
             devices=found,
         )
 
+    @Operation("GET", "/api/v1/command-jobs/declared", may=Action.READ)
+    async def common_commands(self, query: CommonCommandsQuery) -> CommonCommands:
+        """Return the commands that the selected devices declare, at most 128, those of the most devices first."""
+        devices = self._matching(query.to)
+        first: dict[str, CommandDeclaration] = {}
+        declaring: Counter[str] = Counter()
+        differing: Counter[str] = Counter()
+        for number, device in enumerate(devices, 1):
+            for declaration in self.commands.declared(device):
+                name = declaration.name
+                declaring[name] += 1
+                differing[name] += declaration != first.setdefault(name, declaration)
+            if number % ATTEMPTS == 0:
+                await asyncio.sleep(0)
+        common = [
+            CommonCommand(described(first[name]), count, differing[name])
+            for name, count in declaring.most_common(MAX_COMMANDS)
+        ]
+        return CommonCommands(len(devices), common)
+
     @Operation("GET", "/api/v1/command-jobs", may=Action.READ, errors=(503,))
     async def command_jobs(self, query: CommandJobsQuery) -> CommandJobsPage:
         """Return the jobs, newest first."""
@@ -200,13 +230,18 @@ class CommandJobRoutes:
         return job_details(*await self._job(job))
 
     def _selected(self, to: Sequence[str]) -> list[str]:
-        """Return the ids of the devices in service that are selected, in order."""
-        is_selected = device_matcher(to)
-        devices = (device for device in self.status.devices if not device.retired)
-        found = sorted(device.id for device in devices if is_selected(device.id, device.tags))
+        """Return the ids of the devices in service that are selected, in order. Raises Refusal if there is none."""
+        found = self._matching(to)
         if not found:
             detail = f"no device in service matches {' '.join(to)}: `GET /api/v1/devices` lists them with their tags"
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        return found
+
+    def _matching(self, to: Sequence[str]) -> list[str]:
+        """Return the ids of the devices in service that are selected, in order. Raises Refusal if they are too many."""
+        is_selected = device_matcher(to)
+        devices = (device for device in self.status.devices if not device.retired)
+        found = sorted(device.id for device in devices if is_selected(device.id, device.tags))
         if len(found) > MAX_TARGETS:
             detail = (
                 f"{plural(len(found), 'device')} match, and a job has at most {MAX_TARGETS:,} targets: select fewer"

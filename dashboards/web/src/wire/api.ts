@@ -355,6 +355,21 @@ export interface components {
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
         };
+        /** @description A command that selected devices declare. */
+        CommonCommand: {
+            /** @description As the first of these devices declares it. */
+            command: components["schemas"]["DeclaredCommand"];
+            /** @description Selected devices that declare it. */
+            devices: number;
+            /** @description Of these, the devices that declare it in another way. */
+            differing: number;
+        };
+        /** @description The commands that selected devices declare, those of the most devices first. */
+        CommonCommands: {
+            /** @description Selected devices. */
+            targets: number;
+            commands: components["schemas"]["CommonCommand"][];
+        };
         /** @description Answer that a WebSocket endpoint would give to the caller. */
         ConnectionCheck: {
             /** @description `ok`, or the reason of the refusal, for programs. */
@@ -1416,6 +1431,8 @@ export type CommandJobsPage = components['schemas']['CommandJobsPage'];
 export type CommandRequest = components['schemas']['CommandRequest'];
 export type CommandStateChange = components['schemas']['CommandStateChange'];
 export type CommandsPage = components['schemas']['CommandsPage'];
+export type CommonCommand = components['schemas']['CommonCommand'];
+export type CommonCommands = components['schemas']['CommonCommands'];
 export type ConnectionCheck = components['schemas']['ConnectionCheck'];
 export type ConnectionRequest = components['schemas']['ConnectionRequest'];
 export type ConsumerDetails = components['schemas']['ConsumerDetails'];

@@ -24,6 +24,12 @@ DEVICE = "pump"
 COMMAND = "0" * 32
 JOB = "1" * 32
 
+QUERIES = {
+    **{path: {"device": DEVICE} for path in ("/api/v1/history", "/api/v1/export", "/api/v1/quarantine")},
+    "/api/v1/command-jobs/declared": {"to": DEVICE},
+}
+"""Parameters that an operation needs, by its path."""
+
 PUBLIC = {
     *("/health", "/ready", "/metrics", "/api/v1/openapi.json"),
     *("/api/v1/download", "/download/", "/download/{file}"),
@@ -63,8 +69,7 @@ class Reader(NamedTuple):
         }
         headers = {} if role is None else {"Authorization": f"Bearer {self.tokens[role]}"}
         wanted = re.sub(r"{(\w+)}", lambda match: own[match[1]], path)
-        query = {"device": DEVICE} if path in ("/api/v1/history", "/api/v1/export", "/api/v1/quarantine") else {}
-        return await self.client.get(wanted, params=query, headers=headers)
+        return await self.client.get(wanted, params=QUERIES.get(path), headers=headers)
 
 
 @pytest.fixture(scope="module")
