@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -59,9 +60,17 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-VIEWS = frozenset({"/", "/flow", "/quarantine", "/mqtt", "/tokens", "/access", "/add", "/board", "/try", "/sign-in"})
+VIEWS = frozenset(
+    {
+        *("/", "/flow", "/commands", "/commands/new", "/quarantine", "/mqtt", "/tokens", "/access", "/add", "/board"),
+        *("/try", "/sign-in"),
+    }
+)
 DEVICE_VIEW = "/device/"
-"""Paths of the page's views; that of a device ends with its id. All of them are answered with the same file."""
+JOB_VIEW = "/commands/"
+"""Paths of the page's views; those of a device and of a job end with its id. All are answered with the same file."""
+
+JOB_ID = re.compile(r"[0-9a-f]{16,32}\Z")
 
 NOT_BUILT = """<!doctype html><title>Telemetry Hub</title>
 <p>The hub is running, but the dashboard is not built. In the source tree, <code>make run</code> builds it.</p>"""
@@ -177,4 +186,5 @@ def is_view(path: str) -> bool:
         return True
     path = path.removesuffix("/")
     is_device = path.startswith(DEVICE_VIEW) and device_id_problem(path.removeprefix(DEVICE_VIEW)) is None
-    return is_device or (path in VIEWS and path != "/")
+    is_job = path.startswith(JOB_VIEW) and JOB_ID.match(path.removeprefix(JOB_VIEW)) is not None
+    return is_device or is_job or (path in VIEWS and path != "/")

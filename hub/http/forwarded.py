@@ -34,8 +34,8 @@ ROOT = "/"
 
 RESERVED = frozenset(
     {
-        *("access", "add", "api", "assets", "board", "device", "download", "flow", "health", "metrics", "mqtt", "open"),
-        *("quarantine", "ready", "sign-in", "tokens", "try", "v1"),
+        *("access", "add", "api", "assets", "board", "commands", "device", "download", "flow", "health", "metrics"),
+        *("mqtt", "open", "quarantine", "ready", "sign-in", "tokens", "try", "v1"),
     }
 )
 """First parts of the hub's own paths. If the base path began with one of them, a path that a proxy has stripped could

@@ -157,7 +157,16 @@ async def test_the_page_logs_no_error_and_fits_a_phone(hub: Hub, browser: Browse
             await page.get_by_test_id("menu").click()
             menu = page.get_by_role("dialog", name="Menu")
             titles = [link.strip() for link in await menu.get_by_role("link").all_inner_texts()]
-            assert titles == ["Fleet", "Flow", "Quarantine", "Access", "Tokens", "Try it", "Connect a board"]
+            assert titles == [
+                "Fleet",
+                "Commands",
+                "Flow",
+                "Quarantine",
+                "Access",
+                "Tokens",
+                "Try it",
+                "Connect a board",
+            ]
             await check_layout(page)
             await menu.get_by_role("link", name="Access").click()
             await page.get_by_role("heading", name="Access requests").wait_for(state="attached")

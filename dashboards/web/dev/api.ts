@@ -212,6 +212,16 @@ export function respond(
   if (path === "/api/v1/refusals") return [200, { refusals: scenario === "empty" ? REFUSALS : [] }];
   if (path === "/api/v1/quarantine") return [200, { quarantine: [], next: null }];
   if (path.endsWith("/presence")) return [200, { intervals: [] }];
+  if (method === "GET" && path === "/api/v1/command-jobs") return [200, { jobs: [], next: null }];
+  if (method === "GET" && path === "/api/v1/command-jobs/declared")
+    return [
+      200,
+      {
+        targets: fleet.length,
+        commands: COMMANDS.map((command) => ({ command, devices: fleet.length, differing: 0 })),
+      },
+    ];
+  if (method === "GET" && path === "/api/v1/access-requests") return [200, { requests: [] }];
   if (method === "GET" && path.endsWith("/commands/declared")) return [200, { commands: COMMANDS }];
   if (method === "GET" && path.endsWith("/commands")) return [200, { commands: [], next: null }];
   if (method === "GET" && path.endsWith("/desired")) return [200, SETTINGS];

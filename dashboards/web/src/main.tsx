@@ -8,6 +8,9 @@ import { visible } from "./data/visible_text";
 import { AccessPage } from "./pages/access/page";
 import { AddDevicePage } from "./pages/add_device/page";
 import { BoardPage } from "./pages/board/page";
+import { JobPage } from "./pages/commands/job";
+import { NewJobPage } from "./pages/commands/new_job";
+import { CommandsPage } from "./pages/commands/page";
 import { exposeTestHook } from "./pages/device/device_data";
 import { DevicePage } from "./pages/device/page";
 import { FleetPage } from "./pages/fleet/page";
@@ -52,6 +55,12 @@ function Page() {
       return <FlowPage />;
     case "device":
       return <DevicePage key={shown.device} device={shown.device} />;
+    case "commands":
+      return <CommandsPage />;
+    case "new-job":
+      return <NewJobPage />;
+    case "job":
+      return <JobPage key={shown.job} id={shown.job} />;
     case "quarantine":
       return <QuarantinePage />;
     case "mqtt":

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from hub.http.access import Access
 from hub.http.application import (
     DEVICE_VIEW,
+    JOB_VIEW,
     LIVE_PATH,
     SECURITY_HEADERS,
     VIEWS,
@@ -144,20 +145,25 @@ async def test_the_page_and_its_files_are_below_the_base_path(tmp_path: Path) ->
 def test_no_path_of_the_hub_can_be_the_base_path() -> None:
     """The first part of each path of the API, the endpoints, the page's views and its files is reserved."""
     paths = {found.path for resource in (*RESOURCES, DescriptionRoutes) for found in operations_of(resource)}
-    paths |= {*VIEWS, DEVICE_VIEW, DEVICE_PATH, LIVE_PATH, "/assets/"}
+    paths |= {*VIEWS, DEVICE_VIEW, JOB_VIEW, DEVICE_PATH, LIVE_PATH, "/assets/"}
     assert {path.split("/")[1] for path in paths} - {""} == RESERVED
 
 
 def test_the_views_are_those_of_the_page() -> None:
-    """The page's own list of paths, and its pattern of a device's path."""
+    """The page's own list of paths, and its patterns of the paths of a device and of a job."""
     assert set(re.findall(r'path: "([^"]+)"', ROUTES)) == VIEWS
+    assert rf"^\{JOB_VIEW.rstrip('/')}\/([0-9a-f]{{16,32}})\/?$" in ROUTES
     assert rf"^\{DEVICE_VIEW.rstrip('/')}\/([^/]+)\/?$" in ROUTES
 
 
 def test_a_view_has_exactly_one_path() -> None:
-    """Apart from a slash at its end. The path of a device ends with a device id."""
+    """Apart from a slash at its end. The paths of a device and of a job end with an id."""
     for path in ("/", "/flow", "/flow/", "/device/boiler-1", "/device/boiler-1/", f"/device/{'d' * 64}"):
         assert is_view(path), path
+    for path in ("/commands", "/commands/new", f"/commands/{'0a' * 8}", f"/commands/{'0a' * 16}/"):
+        assert is_view(path), path
+    for path in ("/commands/other", f"/commands/{'0a' * 17}", f"/commands/{'0A' * 8}", "/commands/new/a"):
+        assert not is_view(path), path
     for path in ("", "//", "/flow//", "//flow", "/Flow", "/flow/x", "/device", "/device/", "/device/a/b", "/device/.."):
         assert not is_view(path), path
     for path in (f"/device/{'d' * 65}", "/device/\ufffd", "/device/a b", "/api", "/v1/other"):

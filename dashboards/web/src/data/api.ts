@@ -7,8 +7,15 @@ import type {
   BridgesAnswer,
   ChangedMetric,
   CommandDetails,
+  CommandJobDetails,
+  CommandJobDryRun,
+  CommandJobRequest,
+  CommandJobsPage,
+  CommandJobTarget,
+  CommandJobTargetsPage,
   CommandRequest,
   CommandsPage,
+  CommonCommands,
   ConnectionCheck,
   CreatedToken,
   DeclaredCommand,
@@ -56,6 +63,7 @@ export function errorText(error: unknown): string {
 }
 
 const BASE = withBase("/api/v1");
+const JOBS = "/command-jobs";
 
 /** Send one API request. Throws ApiError. */
 export async function request<T>(method: string, path: string, body?: object, signal?: AbortSignal): Promise<T> {
@@ -223,6 +231,59 @@ export function sendCommand(device: string, command: NewCommand): Promise<Comman
 /** Take back a command that is not sent yet. Throws ApiError. */
 export function cancelCommand({ device, id }: Pick<CommandDetails, "device" | "id">): Promise<CommandDetails> {
   return request("POST", `${commandsPath(device)}/${id}/cancel`);
+}
+
+/** Return jobs, newest first; those after the `next` of an earlier answer with `cursor`. */
+export function fetchJobs(limit: number, cursor: string | null = null): Promise<CommandJobsPage> {
+  const query = new URLSearchParams({ limit: String(limit), ...(cursor !== null && { cursor }) });
+  return request("GET", `${JOBS}?${query}`);
+}
+
+export function fetchJob(id: string): Promise<CommandJobDetails> {
+  return request("GET", `${JOBS}/${id}`);
+}
+
+/** Wait until more than `seen` targets of a job have ended, the job has ended or the time has passed, and return it. */
+export function waitForJob(
+  id: string,
+  { wait_s, seen }: { wait_s: number; seen: number },
+  signal: AbortSignal,
+): Promise<CommandJobDetails> {
+  return request("GET", `${JOBS}/${id}?wait_s=${wait_s}&seen=${seen}`, undefined, signal);
+}
+
+/** Return the first targets of a job in these states, all without one, in the order of batches. */
+export function fetchJobTargets(
+  id: string,
+  states: CommandJobTarget["state"][],
+  limit: number,
+): Promise<CommandJobTargetsPage> {
+  const query = new URLSearchParams([["limit", String(limit)], ...states.map((state) => ["state", state])]);
+  return request("GET", `${JOBS}/${id}/targets?${query}`);
+}
+
+/** End a job: no further command is sent. Throws ApiError. */
+export function cancelJob(id: string): Promise<CommandJobDetails> {
+  return request("POST", `${JOBS}/${id}/cancel`);
+}
+
+/** Return the commands that the devices of a selection declare, each with their number. */
+export function fetchCommonCommands(to: string[], signal: AbortSignal): Promise<CommonCommands> {
+  const query = new URLSearchParams(to.map((term) => ["to", term]));
+  return request("GET", `${JOBS}/declared?${query}`, undefined, signal);
+}
+
+/** A command to send to many devices. The generated type has no values for the parameters. */
+export type NewJob = Omit<CommandJobRequest, "parameters"> & { parameters: CommandDetails["parameters"] };
+
+/** Return the devices that a job would have, and which of them the hub would refuse now. Throws ApiError. */
+export function tryJob(job: NewJob): Promise<CommandJobDryRun> {
+  return request("POST", `${JOBS}/dry-run`, job);
+}
+
+/** Send a command to many devices; a repeated request with its `id` is the same job. Throws ApiError. */
+export function createJob(job: NewJob): Promise<CommandJobDetails> {
+  return request("POST", JOBS, job);
 }
 
 /** Return the settings of a device: declared, desired and reported. */

@@ -218,9 +218,8 @@ export function reasonOf({ code, message }: Pick<CommandDetails, "code" | "messa
   return message === "" ? code.replaceAll("_", " ") : message;
 }
 
-/** A state of a command, and how long after the one before it came; empty for the first. */
+/** A state of a command or of a job, and how long after the one before it came; empty for the first. */
 export interface CommandStep {
-  state: CommandStateName;
   text: string;
   time_ms: number;
   after: string;
@@ -228,11 +227,23 @@ export interface CommandStep {
 }
 
 export function stepsOf({ states }: CommandDetails): CommandStep[] {
-  return states.map(({ state, time_ns, code, message }, index) => ({
-    state,
-    text: STATE_TEXTS[state],
+  return changesOf(states, STATE_TEXTS);
+}
+
+/** A change as the hub reports it. */
+interface StateChange<S> {
+  state: S;
+  time_ns: number;
+  code: string;
+  message: string;
+}
+
+/** Return changes of a state as steps, with the words of the states. */
+export function changesOf<S extends string>(changes: StateChange<S>[], texts: Record<S, string>): CommandStep[] {
+  return changes.map(({ state, time_ns, code, message }, index) => ({
+    text: texts[state],
     time_ms: millisecondsOf(time_ns),
-    after: index === 0 ? "" : `+${shortDuration(Math.max(0, time_ns - states[index - 1].time_ns) / 1e6)}`,
+    after: index === 0 ? "" : `+${shortDuration(Math.max(0, time_ns - changes[index - 1].time_ns) / 1e6)}`,
     reason: message === "" ? code.replaceAll("_", " ") : message,
   }));
 }

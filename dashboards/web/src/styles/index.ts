@@ -8,6 +8,7 @@ import "./shell.css";
 import "./fleet.css";
 import "./device.css";
 import "./commands.css";
+import "./jobs.css";
 import "./flow.css";
 import "./chart.css";
 import "./quarantine.css";

@@ -45,6 +45,8 @@ export interface ConfirmationRequest {
   text: string;
   hint: string;
   action: string;
+  /** The word for not doing it, where Cancel is ambiguous. */
+  dismissal?: string;
   onConfirm: () => void;
 }
 
@@ -58,7 +60,7 @@ export function Confirmation({ request, close }: { request: ConfirmationRequest;
         <p class="note">{request.hint}</p>
         <div class="confirmation-actions bar">
           <button type="submit" class="button">
-            Cancel
+            {request.dismissal ?? "Cancel"}
           </button>
           <button type="submit" class="button primary" data-testid="confirm" onClick={request.onConfirm}>
             {request.action}

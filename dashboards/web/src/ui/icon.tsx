@@ -5,6 +5,7 @@ import type { Condition } from "../data/fleet";
 const PATHS = {
   fleet: "M2.5 4h11M2.5 8h11M2.5 12h11M5 2.8v2.4M10 6.8v2.4M7 10.8v2.4",
   flow: "M2 8h3M11 8h3M5 5.5h6v5H5zM12 6l2 2-2 2",
+  send: "M2.5 3.2 13.8 8 2.5 12.8 4.3 8 2.5 3.2ZM4.3 8h4.2",
   search: "M7 12a5 5 0 1 0 0-10 5 5 0 0 0 0 10ZM10.7 10.7 14 14",
   system: "M2 3h12v8H2zM6 14h4M8 11v3",
   light:

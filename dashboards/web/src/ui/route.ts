@@ -7,6 +7,7 @@ import { withBase, withoutBase } from "../wire/base_path";
 /** Pages without parameters, with their titles and their paths within the hub. */
 export const PAGES = [
   { page: "fleet", title: "Fleet", path: "/", icon: "fleet" },
+  { page: "commands", title: "Commands", path: "/commands", icon: "send" },
   { page: "flow", title: "Flow", path: "/flow", icon: "flow" },
   { page: "quarantine", title: "Quarantine", path: "/quarantine", icon: "quarantine" },
   { page: "mqtt", title: "MQTT", path: "/mqtt", icon: "broker" },
@@ -19,6 +20,7 @@ export const PAGES = [
 /** Pages that the navigation does not list. The hub sends a browser with an old one-time URL to `/sign-in`. */
 export const OTHER_PAGES = [
   { page: "add", title: "Add a device", path: "/add" },
+  { page: "new-job", title: "Send a command", path: "/commands/new" },
   { page: "sign-in", title: "Sign in", path: "/sign-in" },
 ] as const;
 
@@ -33,9 +35,13 @@ export function shownPages() {
   return PAGES.filter(({ page }) => hidden[page] !== true);
 }
 
+/** Characters of a job's id in a title. */
+const SHORT_ID = 8;
+
 type Route =
   | { page: (typeof PAGES)[number]["page"] | (typeof OTHER_PAGES)[number]["page"] }
   | { page: "device"; device: string }
+  | { page: "job"; job: string }
   | { page: "unknown" };
 
 const current = signal<Route>(routeOf(window.location.pathname));
@@ -46,6 +52,8 @@ function routeOf(pathname: string): Route {
   const known = [...PAGES, ...OTHER_PAGES].find((page) => page.path === (path.replace(/\/$/, "") || "/"));
   if (known !== undefined) return { page: known.page };
   if (path === "/index.html") return { page: "fleet" };
+  const job = /^\/commands\/([0-9a-f]{16,32})\/?$/.exec(path)?.[1];
+  if (job !== undefined) return { page: "job", job };
   const device = /^\/device\/([^/]+)\/?$/.exec(path)?.[1];
   if (device === undefined) return { page: "unknown" };
   try {
@@ -58,7 +66,28 @@ function routeOf(pathname: string): Route {
 /** Return the title of the shown page; of a device it is its id. */
 export function pageTitle(shown: Route): string {
   if (shown.page === "device") return shown.device;
+  if (shown.page === "job") return `Job ${shown.job.slice(0, SHORT_ID)}`;
   return [...PAGES, ...OTHER_PAGES].find(({ page }) => page === shown.page)?.title ?? "Not found";
+}
+
+/** Return the page of the navigation above the shown one; null if there is none. */
+export function parentPage(shown: Route): (typeof PAGES)[number] | null {
+  const parents: Partial<Record<Route["page"], Route["page"]>> = {
+    device: "fleet",
+    job: "commands",
+    "new-job": "commands",
+  };
+  return PAGES.find(({ page }) => page === parents[shown.page]) ?? null;
+}
+
+export function jobPath(job: string): string {
+  return withBase(`/commands/${job}`);
+}
+
+/** Return the page that sends a command to a selection, with a chosen command. */
+export function newJobPath(to: string[], name = ""): string {
+  const query = new URLSearchParams([...to.map((term) => ["to", term]), ...(name === "" ? [] : [["name", name]])]);
+  return withBase(`/commands/new${query.size > 0 ? `?${query}` : ""}`);
 }
 
 export function devicePath(device: string): string {

@@ -12,7 +12,7 @@ import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
 import { nextTheme, recentDevices, theme } from "./preferences";
-import { devicePath, pageTitle, route, shownPages } from "./route";
+import { devicePath, pageTitle, parentPage, route, shownPages } from "./route";
 import { ConnectionIndicator, OfflineBanner, ProblemBanner } from "./status";
 import { TimeRangePicker } from "./time_range_picker";
 
@@ -69,7 +69,7 @@ function Rail() {
           key={page}
           class={WIDE_PAGES.includes(page) ? "rail-item rail-wide" : "rail-item"}
           href={withBase(path)}
-          aria-current={route.value.page === page ? "page" : undefined}
+          aria-current={isCurrent(page) ? "page" : undefined}
         >
           <Icon name={icon} />
           {title}
@@ -104,6 +104,12 @@ function Rail() {
   );
 }
 
+/** Return whether an entry of the navigation is that of the shown page. A device has an entry of its own. */
+function isCurrent(page: string): boolean {
+  const shown = route.value;
+  return shown.page === page || (shown.page !== "device" && parentPage(shown)?.page === page);
+}
+
 /** Menu of a phone: every page, the theme, and signing out. */
 function Menu() {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -133,7 +139,7 @@ function Menu() {
             key={page}
             class="rail-item"
             href={withBase(path)}
-            aria-current={shown.page === page ? "page" : undefined}
+            aria-current={isCurrent(page) ? "page" : undefined}
             onClick={() => dialog.current?.close()}
           >
             <Icon name={icon} />
@@ -212,25 +218,25 @@ function BoardIndicator() {
 
 function Header() {
   const shown = route.value;
+  const parent = parentPage(shown);
+  const title = pageTitle(shown);
   return (
     <header class="header row">
       <div class="crumbs row">
-        {shown.page === "device" ? (
+        {parent !== null && (
           <>
-            <a class="back" href={withBase("/")} aria-label="Back to the fleet">
+            <a class="back" href={withBase(parent.path)} aria-label={`Back to ${parent.title}`}>
               <Icon name="back" />
             </a>
-            <a href={withBase("/")}>Fleet</a>
+            <a href={withBase(parent.path)}>{parent.title}</a>
             <span class="separator">/</span>
-            <span class="ellipsis mono" title={shown.device}>
-              {shown.device}
-            </span>
           </>
-        ) : (
-          <span>{pageTitle(shown)}</span>
         )}
+        <span class={shown.page === "device" ? "ellipsis mono" : "ellipsis"} title={title}>
+          {title}
+        </span>
       </div>
-      {shown.page !== "try" && shown.page !== "device" && (
+      {shown.page !== "try" && parent === null && (
         <a class="button plain header-try" href={withBase("/try")}>
           Try it
         </a>

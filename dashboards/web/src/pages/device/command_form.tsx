@@ -1,24 +1,13 @@
 /** Form of a declared command: its parameters, how it reaches the device, and the confirmation. */
 
-import { useId, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { ApiError } from "../../data/api";
-import {
-  checkForm,
-  checkValue,
-  type FormValues,
-  initialValues,
-  modeText,
-  type ParameterValue,
-  parametersText,
-  refusalOf,
-  TIMEOUTS,
-  TTLS,
-} from "../../data/commands";
+import { modeText, type ParameterValue, parametersText, TIMEOUTS, TTLS } from "../../data/commands";
 import { ActionProblem, Confirmation, SelectField, useAction } from "../../ui/controls";
+import { ParameterFields, useParameterForm } from "../../ui/parameter_form";
 import { asSentence } from "../../ui/status_text";
 import type { CommandDetails, DeclaredCommand } from "../../wire/api";
 import type { DeviceCommands } from "./command_data";
-import { ParameterField } from "./parameter_field";
 
 interface FormProps {
   device: string;
@@ -31,18 +20,13 @@ interface FormProps {
 type Mode = "call" | "queue";
 
 export function CommandForm({ device, command, commands, isConnected, onSent }: FormProps) {
-  const [values, setValues] = useState<FormValues>(() => initialValues(command.parameters));
-  const [shown, setShown] = useState<ReadonlySet<string>>(new Set());
-  const [refused, setRefused] = useState<Record<string, string>>({});
   const [timeout_s, setTimeout_s] = useState<(typeof TIMEOUTS)[number][0]>("10");
   const [ttl_s, setTtl_s] = useState<(typeof TTLS)[number][0]>("86400");
   const [asking, setAsking] = useState<Mode | null>(null);
   const [mustQueue, setMustQueue] = useState(false);
-  const id = useId();
   const mode: Mode = isConnected && !mustQueue ? "call" : "queue";
-  const { parameters, problems } = checkForm(command.parameters, values);
   const { running, problem, run, dismiss } = useAction(async () => {
-    const request = { name: command.name, parameters, mode, confirmed: command.confirm };
+    const request = { name: command.name, parameters: form.given, mode, confirmed: command.confirm };
     try {
       onSent(await commands.send({ ...request, timeout_s: Number(timeout_s), ttl_s: Number(ttl_s) }));
       setMustQueue(false);
@@ -54,25 +38,18 @@ export function CommandForm({ device, command, commands, isConnected, onSent }: 
   const explained = (error: unknown): unknown => {
     if (!(error instanceof ApiError)) return error;
     if (error.code === "wrong_parameters") {
-      const { fields, rest } = refusalOf(error.message, command.parameters);
-      setRefused(fields);
+      const rest = form.refuse(error.message);
       return new Error(rest === "" ? "The device does not accept these values." : rest);
     }
     if (error.code === "not_connected") setMustQueue(true);
     if (error.code === "unknown_command") commands.follower.refresh();
     return error;
   };
+  const form = useParameterForm(command.parameters, () => problem !== null && dismiss());
   const submit = () => {
-    setShown(new Set(command.parameters.map(({ name }) => name)));
-    const first = command.parameters.find(({ name }) => problems[name] !== undefined);
-    if (first !== undefined) return document.getElementById(`${id}-${first.name}`)?.focus();
+    if (!form.check()) return;
     if (command.confirm) setAsking(mode);
     else void run();
-  };
-  const change = (name: string, value: string) => {
-    setValues({ ...values, [name]: value });
-    setRefused({ ...refused, [name]: "" });
-    if (problem !== null) dismiss();
   };
   return (
     <form
@@ -85,24 +62,7 @@ export function CommandForm({ device, command, commands, isConnected, onSent }: 
       }}
     >
       {command.description !== "" && <p class="note">{asSentence(command.description)}</p>}
-      {command.parameters.length > 0 && (
-        <div class="command-fields">
-          {command.parameters.map((parameter) => (
-            <ParameterField
-              key={parameter.name}
-              id={`${id}-${parameter.name}`}
-              parameter={parameter}
-              value={values[parameter.name]}
-              problem={refused[parameter.name] || (shown.has(parameter.name) && problems[parameter.name]) || ""}
-              change={(value) => change(parameter.name, value)}
-              check={() => {
-                if (checkValue(parameter, values[parameter.name]).problem !== undefined)
-                  setShown(new Set([...shown, parameter.name]));
-              }}
-            />
-          ))}
-        </div>
-      )}
+      <ParameterFields form={form} />
       <p class="note" data-testid="command-mode">
         {modeText(device, mode === "call", ttl_s)}
       </p>
@@ -127,7 +87,7 @@ export function CommandForm({ device, command, commands, isConnected, onSent }: 
         <Confirmation
           request={{
             text: `${asking === "call" ? "Send" : "Queue"} ${command.name} ${asking === "call" ? "to" : "for"} ${device}?`,
-            hint: confirmationText(command, parameters, modeText(device, asking === "call", ttl_s)),
+            hint: confirmationText(command, form.given, modeText(device, asking === "call", ttl_s)),
             action: asking === "call" ? "Send" : "Queue",
             onConfirm: () => void run(),
           }}

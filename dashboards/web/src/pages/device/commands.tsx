@@ -1,21 +1,13 @@
 /** Card of the commands of a device: send one, watch it, and the history. */
 
-import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import {
-  type CommandStateName,
-  meaningOf,
-  parametersText,
-  reasonOf,
-  resultText,
-  STATE_TEXTS,
-  stepsOf,
-} from "../../data/commands";
+import { meaningOf, parametersText, reasonOf, resultText, stepsOf } from "../../data/commands";
 import { hub } from "../../data/hub";
 import { dateTime, millisecondsOf, now } from "../../data/time";
 import { visible } from "../../data/visible_text";
+import { CommandStateLabel, Steps } from "../../ui/command_state";
 import { ActionProblem, SelectField, useAction } from "../../ui/controls";
-import { DashedCircle, Icon, type IconName } from "../../ui/icon";
+import { jobPath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
 import type { CommandDetails, DeclaredCommand } from "../../wire/api";
 import type { DeviceCommands } from "./command_data";
@@ -170,7 +162,7 @@ function Outcome({ sent, declared, isConnected }: OutcomeProps) {
   return (
     <>
       <p class="row">
-        <StateLabel state={sent.state} />
+        <CommandStateLabel state={sent.state} />
         <span class="ellipsis">
           <span class="mono">{sent.name}</span> <span class="muted">{visible(given)}</span>
         </span>
@@ -196,25 +188,6 @@ function Explanation({ command, isConnected }: { command: CommandDetails; isConn
         </>
       )}
     </p>
-  );
-}
-
-const ICONS: Partial<Record<CommandStateName, IconName>> = {
-  succeeded: "done",
-  failed: "warning",
-  rejected: "warning",
-  timed_out: "range",
-  expired: "range",
-  cancelled: "close",
-};
-
-function StateLabel({ state }: { state: CommandStateName }) {
-  const icon = ICONS[state];
-  return (
-    <span class={`command-state row ${state}`} data-testid="command-state" data-state={state}>
-      {icon === undefined ? <DashedCircle /> : <Icon name={icon} />}
-      {STATE_TEXTS[state]}
-    </span>
   );
 }
 
@@ -264,7 +237,7 @@ function HistoryRow({ command, isConnected, commands }: RowProps) {
     <li class="command-row" data-testid="command-row" data-state={command.state}>
       <details>
         <summary>
-          <StateLabel state={command.state} />
+          <CommandStateLabel state={command.state} />
           <span class="ellipsis">
             <span class="mono">{command.name}</span> <span class="muted">{visible(given)}</span>
           </span>
@@ -275,10 +248,18 @@ function HistoryRow({ command, isConnected, commands }: RowProps) {
         </summary>
         <div class="command-details">
           <Explanation command={command} isConnected={isConnected} />
-          <Steps command={command} />
+          <Steps steps={stepsOf(command)} />
           <p class="note">
             {command.mode === "queue" ? "Queued" : "Sent"} by {command.operator}, id{" "}
             <span class="mono">{command.id}</span>
+            {command.job !== null && (
+              <>
+                , in a{" "}
+                <a class="link" href={jobPath(command.job)}>
+                  job for many devices
+                </a>
+              </>
+            )}
           </p>
         </div>
       </details>
@@ -296,21 +277,5 @@ function HistoryRow({ command, isConnected, commands }: RowProps) {
       )}
       <ActionProblem problem={problem} />
     </li>
-  );
-}
-
-function Steps({ command }: { command: CommandDetails }): ComponentChildren {
-  return (
-    <ol class="command-steps">
-      {stepsOf(command).map(({ state, text, time_ms, after, reason }) => (
-        <li key={`${state} ${time_ms}`}>
-          <span>{text}</span>
-          <time class="muted number" dateTime={new Date(time_ms).toISOString()}>
-            {after === "" ? dateTime(time_ms, now.value) : after}
-          </time>
-          {reason !== "" && <span class="detail muted">{asSentence(visible(reason))}</span>}
-        </li>
-      ))}
-    </ol>
   );
 }

@@ -10,9 +10,9 @@ import { ago, dateTime, millisecondsOf, now } from "../../data/time";
 import { visible } from "../../data/visible_text";
 import { ActionProblem, useActions } from "../../ui/controls";
 import { DashedCircle, Icon } from "../../ui/icon";
+import { ParameterField } from "../../ui/parameter_field";
 import { asSentence } from "../../ui/status_text";
 import type { DesiredDetails, SettingDetails } from "../../wire/api";
-import { ParameterField } from "./parameter_field";
 import type { DeviceSettings } from "./setting_data";
 
 interface CardProps {

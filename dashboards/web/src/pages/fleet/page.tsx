@@ -1,7 +1,7 @@
 /** Fleet page: the list of all devices, with problems first. */
 
 import { signal } from "@preact/signals";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { rem } from "../../chart/theme_colours";
 import {
   type Condition,
@@ -17,9 +17,10 @@ import {
 } from "../../data/fleet";
 import { hub } from "../../data/hub";
 import { count } from "../../data/number_format";
+import { selectionOf } from "../../data/selection";
 import { CONDITION_TEXTS, Icon, Shape } from "../../ui/icon";
 import { matchScore, virtualWindow } from "../../ui/list";
-import { route } from "../../ui/route";
+import { newJobPath, route } from "../../ui/route";
 import { withBase } from "../../wire/base_path";
 import { EmptyFleet } from "../add_device/page";
 import { FleetRow, typeOf } from "./row";
@@ -140,7 +141,7 @@ function useFleetList(): FleetList {
   return list;
 }
 
-function FleetBar({ counts }: FleetList) {
+function FleetBar({ records, counts }: FleetList) {
   return (
     <div class="fleet-bar bar">
       <div class="chips">
@@ -173,10 +174,13 @@ function FleetBar({ counts }: FleetList) {
         />
         {words.value === "" && <kbd>/</kbd>}
       </div>
-      <a class="button add-device" href={withBase("/add")} aria-label="Add a device">
-        <Icon name="add" />
-        <span class="word">Add a device</span>
-      </a>
+      <div class="fleet-actions row">
+        {hub.canOperate && <SendLink records={records} />}
+        <a class="button add-device" href={withBase("/add")} aria-label="Add a device">
+          <Icon name="add" />
+          <span class="word">Add a device</span>
+        </a>
+      </div>
       <select
         class="field sort"
         aria-label="Sort"
@@ -192,6 +196,19 @@ function FleetBar({ counts }: FleetList) {
         ))}
       </select>
     </div>
+  );
+}
+
+/** Link to the page that sends a command, to the devices of the search if a selection has exactly those. */
+function SendLink({ records }: { records: DeviceRecord[] }) {
+  const selectable = ({ device, state }: DeviceRecord) => ({ device, tags: state.peek().tags ?? {} });
+  const all = useMemo(() => [...hub.fleet.records.values()].map(selectable), [hub.fleet.records.size]);
+  const to = useMemo(() => selectionOf(words.value, records.map(selectable), all), [records, all]);
+  return (
+    <a class="button plain" href={newJobPath(to)} aria-label="Send a command" data-testid="send-to-fleet">
+      <Icon name="send" />
+      <span class="word">Send a command</span>
+    </a>
   );
 }
 

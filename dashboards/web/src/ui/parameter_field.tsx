@@ -1,8 +1,8 @@
 /** Field for a value that a device declares: a number with its unit, a choice, a switch or a text. */
 
-import { fieldKind, hintOf, optionsOf } from "../../data/commands";
-import { asSentence } from "../../ui/status_text";
-import type { DeclaredParameter } from "../../wire/api";
+import { fieldKind, hintOf, optionsOf } from "../data/commands";
+import type { DeclaredParameter } from "../wire/api";
+import { asSentence } from "./status_text";
 
 /** Limit of the protocol. */
 const MAX_TEXT = 1024;

@@ -1,0 +1,240 @@
+/** Jobs, which send one command to many devices: their counts, their words, and the request of a form. Pure. */
+
+import type { CommandJobDetails, CommandJobDryRun, CommandJobTarget } from "../wire/api";
+import type { NewJob } from "./api";
+import { type ParameterValue, STATE_TEXTS } from "./commands";
+import { count, plural } from "./number_format";
+
+export type JobStateName = CommandJobDetails["state"];
+export type TargetStateName = CommandJobTarget["state"];
+
+export const JOB_TEXTS: Record<JobStateName, string> = {
+  pending: "Not begun",
+  running: "Running",
+  completed: "Completed",
+  stopped: "Stopped",
+  cancelled: "Cancelled",
+};
+
+export const TARGET_TEXTS: Record<TargetStateName, string> = {
+  ...STATE_TEXTS,
+  pending: "Not sent",
+  refused: "Refused",
+};
+
+/** Groups of states that a bar shows with one colour. */
+type JobPart = "succeeded" | "open" | "failed" | "refused" | "unsent";
+
+/** Every state of a target in the order of a bar. A cancelled command was never sent. */
+const PARTS: [TargetStateName, JobPart, string][] = [
+  ["succeeded", "succeeded", "succeeded"],
+  ["received", "open", "received"],
+  ["sent", "open", "sent"],
+  ["queued", "open", "queued"],
+  ["failed", "failed", "failed"],
+  ["rejected", "failed", "rejected"],
+  ["timed_out", "failed", "without a result in time"],
+  ["expired", "failed", "expired"],
+  ["refused", "refused", "refused"],
+  ["cancelled", "unsent", "cancelled"],
+  ["pending", "unsent", "not sent"],
+];
+
+/** Targets that the page lists: those that ended without success, those that have not ended, or all. */
+export type TargetFilter = "failed" | "open" | "all";
+
+export const TARGET_FILTERS: Record<TargetFilter, { text: string; states: TargetStateName[] }> = {
+  failed: {
+    text: "Without success",
+    states: ["failed", "rejected", "timed_out", "expired", "refused", "cancelled"],
+  },
+  open: { text: "Not ended", states: ["pending", "queued", "sent", "received"] },
+  all: { text: "All", states: [] },
+};
+
+export function isOpenJob({ state }: Pick<CommandJobDetails, "state">): boolean {
+  return state === "pending" || state === "running";
+}
+
+/** A number of targets in one state. */
+export interface JobCount {
+  state: TargetStateName;
+  part: JobPart;
+  amount: number;
+  /** As in: 3 rejected. */
+  text: string;
+}
+
+/** Return the states that targets are in, with their numbers, in the order of the bar. */
+export function countsOf(job: Pick<CommandJobDetails, "counts" | "state">): JobCount[] {
+  return PARTS.map(([state, part, text]) => ({
+    state,
+    part,
+    amount: job.counts[state],
+    text: `${count(job.counts[state])} ${text}${state === "pending" && isOpenJob(job) ? " yet" : ""}`,
+  })).filter(({ amount }) => amount > 0);
+}
+
+/** Return the segments of the bar: one for each group of states that targets are in. */
+export function segmentsOf(job: Pick<CommandJobDetails, "counts" | "state">): { part: JobPart; amount: number }[] {
+  const amounts = new Map<JobPart, number>();
+  for (const { part, amount } of countsOf(job)) amounts.set(part, (amounts.get(part) ?? 0) + amount);
+  return [...amounts].map(([part, amount]) => ({ part, amount }));
+}
+
+/** Return which batch is sent, or how many batches there were. */
+export function batchText(job: CommandJobDetails): string {
+  if (!isOpenJob(job)) return plural(job.batches, "batch", "batches");
+  return `${count(currentBatch(job))} of ${count(job.batches)}`;
+}
+
+function currentBatch({ ended, batch_size, batches }: CommandJobDetails): number {
+  return Math.min(batches, Math.floor(ended / batch_size) + 1);
+}
+
+/** Return at which share of failures a job stops. */
+export function stopText(stop_share: number | null): string {
+  if (stop_share === null) return "never";
+  if (stop_share === 0) return "after the first failure";
+  return `at ${count(Math.round(stop_share * 100))}% without success`;
+}
+
+/** Return what a cancellation does, as sentences. */
+export function cancelText({ counts }: CommandJobDetails): string {
+  const onTheWay = counts.sent + counts.received;
+  return [
+    counts.pending > 0 ? `${plural(counts.pending, "device gets", "devices get")} no command.` : "",
+    counts.queued > 0
+      ? `${plural(counts.queued, "command that was not sent is", "commands that were not sent are")} taken back.`
+      : "",
+    onTheWay > 0 ? `${plural(onTheWay, "command that was sent continues", "commands that were sent continue")}.` : "",
+  ]
+    .filter((text) => text !== "")
+    .join(" ");
+}
+
+/**
+ * Return how many targets must have ended before an answer is news: more than these. A job of thousands is asked for
+ * about a hundred times, and at the end of each batch.
+ */
+export function seenTargets(job: CommandJobDetails): number {
+  const batchEnd = Math.min(currentBatch(job) * job.batch_size, job.targets);
+  return Math.max(job.ended, Math.min(job.ended + Math.floor(job.targets / 100), batchEnd - 1));
+}
+
+/** Return the jobs with newer versions of some of them, newest first. Answers may arrive in another order. */
+export function mergeJobs(known: CommandJobDetails[], answered: CommandJobDetails[]): CommandJobDetails[] {
+  const merged = new Map(known.map((job) => [job.id, job]));
+  for (const job of answered) merged.set(job.id, newerJob(merged.get(job.id), job));
+  return [...merged.values()].sort((a, b) => b.created_ns - a.created_ns);
+}
+
+/** Return the newer version of a job: the one with more states, or with more targets that have ended. */
+export function newerJob(known: CommandJobDetails | undefined, answered: CommandJobDetails): CommandJobDetails {
+  if (known === undefined || known.states.length < answered.states.length) return answered;
+  return known.states.length === answered.states.length && known.ended <= answered.ended ? answered : known;
+}
+
+/** Devices that the hub would refuse for one reason. */
+interface RefusedDevices {
+  reason: string;
+  devices: string[];
+}
+
+/** Return the reasons of a dry run, those of the most devices first. */
+export function refusalsOf({ devices }: CommandJobDryRun): RefusedDevices[] {
+  const reasons = new Map<string, string[]>();
+  for (const { device, code, message } of devices) {
+    if (code === "") continue;
+    const reason = message.startsWith(`${device} `) ? `the device${message.slice(device.length)}` : message;
+    const refused = reasons.get(reason);
+    if (refused === undefined) reasons.set(reason, [device]);
+    else refused.push(device);
+  }
+  return [...reasons]
+    .map(([reason, refused]) => ({ reason, devices: refused }))
+    .sort((a, b) => b.devices.length - a.devices.length);
+}
+
+/**
+ * Return the batch after which the refused devices of a dry run alone stop the job, although all others succeed; null if
+ * it continues to its end. The hub compares the share between two batches.
+ */
+export function stoppingBatch({ devices, batches }: CommandJobDryRun, stop_share: number | null): number | null {
+  if (stop_share === null) return null;
+  let refused = 0;
+  for (const [position, { batch, code }] of devices.entries()) {
+    if (code !== "") refused++;
+    const isBatchEnd = devices[position + 1]?.batch !== batch;
+    if (isBatchEnd && batch < batches && refused > 0 && refused >= stop_share * (position + 1)) return batch;
+  }
+  return null;
+}
+
+/** The settings of the form, as texts of its controls. */
+export interface JobOptions {
+  batch_size: string;
+  /** A share from 0 to 1, or "never". */
+  stop: (typeof STOP_SHARES)[number][0];
+  isQueued: boolean;
+  ttl_s: string;
+  timeout_s: string;
+}
+
+export const STOP_SHARES = [
+  ["0", "the first failure"],
+  ["0.1", "10% without success"],
+  ["0.2", "20% without success"],
+  ["0.5", "50% without success"],
+  ["never", "never"],
+] as const;
+
+/** The defaults of the API. */
+export const DEFAULT_OPTIONS: JobOptions = {
+  batch_size: "10",
+  stop: "0.2",
+  isQueued: false,
+  ttl_s: "86400",
+  timeout_s: "10",
+};
+
+const MAX_BATCH = 1000;
+
+/** Return why a number of devices is no batch; null if it is one. */
+export function batchProblem(text: string): string | null {
+  const isBatch = /^\d{1,4}$/.test(text.trim()) && Number(text) >= 1 && Number(text) <= MAX_BATCH;
+  return isBatch ? null : `Enter a number from 1 to ${count(MAX_BATCH)}.`;
+}
+
+/** Return the request of a form, without its id. */
+export function jobOf(
+  to: string[],
+  name: string,
+  parameters: Record<string, ParameterValue>,
+  { batch_size, stop, isQueued, ttl_s, timeout_s }: JobOptions,
+): NewJob {
+  return {
+    to,
+    name,
+    parameters,
+    mode: isQueued ? "queue" : "call",
+    timeout_s: Number(timeout_s),
+    ...(isQueued && { ttl_s: Number(ttl_s) }),
+    batch_size: Number(batch_size),
+    stop_share: stop === "never" ? null : Number(stop),
+    // The page shows the dry run, and asks before each job.
+    confirmed: true,
+  };
+}
+
+/** Return the options in a line. */
+export function optionsText({ batch_size, stop, isQueued }: JobOptions): string {
+  const share = stop === "never" ? null : Number(stop);
+  const offline = isQueued ? "wait for offline devices" : "offline devices are refused";
+  return `batches of ${batch_size}, stops ${stopText(share)}, ${offline}`;
+}
+
+/** Return a new id for a request. A repeated request with its id is the same job. */
+export function newJobId(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
