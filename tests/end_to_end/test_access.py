@@ -117,7 +117,8 @@ async def test_a_device_gets_access_and_keeps_its_history_after_its_token_is_los
 @pytest.mark.deadline(120)
 async def test_an_operator_decides_on_the_page(tmp_path: Path, chromium: Path) -> None:
     """The page shows code, device, program and address, and asks for the code before the approval. It is looked at in
-    dark, on a phone and in light, empty and with the longest names. A decided request leaves the list."""
+    dark, on a phone and in light, empty and with the longest names. A decided request leaves the list, and the number
+    in the navigation."""
     async with (
         running_hub(tmp_path / "data") as hub,
         open_browser(chromium) as browser,
@@ -130,6 +131,8 @@ async def test_an_operator_decides_on_the_page(tmp_path: Path, chromium: Path) -
         page = await open_page(browser, hub, "/access")
         rows = page.get_by_test_id("access-request")
         await expect(rows).to_have_count(2, timeout=TIMEOUT_MS)
+        waiting = page.get_by_test_id("waiting-requests")
+        await expect(waiting.first).to_have_text("2, 2 devices ask for access")
         for scheme, size in LOOKS:
             await page.emulate_media(color_scheme=scheme)
             await page.set_viewport_size({"width": size["width"], "height": size["height"]})
@@ -144,6 +147,7 @@ async def test_an_operator_decides_on_the_page(tmp_path: Path, chromium: Path) -
         await rows.get_by_role("button", name="Refuse").click()
         await expect(rows).to_have_count(0)
         await expect(page.get_by_text("An agent without a token asks for access")).to_be_visible()
+        await expect(waiting).to_have_count(0)
         await check_layout(page)
         states = [(await stranger.post(f"{PATH}/poll", json={"secret": request["secret"]})).json() for request in asked]
         assert {state["state"] for state in states} == {"refused", "approved"}

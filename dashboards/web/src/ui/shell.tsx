@@ -2,12 +2,15 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { TimeView } from "../chart/time_view";
+import { loadAccessRequests, waitingRequests } from "../data/access_requests";
 import { signOut } from "../data/api";
 import { boardTab } from "../data/boards";
 import { conditionOf } from "../data/fleet";
 import { hub } from "../data/hub";
+import { count, plural } from "../data/number_format";
+import { Poller } from "../data/poller";
 import { withBase } from "../wire/base_path";
 import { Icon, Logo, Shape } from "./icon";
 import { openPalette, Palette, paletteOpen } from "./palette";
@@ -55,7 +58,30 @@ function onShortcut(event: KeyboardEvent): void {
 /** Pages that the bar of a phone has no room for: its menu lists them. */
 const WIDE_PAGES: readonly string[] = ["mqtt", "tokens", "try", "board", "access"];
 
+/** The page Access asks more often. A person at a device waits for the row there, not for this number. */
+const ACCESS_PERIOD_MS = 10_000;
+
+/** Keep the number of access requests up to date, for those who decide about them. */
+function useAccessRequests(): void {
+  const canDecide = hub.canOperate;
+  const [poller] = useState(() => new Poller(loadAccessRequests, ACCESS_PERIOD_MS));
+  useEffect(() => (canDecide ? poller.start() : undefined), [canDecide, poller]);
+}
+
+/** The number of access requests that wait; nothing without one. */
+function WaitingRequests() {
+  const waiting = waitingRequests.value;
+  if (waiting === 0) return null;
+  return (
+    <span class="rail-count" data-testid="waiting-requests">
+      <span aria-hidden="true">{count(waiting)}</span>
+      <span class="hidden-text">, {plural(waiting, "device asks", "devices ask")} for access</span>
+    </span>
+  );
+}
+
 function Rail() {
+  useAccessRequests();
   return (
     <nav class="rail" aria-label="Pages">
       <div class="rail-hub row">
@@ -73,6 +99,7 @@ function Rail() {
         >
           <Icon name={icon} />
           {title}
+          {page === "access" && <WaitingRequests />}
         </a>
       ))}
       <RecentDevices />
@@ -126,6 +153,7 @@ function Menu() {
       >
         <Icon name="more" />
         More
+        <WaitingRequests />
       </button>
       {/* biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it, and so does its last button */}
       <dialog
@@ -144,6 +172,7 @@ function Menu() {
           >
             <Icon name={icon} />
             {title}
+            {page === "access" && <WaitingRequests />}
           </a>
         ))}
         <button type="button" class="rail-item" onClick={nextTheme}>

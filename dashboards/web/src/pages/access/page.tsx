@@ -1,7 +1,8 @@
 /** Access page, for operators: devices without a token that ask for access. */
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { decideAccess, errorText, fetchAccessRequests } from "../../data/api";
+import { loadAccessRequests } from "../../data/access_requests";
+import { decideAccess, errorText } from "../../data/api";
 import { hub } from "../../data/hub";
 import { plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
@@ -28,7 +29,7 @@ export function AccessPage() {
 }
 
 function Requests() {
-  const poller = useMemo(() => new Poller(fetchAccessRequests, POLL_PERIOD_MS), []);
+  const poller = useMemo(() => new Poller(loadAccessRequests, POLL_PERIOD_MS), []);
   useEffect(() => poller.start(), [poller]);
   const [decided, setDecided] = useState<ReadonlySet<string>>(new Set());
   const [done, setDone] = useState<string | null>(null);
