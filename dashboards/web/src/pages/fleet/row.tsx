@@ -86,6 +86,7 @@ function FleetRowView({ record, top }: { record: DeviceRecord; top: number }) {
           live={live}
           offlineSince={offlineSince(state)}
           stale={leading[position] !== undefined && isStale(state, leading[position].metric)}
+          rowAge={state.connected || age_ms === null ? "" : age(age_ms)}
         />
       ))}
       <span class={`age number ${condition === "online" && age_ms !== null && age_ms > OLD_MS ? "old" : ""}`}>
@@ -155,9 +156,11 @@ interface CellProps {
   live: Live;
   offlineSince: number | null;
   stale: boolean;
+  /** Age of a device that is not connected: that of a metric is shown only if it is another one. */
+  rowAge: string;
 }
 
-function MetricCell({ place, head, colour, live, offlineSince, stale }: CellProps) {
+function MetricCell({ place, head, colour, live, offlineSince, stale, rowAge }: CellProps) {
   if (head === undefined) return <span class={`metric-cell ${place}`} />;
   const buffer = live.feed?.series.get(head.metric)?.buffer;
   const { text, unit } = latestReading(head, buffer, live.formats);
@@ -165,9 +168,11 @@ function MetricCell({ place, head, colour, live, offlineSince, stale }: CellProp
   return (
     <span class={`metric-cell ${place} ${stale ? "stale" : ""}`} data-testid={stale ? "stale-cell" : undefined}>
       <span class="reading">
-        <span class="label ellipsis" title={head.metric}>
-          {head.metric}
-          {stale && `, ${staleText(last, now.value)}`}
+        <span class="label row" title={head.metric}>
+          <span class="ellipsis">{head.metric}</span>
+          {stale && (last === 0 || age(now.value - last) !== rowAge) && (
+            <span class="stale-age">{staleText(last, now.value)}</span>
+          )}
         </span>
         <span class="value number ellipsis">
           {text}
