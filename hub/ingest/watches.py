@@ -56,7 +56,7 @@ class Watches(Generic[T]):
         finally:
             self._count -= 1
             watches.discard(watch)
-            if not watches and self._watches.get(key) is watches:
+            if not watches:
                 del self._watches[key]
 
     def notify(self, key: str, change: T) -> None:

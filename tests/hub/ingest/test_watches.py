@@ -37,3 +37,4 @@ async def test_the_number_of_watches_is_bounded_and_each_end_makes_room() -> Non
             assert accepted is not None
     with watches.watch("a") as first, watches.watch("a") as second:
         assert None not in (first, second)
+    assert not watches._watches, "a key that nobody waits for is kept"

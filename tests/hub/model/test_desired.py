@@ -23,7 +23,7 @@ from hub.model.desired import (
     reported,
 )
 from wire.device import Desired, Reported, SettingProblem
-from wire.limits import MAX_SETTINGS
+from wire.limits import MAX_SEQ, MAX_SETTINGS
 from wire.setting import is_same_value
 
 NAMES = ["pressure", "mode", "light"]
@@ -115,10 +115,17 @@ def test_a_value_that_the_device_does_not_declare_is_unknown() -> None:
 
 
 def test_a_report_about_a_document_that_the_hub_has_lost_does_not_count() -> None:
-    """A hub that was restored from a copy has an older version; the next change is above that of the device."""
+    """A hub that was restored from a copy has an older version; the next change is above that of the device.
+
+    A version beyond the highest of the protocol is refused.
+    """
     record = reports(document(pressure=2.5), 7, {"pressure": 2.5})
     assert state_of(record)[:2] == (SyncState.OUT_OF_SYNC, "not_processed")
     assert changes(record, {"pressure": 2.5}).version == 8
+    newest = changes(reports(record, MAX_SEQ - 1, {}), {"pressure": 3})
+    assert newest.version == MAX_SEQ
+    with pytest.raises(DesiredRefused, match="maximum"):
+        changes(newest, {"pressure": 2.5})
 
 
 def test_a_report_without_news_is_not_stored() -> None:
