@@ -346,12 +346,11 @@ class CommandDispatcher:
         return expected
 
     def _expect(self, device: str) -> None:
-        """Set when to look at a device: at its next deadline, or when a queued command is held back no longer."""
+        """Set when to look at a device: at its next deadline, or when a sent command holds no others back any more."""
         times_ns = [deadline_ns for deadline_ns, _ in self._expected(device)]
-        opened = self._open.get(device, {}).values()
-        if any(record.state is CommandPhase.QUEUED for record in opened):
-            now_ns = self._clock()
-            times_ns += [record.held_until_ns for record in opened if now_ns < record.held_until_ns]
+        now_ns = self._clock()
+        held_ns = [record.held_until_ns for record in self._open.get(device, {}).values()]
+        times_ns += [time_ns for time_ns in held_ns if now_ns < time_ns]
         due_ns = min(times_ns, default=None)
         if due_ns is None or device in self._stalled:
             self._due.pop(device, None)

@@ -392,11 +392,13 @@ class CommandMachine(RuleBasedStateMachine):
 
 
 def test_a_command_that_could_not_be_stored_as_sent_is_sent_when_the_disk_has_room() -> None:
-    """Nothing else has to happen at the device."""
+    """Nothing else has to happen at the device, and it is written once, whatever connects meanwhile."""
     machine = CommandMachine()
     machine.send(30, 1)
     machine.commit(1)
     machine.connect()
+    machine.connect()
+    assert len(machine.store.waiting) == 1
     machine.disk_is_full()
     assert machine.link is not None
     assert not machine.link.to_device
