@@ -373,6 +373,8 @@ class JobMachine(RuleBasedStateMachine):
             self.continue_without_trouble(["advance", "commit", "execute", "commit"])
             if turn % 10 == 9:
                 self.time_passes(1)
+        self.advance()
+        assert not self.store.waiting, "a job that has ended takes further steps"
         for job, targets in self._jobs():
             assert not job.state.is_open, "the job never ends"
             assert not any(target.state.is_open for target in targets)
