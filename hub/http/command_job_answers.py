@@ -188,7 +188,7 @@ class CommonCommand(Struct, frozen=True):
 
     command: Annotated[DeclaredCommand, Meta(description="As the first of these devices declares it.")]
     devices: Annotated[int, Meta(description="Selected devices that declare it.")]
-    differing: Annotated[int, Meta(description="Of these, the devices that declare it in another way.")]
+    differing: Annotated[int, Meta(description="Of these, the devices that declare other parameters.")]
 
 
 class CommonCommands(Struct, frozen=True):

@@ -178,8 +178,9 @@ class CommandJobRoutes:
         for number, device in enumerate(devices, 1):
             for declaration in self.commands.declared(device):
                 name = declaration.name
+                known = first.setdefault(name, declaration)
                 declaring[name] += 1
-                differing[name] += declaration != first.setdefault(name, declaration)
+                differing[name] += declaration.parameters != known.parameters
             if number % ATTEMPTS == 0:
                 await asyncio.sleep(0)
         common = [

@@ -361,7 +361,7 @@ export interface components {
             command: components["schemas"]["DeclaredCommand"];
             /** @description Selected devices that declare it. */
             devices: number;
-            /** @description Of these, the devices that declare it in another way. */
+            /** @description Of these, the devices that declare other parameters. */
             differing: number;
         };
         /** @description The commands that selected devices declare, those of the most devices first. */

@@ -19,7 +19,7 @@ from tests.hub.http.command_agent import CommandAgent, Execute, command_agent, s
 from tests.hub.http.opened_hub import http_client, listening, new_token, opened_hub
 from tests.tasks import running_task
 from wire import device as messages
-from wire.command import CommandDeclaration
+from wire.command import CommandDeclaration, CommandParameter
 
 PATH = "/api/v1/command-jobs"
 PUMPS = [f"pump-{number}" for number in range(5)]
@@ -186,9 +186,9 @@ async def test_devices_are_selected_by_id_and_tags(hub: RunningHub) -> None:
 
 
 async def test_the_commands_that_a_selection_declares(hub: RunningHub) -> None:
-    """Each with the number of devices that declare it, and of those that declare it in another way. Without a device
-    there is none."""
-    declared = [CommandDeclaration("open"), CommandDeclaration("stop", confirm=True)]
+    """Each with the number of devices that declare it, and of those with other parameters. Without a device there
+    is none."""
+    declared = [CommandDeclaration("open"), CommandDeclaration("stop", parameters=[CommandParameter("delay")])]
     async with command_agent(hub.url, hub.gateway, "valve", declared=declared):
         pass
     found = await hub.get("/declared", to=["valve", "mill", "pump-1"])
@@ -196,7 +196,7 @@ async def test_the_commands_that_a_selection_declares(hub: RunningHub) -> None:
     assert [(row["command"]["name"], row["devices"], row["differing"]) for row in found["commands"]] == [
         ("stop", 3, 1), ("set_speed", 2, 0), ("erase", 2, 0), ("open", 1, 0)
     ]  # fmt: skip
-    assert found["commands"][0]["command"]["confirm"] is False
+    assert found["commands"][0]["command"]["parameters"] == []
     assert await hub.get("/declared", to="other-*") == {"targets": 0, "commands": []}
     assert (await hub.client.get(f"{PATH}/declared")).status_code == 422
 

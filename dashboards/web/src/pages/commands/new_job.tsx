@@ -70,7 +70,7 @@ function SendGuide() {
         <Step number={1} title="To">
           <SelectionField selection={selection} change={setSelection}>
             {to.length === 0
-              ? "Device ids with * for any run of characters, and tags. An id or a tag of each key must match."
+              ? "Device ids, with * for any run of characters, and tags. A device needs one of the ids, and one value of each tag."
               : isCurrent
                 ? matchText(common, problem)
                 : "…"}
@@ -227,8 +227,8 @@ function JobForm({ to, entry, targets }: FormProps) {
           {differing > 0 && (
             <p class="row job-warning">
               <Icon name="warning" />
-              {plural(differing, "device declares", "devices declare")} it in another way. The dry run shows who refuses
-              these values.
+              {plural(differing, "device declares", "devices declare")} other parameters. The dry run shows which of
+              them refuse these values.
             </p>
           )}
           <ParameterFields form={form} />
