@@ -82,9 +82,13 @@ export function segmentsOf(job: Pick<CommandJobDetails, "counts" | "state">): { 
   return [...amounts].map(([part, amount]) => ({ part, amount }));
 }
 
-/** Return which batch is sent, or how many batches there were. */
-export function batchText(job: CommandJobDetails): string {
-  if (!isOpenJob(job)) return plural(job.batches, "batch", "batches");
+/** Return which batch is sent, or how many batches there were, and their size. */
+export function batchText(job: CommandJobDetails): { batch: string; size: string } {
+  return { batch: currentText(job), size: `of ${plural(Math.min(job.batch_size, job.targets), "device")}` };
+}
+
+function currentText(job: CommandJobDetails): string {
+  if (!isOpenJob(job)) return count(job.batches);
   return `${count(currentBatch(job))} of ${count(job.batches)}`;
 }
 
@@ -135,6 +139,11 @@ export function newerJob(known: CommandJobDetails | undefined, answered: Command
   return known.states.length === answered.states.length && known.ended <= answered.ended ? answered : known;
 }
 
+/** Return a reason for a device without its id, which stands beside it. */
+export function withoutDevice(device: string, message: string): string {
+  return message.startsWith(`${device} `) ? `the device${message.slice(device.length)}` : message;
+}
+
 /** Devices that the hub would refuse for one reason. */
 interface RefusedDevices {
   reason: string;
@@ -146,7 +155,7 @@ export function refusalsOf({ devices }: CommandJobDryRun): RefusedDevices[] {
   const reasons = new Map<string, string[]>();
   for (const { device, code, message } of devices) {
     if (code === "") continue;
-    const reason = message.startsWith(`${device} `) ? `the device${message.slice(device.length)}` : message;
+    const reason = withoutDevice(device, message);
     const refused = reasons.get(reason);
     if (refused === undefined) reasons.set(reason, [device]);
     else refused.push(device);

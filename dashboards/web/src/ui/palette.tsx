@@ -8,7 +8,7 @@ import { withBase } from "../wire/base_path";
 import { Icon, type IconName, Shape } from "./icon";
 import { searchItems } from "./list";
 import { THEMES, theme } from "./preferences";
-import { devicePath, navigate, shownPages } from "./route";
+import { devicePath, navigate, newJobPath, shownPages } from "./route";
 
 const MAX_RESULTS = 40;
 
@@ -44,6 +44,16 @@ function allEntries(): PaletteEntry[] {
       run: () => navigate(withBase(path)),
     })),
     ...pageActions.value,
+    ...(hub.canOperate
+      ? [
+          {
+            text: "Send a command to many devices",
+            hint: "Action",
+            icon: "send" as const,
+            run: () => navigate(newJobPath([])),
+          },
+        ]
+      : []),
     ...THEMES.map((name) => ({
       text: `Theme: ${name}`,
       hint: "Appearance",

@@ -101,10 +101,11 @@ describe("the counts of a job", () => {
 
 describe("the words of a job", () => {
   it("names the batch that is sent", () => {
-    expect(batchText(job())).toBe("1 of 3");
-    expect(batchText(job({ ended: 10 }))).toBe("2 of 3");
-    expect(batchText(job({ ended: 25 }))).toBe("3 of 3");
-    expect(batchText(job({ ended: 25, state: "completed" }))).toBe("3 batches");
+    expect(batchText(job())).toEqual({ batch: "1 of 3", size: "of 10 devices" });
+    expect(batchText(job({ ended: 10 })).batch).toBe("2 of 3");
+    expect(batchText(job({ ended: 25 })).batch).toBe("3 of 3");
+    expect(batchText(job({ ended: 25, state: "completed" })).batch).toBe("3");
+    expect(batchText(job({ targets: 1, batches: 1 }))).toEqual({ batch: "1 of 1", size: "of 1 device" });
   });
 
   it("explains the share, and the cancellation", () => {

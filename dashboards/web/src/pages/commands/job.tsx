@@ -10,6 +10,7 @@ import {
   stopText,
   TARGET_FILTERS,
   type TargetFilter,
+  withoutDevice,
 } from "../../data/command_jobs";
 import { changesOf, parametersText } from "../../data/commands";
 import { hub } from "../../data/hub";
@@ -78,6 +79,7 @@ interface JobProps {
 
 function Head({ job, data }: JobProps) {
   const given = parametersText(job.parameters, undefined);
+  const { batch, size } = batchText(job);
   const [confirmation, setConfirmation] = useState<ConfirmationRequest | null>(null);
   const { running, problem, run } = useActions();
   const cancel = () =>
@@ -118,7 +120,7 @@ function Head({ job, data }: JobProps) {
         </Fact>
         <Fact name="Devices">{count(job.targets)}</Fact>
         <Fact name={isOpenJob(job) ? "Batch" : "Batches"}>
-          {batchText(job)} <small class="muted">of {plural(job.batch_size, "device")}</small>
+          {batch} <small class="muted">{size}</small>
         </Fact>
         <Fact name="Stops">{stopText(job.stop_share)}</Fact>
         <Fact name="Offline devices">{job.mode === "queue" ? "get it when they connect" : "are refused"}</Fact>
@@ -224,7 +226,7 @@ function TargetTable({ targets, isOpen }: { targets: CommandJobTarget[]; isOpen:
             <td class="number" data-label="Batch">
               {count(batch)}
             </td>
-            <td class="job-reason">{reasonText({ state, code, message }, isOpen)}</td>
+            <td class="job-reason">{reasonText({ device, state, code, message }, isOpen)}</td>
           </tr>
         ))}
       </tbody>
@@ -232,8 +234,10 @@ function TargetTable({ targets, isOpen }: { targets: CommandJobTarget[]; isOpen:
   );
 }
 
-function reasonText({ state, code, message }: Pick<CommandJobTarget, "state" | "code" | "message">, isOpen: boolean) {
+type Reason = Pick<CommandJobTarget, "device" | "state" | "code" | "message">;
+
+function reasonText({ device, state, code, message }: Reason, isOpen: boolean): string {
   if (state === "pending") return isOpen ? "Its batch has not begun." : "The job ended before its batch.";
-  const reason = message === "" ? code.replaceAll("_", " ") : message;
+  const reason = message === "" ? code.replaceAll("_", " ") : withoutDevice(device, message);
   return reason === "" ? "" : asSentence(visible(reason));
 }

@@ -30,6 +30,7 @@ interface FieldProps {
 
 export function SelectionField({ selection, change, children }: FieldProps) {
   const { terms, text } = selection;
+  void hub.fleet.version.value; // the list changes with it
   const size = hub.fleet.records.size;
   const candidates = useMemo(
     () =>

@@ -205,7 +205,13 @@ function SendLink({ records }: { records: DeviceRecord[] }) {
   const all = useMemo(() => [...hub.fleet.records.values()].map(selectable), [hub.fleet.records.size]);
   const to = useMemo(() => selectionOf(words.value, records.map(selectable), all), [records, all]);
   return (
-    <a class="button plain" href={newJobPath(to)} aria-label="Send a command" data-testid="send-to-fleet">
+    <a
+      class="button plain send-command"
+      href={newJobPath(to)}
+      aria-label="Send a command"
+      title="Send a command"
+      data-testid="send-to-fleet"
+    >
       <Icon name="send" />
       <span class="word">Send a command</span>
     </a>
