@@ -95,7 +95,9 @@ async def test_a_created_token_works_and_only_the_answer_contains_it(
         answer = await api.create(**body)
         created = answer.json()
         assert answer.status_code == 201
-        assert api.registry.verify(created["token"]) == Identity(created["id"], Role(body["role"]), pattern)
+        assert api.registry.verify(created["token"]) == Identity(
+            created["id"], Role(body["role"]), pattern, label=body.get("label", "")
+        )
         listed = next(token for token in await api.tokens() if token["id"] == created["id"])
         assert (listed["role"], listed["pattern"], listed["label"], listed["expires_ns"]) == (
             body["role"], pattern, body.get("label", ""), None
