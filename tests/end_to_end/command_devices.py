@@ -11,7 +11,6 @@ import httpx
 
 from hub.mqtt.message import Message, Publish
 from tests.conditions import result_of
-from tests.end_to_end.hub import NO_TLS, Hub
 from tests.hub.mqtt.command_samples import CommandSamples, Exchange
 from tests.hub.mqtt.connection import Client, connected
 
@@ -59,14 +58,6 @@ async def command_devices(port: int, samples: Sequence[CommandSamples]) -> Async
         finally:
             task.cancel()
             await asyncio.wait([task])
-
-
-@contextlib.asynccontextmanager
-async def operator(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client with the rights of an operator."""
-    headers = {"Authorization": f"Bearer {await hub.token('operator')}"}
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30, verify=NO_TLS) as client:
-        yield client
 
 
 async def declared(client: httpx.AsyncClient, device: str, names: int) -> list[str]:

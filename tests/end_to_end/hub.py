@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import httpx
 import typer.main
 
 from hub.cli import token
@@ -290,3 +291,11 @@ async def running_hub(
         assert await hub.stop() == 0, hub.log()[-3000:]
     finally:
         await hub.kill()
+
+
+@contextlib.asynccontextmanager
+async def operator(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client with the rights of an operator, for long polls of a minute, too."""
+    headers = {"Authorization": f"Bearer {await hub.token('operator')}"}
+    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=70, verify=NO_TLS) as client:
+        yield client

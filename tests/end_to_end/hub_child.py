@@ -21,7 +21,7 @@ import numpy as np  # noqa: F401
 import uvicorn  # noqa: F401
 
 import hub.app.run
-import hub.cli.run  # noqa: F401
+import hub.cli.application  # noqa: F401
 from hub.cli import main
 from tests.conditions import POLL_S, until
 

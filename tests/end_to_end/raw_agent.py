@@ -84,6 +84,7 @@ async def connect_agent(hub: Hub, token: str | None, format: str = "json", subpr
         proxy=None,
         compression=None,
         max_size=None,
+        open_timeout=None,  # after a flood its address waits for its share; the test has a deadline
     )
     return RawAgent(ws, format)
 

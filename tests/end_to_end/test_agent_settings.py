@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.device_agent.operator_commands.killed_setting import (
     agent_with_setting,
     kill_agents_with_settings,
 )
-from tests.end_to_end.hub import NO_TLS, Hub, running_hub
+from tests.end_to_end.hub import Hub, operator, running_hub
 from tests.programs import running_module
 
 
@@ -29,14 +29,6 @@ async def hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     """Run one hub for both tests. The first kills it, and starts it again."""
     async with running_hub(tmp_path_factory.mktemp("settings") / "data") as hub:
         yield hub
-
-
-@asynccontextmanager
-async def operator(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client with the rights of an operator."""
-    headers = {"Authorization": f"Bearer {await hub.token('operator')}"}
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=70, verify=NO_TLS) as client:
-        yield client
 
 
 async def desire(client: httpx.AsyncClient, device: str, **values: object) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,11 @@ import pytest
 from tests.conditions import result_of
 from tests.device_agent.operator_commands.killed_process import effects
 from tests.device_agent.operator_commands.killed_setting import agent_with_setting
-from tests.end_to_end.hub import NO_TLS, Hub
+from tests.end_to_end.hub import Hub, operator
 from tests.end_to_end.killed_hub import kill_at
 
 POINTS = [f"{write} {when}" for write in ("declared", "desired", "reported") for when in ("before", "after")]
 PATH = "/api/v1/devices/pump/desired"
-
-
-@asynccontextmanager
-async def operator(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    """Open a client with the rights of an operator."""
-    headers = {"Authorization": f"Bearer {await hub.token('operator')}"}
-    async with httpx.AsyncClient(base_url=hub.url, headers=headers, timeout=30, verify=NO_TLS) as client:
-        yield client
 
 
 async def desire(client: httpx.AsyncClient, pressure: int) -> bool:

@@ -11,8 +11,7 @@ import pytest
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
 from tests.conditions import result_of, until
-from tests.end_to_end.command_devices import declared, operator
-from tests.end_to_end.hub import Hub
+from tests.end_to_end.hub import Hub, operator
 from tests.end_to_end.killed_hub import kill_at
 from tests.hub.mqtt.connection import Client, connected
 from tests.services.mosquitto import Mosquitto
@@ -73,6 +72,17 @@ async def state_of(client: httpx.AsyncClient, device: str, speed: int, wanted: s
     await result_of(found)
 
 
+async def connect(devices: Client, client: httpx.AsyncClient, device: str) -> None:
+    """Publish a state of a device until the hub, which may not have subscribed yet, knows its commands."""
+
+    async def found() -> bool | None:
+        devices.connection.publish(Publish(f"plant/{device}/state", b'{"flow": 1}', 1))
+        answer = await client.get(f"/api/v1/devices/{device}/commands/declared")
+        return True if answer.status_code == 200 and answer.json()["commands"] else None
+
+    await result_of(found)
+
+
 def answer(client: Client, request: Message) -> None:
     """Answer a command as the device that the topic names."""
     device = request.topic.split("/")[1]
@@ -99,8 +109,7 @@ async def test_a_command_is_never_published_twice(mosquitto_program: Path, tmp_p
                     hub.prepare = partial(kill_at, f"{place} {speed}")
                     await hub.start()
                     async with operator(hub) as client:
-                        devices.connection.publish(Publish(f"plant/{device}/state", b'{"flow": 1}', 1))
-                        await declared(client, device, 1)
+                        await connect(devices, client, device)
                         await send(client, device, speed)
                     published += count
                     for request in (await devices.got(published))[answered:]:

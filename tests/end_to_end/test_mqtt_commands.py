@@ -13,7 +13,8 @@ from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
 from tests.conditions import result_of
 from tests.end_to_end.bridged_hub import bridged_hub, connected
-from tests.end_to_end.command_devices import command_devices, declared, operator, sent
+from tests.end_to_end.command_devices import command_devices, declared, sent
+from tests.end_to_end.hub import operator
 from tests.hub.mqtt.command_samples import FILES, read_command_samples
 from tests.hub.mqtt.connection import connected as connected_client
 from tests.services.mosquitto import Mosquitto

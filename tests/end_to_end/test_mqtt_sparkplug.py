@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.command_devices import operator, sent
-from tests.end_to_end.hub import Hub, running_hub
+from tests.end_to_end.command_devices import sent
+from tests.end_to_end.hub import Hub, operator, running_hub
 from tests.services.built import BuildError
 from tests.services.mosquitto import Mosquitto
 from tests.services.sparkplug import SparkplugPeer, peer_python

@@ -16,8 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from tests.conditions import result_of
-from tests.end_to_end.command_devices import operator
-from tests.end_to_end.hub import Hub
+from tests.end_to_end.hub import Hub, operator
 from tests.end_to_end.killed_hub import kill_at
 from tests.hub.http.opened_hub import connected
 
