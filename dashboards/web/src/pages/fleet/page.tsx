@@ -201,9 +201,11 @@ function FleetBar({ records, counts }: FleetList) {
 
 /** Link to the page that sends a command, to the devices of the search if a selection has exactly those. */
 function SendLink({ records }: { records: DeviceRecord[] }) {
-  const selectable = ({ device, state }: DeviceRecord) => ({ device, tags: state.peek().tags ?? {} });
-  const all = useMemo(() => [...hub.fleet.records.values()].map(selectable), [hub.fleet.records.size]);
-  const to = useMemo(() => selectionOf(words.value, records.map(selectable), all), [records, all]);
+  const to = useMemo(() => {
+    if (words.value.trim() === "") return []; // thousands of devices are not compared each second for nothing
+    const selectable = ({ device, state }: DeviceRecord) => ({ device, tags: state.peek().tags ?? {} });
+    return selectionOf(words.value, records.map(selectable), [...hub.fleet.records.values()].map(selectable));
+  }, [records]);
   return (
     <a
       class="button plain send-command"
