@@ -82,7 +82,7 @@ def show(device: Device, as_json: AsJson = False, *, hub: HubOptions) -> None:
 @with_option_groups
 def set_values(
     device: Device,
-    values: Annotated[list[str], Argument(metavar="NAME=VALUE...", help="Numbers, true, false, or texts.")],
+    values: Annotated[list[str], Argument(metavar="NAME=VALUE", help="Numbers, true, false, or texts.")],
     expect: Expect = None,
     wait: Annotated[bool, Option("--wait", help="Wait until the device has the values, or rejects one.")] = False,
     timeout: Annotated[
@@ -122,7 +122,7 @@ def set_values(
 @with_option_groups
 def clear(
     device: Device,
-    names: Annotated[list[str], Argument(metavar="NAME...", help="Settings for which no value is desired any more.")],
+    names: Annotated[list[str], Argument(metavar="NAME", help="Settings for which no value is desired any more.")],
     expect: Expect = None,
     as_json: AsJson = False,
     *,

@@ -60,14 +60,14 @@ Id = Annotated[str, Argument(metavar="ID", help="Id of the command, as `hub comm
 @with_option_groups
 def send(
     device: Annotated[
-        str | None, Argument(metavar="[DEVICE]", help="Id of the device. Left out with --to, and needed without it.")
+        str | None, Argument(metavar="DEVICE", help="Id of the device. Left out with --to, and needed without it.")
     ] = None,
     name: Annotated[
-        str | None, Argument(metavar="[NAME]", help="Name of the command. Without it, those of the device are listed.")
+        str | None, Argument(metavar="NAME", help="Name of the command. Without it, those of the device are listed.")
     ] = None,
     parameters: Annotated[
         list[str] | None,
-        Argument(metavar="[NAME=VALUE]...", help="Parameters: numbers, true, false, or texts."),
+        Argument(metavar="NAME=VALUE", help="Parameters: numbers, true, false, or texts."),
     ] = None,
     *,
     options: SendOptions,
@@ -192,7 +192,7 @@ def cancel(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) 
 @with_option_groups
 def jobs(
     job: Annotated[
-        str | None, Argument(metavar="[JOB]", help="Id of the job. Without it, the jobs are listed, the newest first.")
+        str | None, Argument(metavar="JOB", help="Id of the job. Without it, the jobs are listed, the newest first.")
     ] = None,
     cancel: Annotated[
         bool, Option("--cancel", help="End the job: nothing is sent any more, and what is not sent is cancelled.")
