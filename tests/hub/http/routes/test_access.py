@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 
 from hub.http.access import Access
-from hub.http.access_requests import INTERVAL_S, MAX_WAITING_OF_CLIENT, AccessRequests
+from hub.http.access_requests import INTERVAL_S, LIFETIME_S, MAX_WAITING_OF_CLIENT, AccessRequests
 from hub.http.attempts import CLOSE_FROM
 from hub.http.authenticator import Authenticator
 from hub.http.problem import HANDLERS
@@ -126,6 +126,17 @@ async def test_a_token_that_is_collected_twice_is_revoked(api: Api) -> None:
     assert "access_revoked" in {event.kind for event in await api.registry.events(of_hub=True)}
 
 
+async def test_a_token_that_cannot_be_created_is_collected_later(api: Api) -> None:
+    """The request stays approved until the registry can write again."""
+    asked = await api.ask()
+    await api.decide(asked["code"])
+    await api.registry._thread.write(lambda connection: connection.pragma("query_only", True))
+    refused = await api.poll(asked["secret"])
+    assert (refused["code"], refused["detail"].startswith("no token was created: ")) == ("unavailable", True)
+    await api.registry._thread.read(lambda connection: connection.pragma("query_only", False))
+    assert api.registry.verify((await api.poll(asked["secret"]))["token"]) is not None
+
+
 async def test_a_refused_request_ends(api: Api) -> None:
     """The agent learns it once; the decision cannot be changed."""
     asked = await api.ask()
@@ -145,8 +156,10 @@ async def test_only_operators_and_admins_decide(api: Api) -> None:
     assert (await api.client.post(f"{PATH}/{asked['code']}/approve")).status_code == 401
     assert (await api.client.get(PATH)).status_code == 401
     assert (await api.poll(asked["code"]))["state"] == "expired"
+    await api.registry.create_token(Role.DEVICE, pattern="boiler", expires_ns=NOW_NS)  # it has expired
+    api.clock.now_s += 7
     (shown,) = await api.waiting()
-    assert shown["tokens"] == 1
+    assert (shown["tokens"], shown["age_s"], shown["expires_in_s"]) == (1, 10.0, LIFETIME_S - 10)
     admin = (await api.registry.create_token(Role.ADMIN)).text
     assert await api.decide(asked["code"], token=admin) == 204
 

@@ -210,7 +210,8 @@ async def test_the_commands_that_a_selection_declares(hub: RunningHub) -> None:
         ({"name": "erase", "mode": "queue"}, 409, "not_confirmed", "confirm"),
         ({"name": "stop", "batch_size": 0}, 422, "wrong_request", "batch_size"),
         ({"name": "stop", "stop_share": 20}, 422, "wrong_request", "stop_share"),
-        ({"name": "stop", "parameters": {"text": "x" * 5_000}}, 422, "wrong_request", "4,096 bytes"),
+        ({"name": "stop", "parameters": {"text": "x" * 4_086}}, 422, "wrong_request", "4,096 bytes"),
+        ({"name": "stop", "parameters": {"text": "x" * 4_085}}, 422, "wrong_parameters", "pump-0: "),
     ],
 )
 async def test_a_job_that_no_device_can_take_is_refused(
@@ -221,6 +222,30 @@ async def test_a_job_that_no_device_can_take_is_refused(
     refused = await hub.send("", status, to=["pump-*"], **body)
     assert (refused["code"], words in refused["detail"]) == (code, True), refused
     assert await hub.get() == before
+
+
+async def test_a_job_has_at_most_so_many_targets(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal says how many match."""
+    monkeypatch.setattr("hub.http.routes.command_jobs.MAX_TARGETS", 5)
+    assert (await hub.send("/dry-run", 200, **STOP))["targets"] == 5
+    refused = await hub.send("", 422, to=["pump-*", "mill"], name="stop", mode="queue")
+    assert refused["detail"] == "6 devices match, and a job has at most 5 targets: select fewer"
+
+
+async def test_a_client_waits_for_the_progress_of_a_job(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until more targets have ended than it has seen. At the bound of the requests that wait, it is answered at once."""
+    async with hub.agents("pump-0"), hub.agents("pump-1", execute=lambda command: []) as (silent,):
+        job = await hub.send(to=["pump-0", "pump-1"], name="stop", timeout_s=20)
+        path = f"/{job['id']}"
+        one = await hub.get(path, wait_s=30, seen=0)
+        assert (one["ended"], one["state"]) == (1, "running")
+        with monkeypatch.context() as patch:
+            patch.setattr(hub.services.command_jobs._watches, "_max_watches", 0)
+            assert await hub.get(path, wait_s=60) == one
+        waiting = asyncio.create_task(hub.get(path, wait_s=30, seen=1))
+        await silent.until(lambda: silent.commands)
+        await silent.send(state(silent.commands[0], "failed"))
+        assert (await waiting)["ended"] == 2
 
 
 async def test_a_queued_job_continues_after_a_restart_and_can_be_cancelled(tmp_path: Path) -> None:
@@ -236,6 +261,7 @@ async def test_a_queued_job_continues_after_a_restart_and_can_be_cancelled(tmp_p
         cancelled = await hub.send(f"/{lost['id']}/cancel", 200)
         counts = cancelled["counts"]
         assert (cancelled["state"], counts["cancelled"], counts["pending"]) == ("cancelled", 2, 3)
+        assert await hub.send(f"/{lost['id']}/cancel", 200) == cancelled
         async with hub.agents(*PUMPS) as agents:
             done = await hub.get(f"/{kept['id']}", wait_s=30)
             assert (done["state"], done["counts"]["succeeded"]) == ("completed", 5)

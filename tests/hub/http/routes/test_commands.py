@@ -240,7 +240,20 @@ async def test_only_an_operator_sends_commands(hub: RunningHub) -> None:
         assert (await viewer.post(f"{PATH}/{'f' * 32}/cancel")).status_code == 403
     assert (await hub.client.get(f"{PATH}/{'f' * 32}")).status_code == 404
     assert (await hub.client.post(f"{PATH}/{'f' * 32}/cancel")).status_code == 404
-    assert (await hub.client.get(PATH.replace("pump", "none"))).status_code == 404
+    unknown = PATH.replace("pump", "none")
+    for path in (unknown, f"{unknown}/declared"):
+        assert (await hub.client.get(path)).status_code == 404
+    assert (await hub.client.post(unknown, json=QUEUED)).status_code == 404
+
+
+async def test_a_request_that_cannot_wait_is_answered_at_once(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of the requests that wait. A queued command can be cancelled twice."""
+    monkeypatch.setattr(hub.services.commands._watches, "_max_watches", 0)
+    sent = await hub.send(**QUEUED, wait_s=60)
+    assert await hub.get(f"/{sent['id']}", wait_s=60) == sent
+    for _ in range(2):
+        cancelled = await hub.client.post(f"{PATH}/{sent['id']}/cancel")
+        assert (cancelled.status_code, states(cancelled.json())) == (200, ["queued", "cancelled"])
 
 
 async def test_a_flood_of_states_is_confirmed(hub: RunningHub) -> None:

@@ -196,7 +196,17 @@ async def test_a_value_is_no_longer_desired(hub: RunningHub) -> None:
         assert agent.desired[-1] == messages.Desired(3, {})
     refused = await hub.client.delete(f"{hub.path}/mode", params={"expected_version": 1})
     assert (refused.status_code, refused.json()["code"]) == (409, "wrong_version")
-    assert (await hub.client.get("/api/v1/devices/other/desired")).status_code == 404
+    unknown = "/api/v1/devices/other/desired"
+    for method, path in (("GET", unknown), ("PATCH", unknown), ("DELETE", f"{unknown}/mode")):
+        body = {"values": {"mode": "eco"}} if method == "PATCH" else None
+        assert (await hub.client.request(method, path, json=body)).status_code == 404
+
+
+async def test_a_request_that_cannot_wait_is_answered_at_once(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the bound of the requests that wait."""
+    monkeypatch.setattr(hub.services.desired._watches, "_max_watches", 0)
+    shown = await hub.change(wait_s=60, pressure=2)
+    assert await hub.get(wait_s=60) == shown
 
 
 async def test_only_a_device_that_declares_settings_gets_desired_values(hub: RunningHub) -> None:
