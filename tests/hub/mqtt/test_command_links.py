@@ -200,13 +200,15 @@ async def test_a_state_after_the_time_of_a_command_confirms_nothing() -> None:
 
 
 async def test_a_command_that_was_sent_before_an_interruption_is_not_published_again() -> None:
-    """The device may have executed it: the inbox repeats what is not answered, and the broker does not get it."""
+    """The device may have executed it: the inbox repeats what is not answered, and the broker does not get it. An
+    acknowledgement of the new connection is about another message with the same number."""
     hub = await fleet()
     hub.set("a", "on")
     hub.links.disconnected()
     hub.to_repeat = [Command("a" * 16, "set", {"word": "on"}, 1, 60_000)]
     hub.links.connected()
     assert len(hub.sent) == 1
+    hub.links.acknowledged(1, 0x87)
     hub.state("on")
     assert hub.ended == ["a succeeded"]
 
@@ -256,7 +258,7 @@ async def test_the_acknowledgement_of_the_broker_is_no_success(reason: int, ende
 
 
 async def test_what_is_remembered_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bounds the oldest command times out, and a further device gets no commands."""
+    """Beyond the bounds the oldest command times out, and a further device gets no commands. What ends leaves nothing."""
     monkeypatch.setattr(command_links, "MAX_AWAITED", 1)
     monkeypatch.setattr(command_links, "MAX_UNACKNOWLEDGED", 1)
     monkeypatch.setattr(command_links, "MAX_DEVICES", 1)
@@ -267,6 +269,11 @@ async def test_what_is_remembered_of_commands_is_bounded(monkeypatch: pytest.Mon
     hub.state("on")
     hub.state("off")
     assert hub.ended == ["b succeeded"]
+    assert not (hub.links._awaited or hub.links._topics)
+    for name in ("fan", "pump", "fan"):
+        hub.present.add(name)
+        hub.links.device_changed(Device(name, Mark(name, "", 0)))
+    assert [found.device for found in hub.found] == ["fan", "pump", "fan"]
     hub.present.add("other")
     await hub.links.record({"other": [DeviceCommands("other", [CommandDeclaration("set")])]}, [])
     assert list(hub.attached) == ["lamp"]
