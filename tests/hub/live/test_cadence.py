@@ -13,10 +13,14 @@ from msgspec.structs import replace
 from hub.live.cadence import (
     ARRIVAL_NS,
     KEPT,
+    MAX_DISTRUST,
     MIN_STALE_NS,
+    REGAINED,
+    REGULAR_NUMBERS,
     REGULAR_STATES,
     STALE_INTERVALS,
     Cadences,
+    SavedCadences,
     decode_interval,
     encode_interval,
 )
@@ -94,6 +98,20 @@ def test_few_readings_are_enough() -> None:
         assert sensor.limit_ns is None
         sensor.arrive(60 * S, repeated=repeated)
         assert sensor.limit_ns is not None
+        assert not sensor.is_stale_after(sensor.limit_ns)
+        assert sensor.is_stale_after(sensor.limit_ns + 1)
+
+
+def test_intervals_are_regular_up_to_the_double() -> None:
+    """A series with larger differences reports on change, as far as six intervals show it."""
+    regular, irregular = Sensor(), Sensor()
+    for position in range(REGULAR_NUMBERS + 1):
+        reporting = irregular.cadences.freshness(irregular.series, irregular.now).reporting
+        assert reporting == "learning", position
+        regular.arrive((20 if position % 2 else 10) * S)
+        irregular.arrive((22 if position % 2 else 10) * S)
+    assert regular.limit_ns == pytest.approx(100 * S, rel=0.05)
+    assert irregular.cadences.freshness(irregular.series, irregular.now).reporting == "on_change"
 
 
 def test_outliers_do_not_move_the_limit() -> None:
@@ -127,12 +145,14 @@ def test_random_events_are_no_cadence(seed: int) -> None:
 
 
 def test_a_state_that_never_repeats_reports_on_change() -> None:
-    """A door that opens and closes at equal intervals is still no sensor with a cadence. One that repeats is."""
-    for repeated in (False, True):
+    """A door that opens and closes at equal intervals is still no sensor with a cadence. One that repeats a value in a
+    quarter of the intervals is."""
+    for every, is_periodic in ((1, True), (4, True), (8, False), (100, False)):
         sensor = Sensor("boolean")
-        for _ in range(REGULAR_STATES + 1):
-            sensor.arrive(60 * S, repeated=repeated)
-        assert (sensor.limit_ns is not None) is repeated
+        for position in range(REGULAR_STATES + 1):
+            assert sensor.limit_ns is None
+            sensor.arrive(60 * S, repeated=position % every == 1 % every)
+        assert (sensor.limit_ns is not None) is is_periodic, every
 
 
 def test_pauses_that_end_by_themselves_exempt_a_number_that_never_repeats() -> None:
@@ -146,6 +166,14 @@ def test_pauses_that_end_by_themselves_exempt_a_number_that_never_repeats() -> N
         sensor.arrive(3_600 * S)
     assert alarms
     assert alarms[-1] < 6
+    assert sensor.limit_ns is None
+    sensor.cadences._distrust[1] = MAX_DISTRUST
+    for _ in range(2 * REGAINED):
+        sensor.arrive(20 * S)
+    assert sensor.limit_ns == pytest.approx(100 * S, rel=0.05)
+    for _ in range(66_000):  # more than the counter of regular intervals has
+        sensor.arrive(20 * S)
+    assert sensor.limit_ns == pytest.approx(100 * S, rel=0.05)
 
 
 def test_delayed_readings_teach_no_wrong_interval() -> None:
@@ -166,7 +194,8 @@ def test_a_clock_that_is_set_teaches_nothing() -> None:
     for _ in range(20):
         sensor.arrive(30 * S)
     sensor.arrive(30 * S, elapsed_ns=56 * 366 * 86_400 * S)
-    sensor.arrive(30 * S, elapsed_ns=-5)
+    for elapsed_ns in (-5, *[0] * 6):
+        sensor.arrive(30 * S, elapsed_ns=elapsed_ns)
     assert sensor.limit_ns == pytest.approx(150 * S, rel=0.05)
 
 
@@ -204,6 +233,7 @@ def test_a_damaged_state_begins_anew() -> None:
     for _ in range(20):
         sensor.arrive(30 * S)
     saved = sensor.cadences.save(sensor.now)
-    later = Cadences()
-    later.restore(replace(saved, ages=saved.ages[:-8]), 0, hold_ns=0)
-    assert not later.has_arrived(1)
+    for column in SavedCadences.__struct_fields__:
+        later = Cadences()
+        later.restore(replace(saved, **{column: getattr(saved, column)[:-8]}), 0, hold_ns=0)
+        assert not later.has_arrived(1), column
