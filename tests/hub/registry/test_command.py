@@ -10,8 +10,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from hub.model.command import CommandPhase, CommandRecord, cancelled, new_command
+from hub.model.command import KEPT_NS, KEPT_PER_DEVICE, CommandPhase, CommandRecord, cancelled, new_command
 from hub.registry.command import (
+    MAX_PAGE,
+    PRUNING_PERIOD,
     change_commands,
     delete_old,
     delete_surplus,
@@ -20,7 +22,7 @@ from hub.registry.command import (
     select_commands,
     select_open,
 )
-from hub.registry.database import RegistryError, open_database
+from hub.registry.database import RegistryError, open_database, transaction
 from hub.registry.declared import MAX_DECLARED_BYTES
 from hub.registry.registry import Registry
 from wire.command import CommandDeclaration, CommandParameter
@@ -45,7 +47,7 @@ def end(connection: apsw.Connection, record: CommandRecord) -> None:
 
 
 def numbers(connection: apsw.Connection, device: str = "pump") -> list[int]:
-    return [record.created_ns for record in select_commands(connection, device, limit=200)]
+    return [record.created_ns for record in select_commands(connection, device, limit=1_000)]
 
 
 def test_a_command_is_read_as_it_was_written(connection: apsw.Connection) -> None:
@@ -87,6 +89,23 @@ def test_ended_commands_are_deleted_beyond_the_bounds_and_open_ones_are_not(conn
     assert numbers(connection) == [8, 7, 6, 2]
     delete_old(connection, 9, in_all=3, kept_ns=2)
     assert numbers(connection) == [8, 7, 2]
+
+
+def test_the_end_of_a_command_deletes_what_is_beyond_the_bounds(connection: apsw.Connection) -> None:
+    """Those of its device, and after so many commands the old ones of all devices. An answer has a bound, too."""
+    with transaction(connection):
+        end(connection, insert_command(connection, queued(1, "mill")))
+        for number in range(2, KEPT_PER_DEVICE + 3):
+            end(connection, insert_command(connection, queued(number)))
+        assert numbers(connection) == [*range(KEPT_PER_DEVICE + 2, 2, -1)]
+        last = 4 * PRUNING_PERIOD
+        records = [insert_command(connection, queued(number)) for number in range(KEPT_PER_DEVICE + 3, last + 1)]
+        assert len(select_commands(connection, "pump", limit=1_000)) == MAX_PAGE + 1
+        assert numbers(connection, "mill") == [1]
+        transition = partial(cancelled, operator="o", now_ns=KEPT_NS + last)
+        change_commands(connection, "pump", [records[-1].id], transition, KEPT_NS + last)
+    assert numbers(connection) == [record.created_ns for record in reversed(records)]
+    assert numbers(connection, "mill") == []
 
 
 def test_a_damaged_command_is_left_out(connection: apsw.Connection) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hub.ingest.command_dispatcher import IdInUse
 from hub.model.command import cancelled, new_command
 from hub.model.command_job import (
+    KEPT_JOBS,
     Attempt,
     CommandJob,
     EndJob,
@@ -26,6 +27,7 @@ from hub.model.command_job import (
 from hub.registry import command
 from hub.registry.command import change_commands, select_command
 from hub.registry.command_job import (
+    MAX_JOB_PAGE,
     delete_old_jobs,
     end_job,
     insert_job,
@@ -35,8 +37,8 @@ from hub.registry.command_job import (
     select_open_jobs,
     start_targets,
 )
-from hub.registry.command_target import insert_targets, select_progress, select_targets
-from hub.registry.database import RegistryError, open_database
+from hub.registry.command_target import MAX_TARGET_PAGE, insert_targets, select_progress, select_targets
+from hub.registry.database import RegistryError, open_database, transaction
 from hub.registry.registry import Registry
 from wire.errors import Code
 
@@ -138,6 +140,20 @@ def test_jobs_have_bounds(connection: apsw.Connection) -> None:
     assert connection.execute(count).fetchall() == [(2, 10)]
 
 
+def test_a_new_job_deletes_the_oldest_ended_one(connection: apsw.Connection) -> None:
+    """Beyond those that are kept. An answer has a bound, too."""
+    with transaction(connection):
+        for number in range(1, KEPT_JOBS + 3):
+            end(connection, insert(connection, job(number, 1)))
+        for number in range(KEPT_JOBS + 3, KEPT_JOBS + 5):
+            insert(connection, job(number, 1))
+        found = [stored.created_ns for stored in select_jobs(connection, limit=1_000)]
+    assert found == [*range(KEPT_JOBS + 4, 3, -1)]
+    assert len(found) == MAX_JOB_PAGE + 1
+    assert select_job(connection, job(3).id) is not None
+    assert select_job(connection, job(2).id) is None
+
+
 def test_damage_of_a_target_does_not_stop_its_command(connection: apsw.Connection) -> None:
     """A command that is lost by damage ends its target, and a target that differs follows its command at the start."""
     made = insert(connection, job(1))
@@ -166,6 +182,7 @@ async def test_a_job_survives_a_restart_and_targets_without_a_job_do_not(tmp_pat
         assert await table.open_jobs() == stored
         assert await table.targets("x", limit=1) == []
         assert [target.device for target in await table.targets(stored[0].id, limit=2)] == devices[:2]
+        assert len(await table.targets(stored[0].id, limit=2_000)) == MAX_TARGET_PAGE + 1
         found = await table.job(stored[0].id)
         assert found is not None
         assert found[1].counts == {TargetState.PENDING: 1_100}
