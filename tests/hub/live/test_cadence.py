@@ -92,14 +92,15 @@ def test_a_periodic_series_is_stale_after_its_own_intervals_and_not_before(
 def test_few_readings_are_enough() -> None:
     """Seven readings give six intervals. Five, where a value repeats."""
     for readings, repeated in ((7, False), (5, True)):
-        sensor = Sensor()
-        for _ in range(readings - 1):
+        sensor, limits = Sensor(), []
+        for _ in range(readings):
             sensor.arrive(60 * S, repeated=repeated)
-        assert sensor.limit_ns is None
-        sensor.arrive(60 * S, repeated=repeated)
-        assert sensor.limit_ns is not None
-        assert not sensor.is_stale_after(sensor.limit_ns)
-        assert sensor.is_stale_after(sensor.limit_ns + 1)
+            limits.append(sensor.limit_ns)
+        *earlier, limit_ns = limits
+        assert earlier == [None] * (readings - 1)
+        assert limit_ns is not None
+        assert not sensor.is_stale_after(limit_ns)
+        assert sensor.is_stale_after(limit_ns + 1)
 
 
 def test_intervals_are_regular_up_to_the_double() -> None:

@@ -258,7 +258,7 @@ async def test_the_acknowledgement_of_the_broker_is_no_success(reason: int, ende
 
 
 async def test_what_is_remembered_of_commands_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bounds the oldest command times out, and a further device gets no commands. What ends leaves nothing."""
+    """Beyond the bounds the oldest command times out, and a further device gets none. What ends leaves nothing."""
     monkeypatch.setattr(command_links, "MAX_AWAITED", 1)
     monkeypatch.setattr(command_links, "MAX_UNACKNOWLEDGED", 1)
     monkeypatch.setattr(command_links, "MAX_DEVICES", 1)
@@ -269,7 +269,7 @@ async def test_what_is_remembered_of_commands_is_bounded(monkeypatch: pytest.Mon
     hub.state("on")
     hub.state("off")
     assert hub.ended == ["b succeeded"]
-    assert not (hub.links._awaited or hub.links._topics)
+    assert [*hub.links._awaited, *hub.links._topics] == []
     for name in ("fan", "pump", "fan"):
         hub.present.add(name)
         hub.links.device_changed(Device(name, Mark(name, "", 0)))

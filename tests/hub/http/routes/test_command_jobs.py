@@ -233,7 +233,7 @@ async def test_a_job_has_at_most_so_many_targets(hub: RunningHub, monkeypatch: p
 
 
 async def test_a_client_waits_for_the_progress_of_a_job(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until more targets have ended than it has seen. At the bound of the requests that wait, it is answered at once."""
+    """Until more targets have ended than it has seen. At the bound of the waiting requests, it is answered at once."""
     async with hub.agents("pump-0"), hub.agents("pump-1", execute=lambda command: []) as (silent,):
         job = await hub.send(to=["pump-0", "pump-1"], name="stop", timeout_s=20)
         path = f"/{job['id']}"
