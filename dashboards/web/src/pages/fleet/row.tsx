@@ -168,7 +168,7 @@ function MetricCell({ place, head, colour, live, offlineSince, stale, rowAge }: 
   return (
     <span class={`metric-cell ${place} ${stale ? "stale" : ""}`} data-testid={stale ? "stale-cell" : undefined}>
       <span class="reading">
-        <span class="label row" title={head.metric}>
+        <span class="label" title={head.metric}>
           <span class="ellipsis">{head.metric}</span>
           {stale && (last === 0 || age(now.value - last) !== rowAge) && (
             <span class="stale-age">{staleText(last, now.value)}</span>
