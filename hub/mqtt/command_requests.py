@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
 from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand
@@ -19,11 +19,9 @@ from hub.mqtt.command_topic import (
 )
 from hub.mqtt.message import Message
 from hub.mqtt.request_answers import RequestAnswers
+from hub.mqtt.request_queue import RequestQueue
 from wire.command import CommandDeclaration
 from wire.errors import Code, WireError
-
-MAX_WAITING = 256
-"""Commands of a broker that wait until the ones before them are on disk: a second of them. Further ones are refused."""
 
 MAX_FOLLOWED = 64
 """Commands of a broker whose states are published to their senders: a quarter of the dispatcher's watches. Of older
@@ -47,41 +45,23 @@ class CommandRequests:
         answers: RequestAnswers,
     ) -> None:
         """`declared` returns the commands of a device, `read` a recorded one."""
-        self._topic = topic
         self._dispatcher = dispatcher
         self._name = name
         self._declared = declared
         self._read = read
         self._answers = answers
-        self._waiting: deque[tuple[CommandTarget, Message]] = deque()
-        self._arrived = asyncio.Event()
+        self._queue = RequestQueue(topic, answers, "command")
         self._followed: OrderedDict[asyncio.Task[None], None] = OrderedDict()
 
     def take(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Take the commands among these messages and return the others. Does not wait."""
-        others = []
-        for message in messages:
-            target = self._topic.target(message.topic)
-            if target is None:
-                others.append(message)
-            elif message.retain:
-                # It would be executed again after each connection.
-                self._answers.log(target, "retained", "a retained command is ignored: publish it without retain")
-            elif len(self._waiting) >= MAX_WAITING:
-                self._answers.refuse(target, message, "", "busy", "too many commands wait: send it again later")
-            else:
-                self._waiting.append((target, message))
-                self._arrived.set()
-        return others if len(others) < len(messages) else messages
+        return self._queue.take(messages)
 
     async def run(self) -> None:
         """Record the commands that arrive, and publish their states, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._waiting:
-                    await self._record(tasks, *self._waiting.popleft())
+                await self._record(tasks, *await self._queue.next())
 
     async def _record(self, tasks: asyncio.TaskGroup, target: CommandTarget, message: Message) -> None:
         request = CommandMessage()
@@ -99,10 +79,7 @@ class CommandRequests:
 
     def _request(self, target: CommandTarget, message: Message) -> CommandMessage:
         """Return the content of a command. Raises TopicRefused."""
-        if not self._topic.may_command(target.device):
-            sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
-            raise TopicRefused("not_allowed", sentence)
-        self._answers.check(target, message)
+        self._queue.check(target, message)
         declared = {declaration.name: declaration for declaration in self._declared(target.device)}
         return read_command(message.payload, declared.get(target.command))
 

@@ -3,8 +3,6 @@ hub.mqtt.command_topic for the topics."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -14,11 +12,9 @@ from hub.model.desired import DesiredRefused
 from hub.mqtt.command_topic import CommandTarget, CommandTopic, TopicRefused, read_setting
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.request_answers import RequestAnswers
+from hub.mqtt.request_queue import RequestQueue
 from wire.command import CommandParameter, ParameterValue
 from wire.errors import WireError
-
-MAX_WAITING = 256
-"""Desired values of a broker that wait until the ones before them are on disk. Further ones are refused."""
 
 REPORTED = "/reported"
 """End of the topic with the value that a device reports."""
@@ -40,38 +36,20 @@ class SettingRequests:
         answers: RequestAnswers,
     ) -> None:
         """`declared` returns the settings of a device."""
-        self._topic = topic
         self._dispatcher = dispatcher
         self._name = name
         self._declared = declared
         self._answers = answers
-        self._waiting: deque[tuple[CommandTarget, Message]] = deque()
-        self._arrived = asyncio.Event()
+        self._queue = RequestQueue(topic, answers, "desired value")
 
     def take(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Take the desired values among these messages and return the others. Does not wait."""
-        others = []
-        for message in messages:
-            target = self._topic.target(message.topic)
-            if target is None:
-                others.append(message)
-            elif message.retain:
-                # It would undo later changes after each connection.
-                self._answers.log(target, "retained", "a retained desired value is ignored: publish without retain")
-            elif len(self._waiting) >= MAX_WAITING:
-                self._answers.refuse(target, message, "", "busy", "too many desired values wait: send it again later")
-            else:
-                self._waiting.append((target, message))
-                self._arrived.set()
-        return others if len(others) < len(messages) else messages
+        return self._queue.take(messages)
 
     async def run(self) -> None:
         """Record the desired values that arrive, until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._record(*self._waiting.popleft())
+            await self._record(*await self._queue.next())
 
     async def _record(self, target: CommandTarget, message: Message) -> None:
         try:
@@ -89,10 +67,7 @@ class SettingRequests:
 
     def _new(self, target: CommandTarget, message: Message) -> NewValues:
         """Return the change that a message asks for. Raises TopicRefused."""
-        if not self._topic.may_command(target.device):
-            sentence = f"clients of the broker may not command {target.device}: see command_devices in the settings"
-            raise TopicRefused("not_allowed", sentence)
-        self._answers.check(target, message)
+        self._queue.check(target, message)
         operator = f"mqtt {self._name}"
         declared = {setting.name: setting for setting in self._declared(target.device)}
         if not message.payload:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hub.ingest.command_dispatcher import CommandDispatcher
-from hub.mqtt.command_requests import MAX_WAITING, CommandRequests
+from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties, encode_response
 from hub.mqtt.request_answers import RequestAnswers
+from hub.mqtt.request_queue import MAX_WAITING
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
 from tests.conditions import until

@@ -15,7 +15,8 @@ from hub.mqtt.command_topic import CommandTopic, TopicRefused, read_setting
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties
 from hub.mqtt.request_answers import RequestAnswers
-from hub.mqtt.setting_requests import MAX_WAITING, SettingMessages, SettingRequests
+from hub.mqtt.request_queue import MAX_WAITING
+from hub.mqtt.setting_requests import SettingMessages, SettingRequests
 from hub.mqtt.topics import TopicTemplate
 from hub.registry.registry import Registry
 from tests.conditions import until
