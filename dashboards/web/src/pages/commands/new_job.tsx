@@ -16,6 +16,7 @@ import {
 import { parametersText, TIMEOUTS, TTLS } from "../../data/commands";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
+import { Poller } from "../../data/poller";
 import { visible } from "../../data/visible_text";
 import {
   ActionProblem,
@@ -36,6 +37,8 @@ import { SelectionField, type WrittenSelection, writtenTerms } from "./selection
 
 /** The hub is asked for the commands of a selection after a person has paused for so long. */
 const ASK_AFTER_MS = 250;
+/** Devices connect, and declare other commands. */
+const POLL_PERIOD_MS = 5000;
 /** More commands are a list to select from. */
 const MAX_CARDS = 6;
 /** Reasons of refusals, and devices of each, that are shown. */
@@ -120,14 +123,22 @@ function useCommonCommands(to: string[]): SelectionAnswer & { isCurrent: boolean
     const ask = async () => {
       try {
         const common = to.length === 0 ? null : await fetchCommonCommands(to, abort.signal);
-        setAnswer({ key, common, problem: null });
+        if (!abort.signal.aborted) setAnswer({ key, common, problem: null });
       } catch (error) {
-        if (!abort.signal.aborted) setAnswer({ key, common: null, problem: errorText(error) });
+        // The form stays while the hub does not respond.
+        if (!abort.signal.aborted)
+          setAnswer((last) => ({ key, common: last.key === key ? last.common : null, problem: errorText(error) }));
+        throw error;
       }
     };
-    const timer = setTimeout(() => void ask(), ASK_AFTER_MS);
+    const poller = new Poller(ask, POLL_PERIOD_MS);
+    let stop = () => {};
+    const timer = setTimeout(() => {
+      stop = poller.start();
+    }, ASK_AFTER_MS);
     return () => {
       clearTimeout(timer);
+      stop();
       abort.abort();
     };
   }, [key]);
