@@ -284,6 +284,17 @@ def test_a_refused_value_leaves_the_one_before_in_force(device: Device) -> None:
     assert device.states() == {"pressure": 5.0}
 
 
+def test_a_refused_value_leaves_nothing_in_force_after_a_restart_of_the_board(device: Device) -> None:
+    """The one before was lost with the restart, while the new one waited for its handler."""
+    device.settings.receive(Desired(1, {"pressure": 2}))
+    device.settle()
+    device.settings.receive(Desired(2, {"pressure": 5}))
+    device.settings.lose(["pressure"], "the board has restarted")
+    device.settle(REFUSED)
+    assert device.states() == {"pressure": ("lid_open", False)}
+    assert device.report().values == {}
+
+
 def test_a_failure_is_tried_again_later(device: Device) -> None:
     """With a delay that grows, until it succeeds; then the delay begins anew."""
     device.settings.receive(Desired(1, {"pressure": 2}))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from device_agent import Agent, AgentError, Limits, Rejected, SpoolError
-from device_agent.operator_commands.log import MAX_WAITING
+from device_agent.operator_commands.log import MAX_WAITING, CommandEntry
 from device_agent.spool import MemorySpool, StoredCommand
 from tests.conditions import until
 from tests.device_agent.peer import Peer, agent_of
@@ -79,16 +82,22 @@ async def ended(peer: Peer, id: str) -> CommandState:
     return next(state for state in peer.command_states if state.id == id and state.state != "received")
 
 
-def steps_on_disk(spool: Path) -> list[tuple[str, bool]]:
-    """Return the ids of the commands in a closed spool."""
-    connection = sqlite3.connect(spool)
-    rows = connection.execute("SELECT id, length(content) > 0 FROM command ORDER BY rowid").fetchall()
-    connection.close()
-    return rows
+def steps_on_disk(spool: Path) -> list[tuple[str, str]]:
+    """Return the ids of the commands in a closed spool, and their steps."""
+    with closing(sqlite3.connect(spool)) as connection:
+        rows = connection.execute("SELECT id, content FROM command ORDER BY rowid").fetchall()
+    return [(id, msgspec.msgpack.decode(content, type=CommandEntry).step) for id, content in rows]
 
 
-async def test_a_command_runs_and_its_result_returns(spool: Path, motor: Motor) -> None:
-    """Declared in the hello, received, executed, recorded; outside of its limits or undeclared it is rejected."""
+async def test_a_command_runs_and_its_result_returns(
+    spool: Path, motor: Motor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Declared in the hello, received, executed, recorded; outside of its limits or undeclared it is rejected.
+
+    The oldest of the recorded ones leave the disk.
+    """
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("device_agent.operator_commands.log.MAX_KEPT", 2)
     async with Peer() as peer, motor.agent(peer, spool) as agent:
         await peer.until(lambda: DEVICE in peer.links)
         assert peer.commands["set_speed"].signature() == "set_speed speed=FLOAT m/s (0 to 30)"
@@ -103,6 +112,12 @@ async def test_a_command_runs_and_its_result_returns(spool: Path, motor: Motor) 
         assert peer.states_of(ID.format(2)) == [("rejected", "parameters")]
         assert peer.states_of(ID.format(3)) == [("rejected", "unknown_command")]
         assert peer.states_of(ID.format(4)) == [("received", ""), ("rejected", "lid_open")]
+        log = agent._operators.commands._commands
+        recorded = [(ID.format(number), "recorded") for number in (3, 4)]
+        await until(lambda: [(entry.id, entry.step) for entry in log.recent(9)] == recorded)
+        await until(lambda: not any(log.changes()))
+        levels = [record.levelname for record in caplog.records if "(000000000000000" in record.message]
+        assert levels == ["INFO", "INFO", "INFO", "WARNING"]  # start and end of the first and of the last one
 
         @agent.command("stop")
         def stop() -> None:
@@ -214,7 +229,9 @@ async def test_an_agent_that_ends_reports_the_rest_later(spool: Path, motor: Mot
             await peer.command(DEVICE, ID.format(3), "vanish")
             await peer.until(lambda: len(peer.command_states) == 3)
         assert motor.running == 0
-        assert steps_on_disk(spool) == [(ID.format(number), True) for number in (1, 2, 3)]
+        steps = ["finished", "waiting", "waiting"]
+        assert steps_on_disk(spool) == [(ID.format(number), step) for number, step in enumerate(steps, 1)]
+        peer.records_commands = False  # nothing arrives after the welcome
         async with motor.agent(peer, spool):
             interrupted = await ended(peer, ID.format(1))
             assert (interrupted.state, interrupted.code) == ("failed", "interrupted")

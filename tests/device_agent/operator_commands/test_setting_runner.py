@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from pathlib import Path
 
@@ -64,8 +65,9 @@ def pump() -> Pump:
     return Pump()
 
 
-async def test_a_desired_value_is_set_and_reported(spool: Path, pump: Pump) -> None:
+async def test_a_desired_value_is_set_and_reported(spool: Path, pump: Pump, caplog: pytest.LogCaptureFixture) -> None:
     """It is declared with its bounds; each change gets to the handler once, and a restarted agent sets it again."""
+    caplog.set_level(logging.INFO)
     async with Peer() as peer:
         async with pump.agent(peer, spool) as agent:
             await peer.until(lambda: DEVICE in peer.links)
@@ -92,6 +94,8 @@ async def test_a_desired_value_is_set_and_reported(spool: Path, pump: Pump) -> N
             assert (await peer.problem_of("pressure", "restarted")).message == "the board has restarted"
             await peer.in_force(pressure=3.0)
     assert pump.values == [2.0, 3.0, 3.0, 3.0]
+    set_values = [record.message for record in caplog.records if record.message.startswith("setting ")]
+    assert set_values == [f"setting pressure is {value}" for value in pump.values]
 
 
 async def test_a_value_can_be_refused(spool: Path, pump: Pump) -> None:
@@ -140,8 +144,8 @@ async def test_a_killed_agent_sets_the_value_after_its_start(tmp_path: Path) -> 
             await peer.desire(point, pressure=3)
         await killing
         assert {point: len(effects(tmp_path, point)) for point in SETTING_POINTS} == EXPECTED_EFFECTS
-        peer.desired = None
         for point in SETTING_POINTS:
+            peer.desired = None
             before = len(effects(tmp_path, point))
             peer.reported.clear()
             async with agent_with_setting(peer.url, tmp_path, point, None, is_killed=False):
@@ -152,6 +156,23 @@ async def test_a_killed_agent_sets_the_value_after_its_start(tmp_path: Path) -> 
                 await peer.until(lambda: bool(peer.reported) and peer.reported[-1].values == {"pressure": 3.0})
                 assert peer.reported[-1].version >= 1
             assert effects(tmp_path, point)[before:] == ["3.0"]
+
+
+async def test_an_agent_that_ends_does_not_wait_for_a_handler_that_hangs(spool: Path, pump: Pump) -> None:
+    """It is cancelled, whatever its time limit."""
+    pump.gate.clear()
+    async with Peer() as peer:
+        async with agent_of(peer, spool=spool, drain_seconds=0) as agent:
+
+            @agent.setting("mode", time_limit_s=3600)
+            async def set_mode(value: int) -> None:
+                pump.running += 1
+                await pump.gate.wait()
+
+            await peer.until(lambda: "mode" in peer.settings)
+            await peer.desire(DEVICE, mode=1)
+            await until(lambda: pump.running == 1)
+        assert peer.reported[-1].values == {}
 
 
 class FullSpool(MemorySpool):
