@@ -258,6 +258,7 @@ class DesiredMachine(RuleBasedStateMachine):
         self._lose_link()
         self.link = Link()
         self.hub.connected(DEVICE, self.link)
+        assert not self.hub.is_current(DEVICE), "a report of an older connection counts for this one"
         self.link.to_hub.append(self.device.report())
 
     @rule()

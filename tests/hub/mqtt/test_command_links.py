@@ -25,6 +25,7 @@ from hub.mqtt.message import (
 from hub.mqtt.paho_client import EncodedProperties
 from wire.command import CommandDeclaration
 from wire.device import Command, CommandState
+from wire.limits import MAX_COMMAND_BYTES
 
 
 class SettingDecoder(Decoder):
@@ -281,8 +282,9 @@ async def test_what_is_remembered_of_commands_is_bounded(monkeypatch: pytest.Mon
 
 def test_a_result_that_the_hub_does_not_keep_is_left_out() -> None:
     """A large one, or one that is no JSON value; control characters of a message, too."""
-    for result in ("x" * 5000, object()):
-        assert state_of("a" * 16, ReportedOutcome("succeeded", result=result), 1).result is None
+    longest = "x" * (MAX_COMMAND_BYTES - 2)
+    for result, kept in ((longest, longest), (longest + "x", None), (object(), None)):
+        assert state_of("a" * 16, ReportedOutcome("succeeded", result=result), 1).result == kept
     state = state_of("a" * 16, ReportedOutcome("failed", "device_error", "bad\x1b\n" + "y" * 1000), 1)
     assert state.message.startswith("bady")
     assert len(state.message) == 512
