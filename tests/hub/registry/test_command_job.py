@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from hub.ingest.command_dispatcher import IdInUse
 from hub.model.command import cancelled, new_command
@@ -161,13 +162,26 @@ def test_damage_of_a_target_does_not_stop_its_command(connection: apsw.Connectio
     connection.execute("UPDATE command_targets SET checksum = checksum + 1 WHERE number = 1")
     cancel = partial(cancelled, operator="operator o", now_ns=6)
     id = command_id(made.id, DEVICES[0])
-    assert change_commands(connection, DEVICES[0], [id], cancel, 6)[0].is_changed
+    with capture_logs() as logged:
+        assert change_commands(connection, DEVICES[0], [id], cancel, 6)[0].is_changed
+        assert [target.device for target in select_targets(connection, made.id, limit=5)] == DEVICES[1:]
+    assert [entry["device"] for entry in logged if entry["log_level"] == "error"] == [DEVICES[0]] * 2
     connection.execute("UPDATE command_targets SET checksum = checksum - 1 WHERE number = 1")
     connection.execute("DELETE FROM commands WHERE device = ?", (DEVICES[1],))
     assert states(connection, made)[:3] == ["queued", "queued", "queued"]
     mend(connection, 6)
     assert states(connection, made)[:3] == ["cancelled", "timed_out", "queued"]
     assert select_targets(connection, made.id, limit=5)[1].code == "command_lost"
+
+
+def test_a_damaged_job_is_left_out(connection: apsw.Connection) -> None:
+    """It is neither shown nor continued; the next start repairs the file."""
+    for number in (1, 2):
+        insert(connection, job(number))
+    connection.execute("UPDATE command_jobs SET checksum = checksum + 1 WHERE number = 1")
+    with capture_logs() as logged:
+        assert [found.created_ns for found in select_open_jobs(connection)] == [2]
+    assert [entry["number"] for entry in logged] == [1]
 
 
 async def test_a_job_survives_a_restart_and_targets_without_a_job_do_not(tmp_path: Path) -> None:

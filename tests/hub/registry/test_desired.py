@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from hub.model.desired import Change, DesiredRecord, DesiredRefused, changed, reported
 from hub.registry.database import RegistryError, open_database, transaction
@@ -70,7 +71,9 @@ def test_a_damaged_record_is_left_out_and_not_overwritten(connection: apsw.Conne
     change(connection, pressure=2.5)
     change(connection, "other", pressure=3)
     connection.execute("UPDATE desired SET checksum = checksum + 1 WHERE device = 'pump'")
-    assert [record.device for record in select_all(connection)] == ["other"]
+    with capture_logs() as logged:
+        assert [record.device for record in select_all(connection)] == ["other"]
+    assert [entry["device"] for entry in logged] == ["pump"]
     with pytest.raises(RegistryError, match="restart the hub") as refused:
         change(connection, pressure=3)
     assert refused.value.code is Code.STORAGE_FAILED
