@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -54,6 +55,7 @@ class DeclarationTable(Generic[Declared]):
         self._max_declared = max_declared
         self._stored: dict[str, bytes] = {}
         self._same: dict[bytes, bytes] = {}
+        self._uses: Counter[bytes] = Counter()
         self._watchers: list[Callable[[str], None]] = []
 
     async def open(self) -> None:
@@ -98,10 +100,14 @@ class DeclarationTable(Generic[Declared]):
         return [*known][len(kept) :]
 
     def _remember(self, device: str, declared: bytes) -> None:
+        before = self._stored.pop(device, None)
+        if before is not None:
+            self._uses[before] -= 1
+            if not self._uses[before]:
+                del self._uses[before], self._same[before]
         if declared:
             self._stored[device] = self._same.setdefault(declared, declared)
-        else:
-            self._stored.pop(device, None)
+            self._uses[declared] += 1
         for watcher in self._watchers:
             watcher(device)
 

@@ -134,6 +134,17 @@ async def test_declared_commands_are_kept_in_their_order_within_a_bound(tmp_path
         assert registry.commands.declared("pump") == expected
     async with Registry(tmp_path / "registry.db") as registry:
         assert registry.commands.declared("pump") == expected
+        news: list[str] = []
+        registry.commands.watch_declared(news.append)
+        await registry.commands.declare("pump", expected, replace=True)
+        assert news == []
+        for number in range(3):
+            for device in ("mill", "fan"):
+                await registry.commands.declare(device, [CommandDeclaration(f"stop{number}")], replace=True)
+        assert news == ["mill", "fan"] * 3
+        table = registry.commands._declarations
+        assert len(table._same) == len(table._uses) == 2, "declarations that no device has any more are kept"
+        assert table._stored["mill"] is table._stored["fan"]
         await registry.commands.declare("pump", [], replace=True)
         assert registry.commands.declared("pump") == []
     async with Registry(tmp_path / "registry.db") as registry:
