@@ -173,6 +173,7 @@ def test_a_setting_that_cannot_work_is_a_problem(tmp_path: Path, setting: str, p
         (f'name = "a"\nline = "{{speed}}"\nsource = "board"{SPEED}mux = 40', "unknown field `mux`"),
         ('name = "a"\nregister = "speed"\nsource = "board"\nvalue = 1', "has no registers"),
         ('name = "a"\nregister = "speed"\nsource = "bus"', "value is missing"),
+        (f'name = "a"\nregister = "mode"\nsource = "bus"\nvalue = 1{SPEED}', "speed is used nowhere"),
         ('name = "a"\nregister = "speed"\nsource = "bus"\nvalue = 1', "several maps have the field 'speed'"),
         ('name = "a"\nregister = "sped"\nsource = "bus"\nvalue = 1', "no map of 'bus' has the field 'sped'"),
         ('name = "a"\nregister = "mode"\nslave = 2\nsource = "bus"\nvalue = 1', "the field 'mode' of slave 2"),
