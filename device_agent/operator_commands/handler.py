@@ -189,8 +189,8 @@ def _parameter(command: str, found: Parameter, hint: Any, limits: Limits) -> dic
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:
-    """Return a type without `None`, and whether it had it."""
-    if get_origin(hint) not in (Union, UnionType) or NoneType not in get_args(hint):
+    """Return a type without `None`, and whether it had it. A type that has several others is None."""
+    if get_origin(hint) not in (Union, UnionType):
         return hint, False
     rest = [part for part in get_args(hint) if part is not NoneType]
     return (rest[0] if len(rest) == 1 else None), True

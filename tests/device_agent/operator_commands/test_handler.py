@@ -67,6 +67,10 @@ def with_list(speed: list[int]) -> None:
     """Do nothing."""
 
 
+def with_union(speed: int | str) -> None:
+    """Do nothing."""
+
+
 def with_any_names(**speeds: float) -> None:
     """Do nothing."""
 
@@ -80,6 +84,7 @@ def with_mixed_choices(mode: Literal["slow", 1]) -> None:
     [
         (without_type, {}, "needs a type of its parameter 'speed'"),
         (with_list, {}, "needs a type of its parameter 'speed'"),
+        (with_union, {}, "needs a type of its parameter 'speed'"),
         (with_mixed_choices, {}, "needs a type of its parameter 'mode'"),
         (with_any_names, {}, "'speeds' without a fixed name"),
         (move, {"limits": {"sped": Limits()}}, "limits for 'sped', which is no parameter"),
