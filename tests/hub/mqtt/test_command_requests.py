@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
 from hub.ingest.command_dispatcher import CommandDispatcher
+from hub.model.command import MAX_OPEN_PER_DEVICE, new_command
+from hub.mqtt import command_requests
 from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.message import Message, Publish
@@ -46,6 +52,7 @@ class Broker:
     """Clients of a broker, and a device of the hub."""
 
     def __init__(self, registry: Registry) -> None:
+        self.registry = registry
         self.dispatcher = CommandDispatcher(registry.commands, declared=registry.commands.declared, clock=lambda: 7)
         self.requests = CommandRequests(
             TOPIC, self.dispatcher, name="home", declared=registry.commands.declared, read=registry.commands.command,
@@ -128,9 +135,12 @@ async def test_an_id_of_the_sender_makes_a_command_repeatable(tmp_path: Path) ->
 
 
 async def test_retained_commands_are_ignored_and_other_messages_pass(tmp_path: Path) -> None:
-    """A retained command would be executed after each connection."""
+    """A retained command would be executed after each connection. It is logged once."""
     async with running(tmp_path) as broker:
-        broker.send("stop", {}, retain=True)
+        with capture_logs() as logged:
+            for _ in range(2):
+                broker.send("stop", {}, retain=True)
+        assert [entry["code"] for entry in logged] == ["retained"]
         other = Message("sensors/pump-7/flow", b"1")
         assert broker.requests.take([other]) == [other]
         broker.send("stop", {})
@@ -144,3 +154,35 @@ async def test_commands_beyond_the_bound_are_refused(tmp_path: Path) -> None:
             broker.send("fly", {})
         assert broker.states() == ["busy", "busy"]
         await until(lambda: len(broker.answers) == MAX_WAITING + 2)
+
+
+async def test_a_device_with_a_full_queue_refuses_a_command(tmp_path: Path) -> None:
+    """With the code of the API."""
+    async with running(tmp_path) as broker:
+        full = [
+            new_command(
+                id=f"{number:032x}", device="pump-7", name="stop", parameters={}, operator="", now_ns=7, timeout_ms=1,
+                ttl_s=1,
+            )
+            for number in range(MAX_OPEN_PER_DEVICE)
+        ]  # fmt: skip
+        await asyncio.gather(*(broker.registry.commands.insert(record, lambda _: None) for record in full))
+        broker.send("stop", {})
+        await until(lambda: broker.answers)
+        assert broker.states() == ["queue_full"]
+
+
+async def test_of_the_oldest_command_no_further_states_are_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the number of commands that are followed."""
+    monkeypatch.setattr(command_requests, "MAX_FOLLOWED", 1)
+    async with running(tmp_path) as broker:
+        for _ in range(2):
+            broker.send("stop", {})
+        await until(lambda: len(broker.link.got) == 2)
+        for command in broker.link.got:
+            await broker.dispatcher.report("pump-7", CommandState(command.id, "succeeded", 1))
+        await until(lambda: "succeeded" in broker.states())
+        ended = [answer["command_id"] for _, answer, _ in broker.answers if answer.get("state") == "succeeded"]
+        assert ended == [broker.link.got[1].id]

@@ -25,7 +25,7 @@ from hub.mqtt.command_topic import (
     refusal_answer,
     state_answer,
 )
-from hub.mqtt.topics import TopicTemplate
+from hub.mqtt.topics import MAX_TOPIC_BYTES, TopicTemplate
 from wire.command import CommandDeclaration, CommandParameter
 
 TOPIC = CommandTopic(TopicTemplate.parse("telemetry/{device}/command/{command}"), ["pump-*", "boiler.1"])
@@ -102,7 +102,7 @@ def test_a_plain_value_is_for_the_parameter(value: Any) -> None:
     ("payload", "declaration", "parameters"),
     [
         (b"", STOP, {}),
-        (b" ", SPEED, {}),
+        (b" " * MAX_PAYLOAD_BYTES, SPEED, {}),
         (b"{}", STOP, {}),
         (b"12", SPEED, {"speed": 12}),
         (b"ON", declared("boolean"), {"value": True}),
@@ -149,6 +149,8 @@ def test_answers_go_to_topics_of_other_programs() -> None:
     """The hub publishes with its own rights: never what could be taken for its readings, or for a command."""
     reserved = [TOPIC.template, TopicTemplate.parse("hub/{device}/{metric}"), TopicTemplate.parse("homeassistant/#")]
     assert may_answer("answers/7", reserved)
+    assert may_answer("a" * MAX_TOPIC_BYTES, reserved)
+    assert not may_answer("a" * (MAX_TOPIC_BYTES + 1), reserved)
     for topic in ("", "$SYS/x", "a/+", "a/#", "a\0", "hub/pump-7/flow", "homeassistant/x", "telemetry/a/command/b"):
         assert not may_answer(topic, reserved)
 
@@ -171,8 +173,10 @@ def test_an_answer_has_the_state_the_reason_and_the_result() -> None:
     assert last["time"] == "1970-01-01T00:00:00.000000001Z"
     sent_record = sent(record, 0)
     assert sent_record is not None
-    answer = json.loads(state_answer(msgspec.structs.replace(sent_record, result=math.pi), sent_record.changes[-1], ""))
+    with_result = msgspec.structs.replace(sent_record, result=math.pi)
+    earlier, answer = (json.loads(state_answer(with_result, change, "")) for change in with_result.changes)
     assert (answer["last"], answer["result"]) == (False, math.pi)
+    assert "result" not in earlier
     assert "id" not in answer
     refused = json.loads(refusal_answer(CommandTarget("pump-7", "fly"), "8", "unknown_command", "no"))
     assert refused == {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hub.ingest.desired_dispatcher import DesiredDispatcher
-from hub.mqtt.command_topic import CommandTopic, TopicRefused, read_setting
+from hub.mqtt.command_topic import MAX_PAYLOAD_BYTES, CommandTopic, TopicRefused, read_setting
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.paho_client import EncodedProperties
 from hub.mqtt.request_answers import RequestAnswers
@@ -97,13 +97,14 @@ async def test_a_refused_value_is_answered_with_a_code(tmp_path: Path) -> None:
 def test_payloads_of_settings() -> None:
     """A text is taken as it is, everything else is JSON or one of the words of a boolean."""
     assert read_setting(b"12", CommandParameter("a", "string")) == "12"
+    assert read_setting(b"1" * MAX_PAYLOAD_BYTES, CommandParameter("a", "string")) == "1" * MAX_PAYLOAD_BYTES
     assert read_setting(b"12", CommandParameter("a", "integer")) == 12
     assert read_setting(b"OFF", CommandParameter("a", "boolean")) is False
     assert read_setting(b"fast", CommandParameter("a", "float")) == "fast"
     with pytest.raises(TopicRefused, match="not UTF-8"):
         read_setting(b"\xff", CommandParameter("a", "string"))
     with pytest.raises(TopicRefused, match="more than"):
-        read_setting(b"1" * 20_000, CommandParameter("a", "integer"))
+        read_setting(b"1" * (MAX_PAYLOAD_BYTES + 1), CommandParameter("a", "string"))
 
 
 def test_reported_values_are_published_when_they_change() -> None:
