@@ -49,6 +49,7 @@ class TrackedHub:
         self.now_s = self.wall_s = 0.0
         self.live = LiveHub(offset=0, monotonic_ns=lambda: round(self.now_s * S))
         self.events: list[tuple[str, str]] = []
+        self.details: list[str] = []
         self.changed: list[str] = []
         self.tracker = PresenceTracker(
             self.live.cadences,
@@ -56,8 +57,12 @@ class TrackedHub:
             series_of=lambda device: devices.get(device, []),
             latest_time_ns=lambda series: self.live.live_series(series).time_ns,
             on_change=self.changed.append,
-            record=lambda device, _time_ns, kind, _detail: self.events.append((device, kind)),
+            record=self._record,
         )
+
+    def _record(self, device: str, _time_ns: int, kind: str, detail: str) -> None:
+        self.events.append((device, kind))
+        self.details.append(detail)
 
     @property
     def times(self) -> dict[str, int]:
@@ -390,6 +395,8 @@ def send(hub: TrackedHub, series: Series, count: int, every_s: float = 60) -> No
 def restart(hub: TrackedHub, *, down_s: float, **link: bool) -> TrackedHub:
     """Return the hub after a restart, with what it saved."""
     later = TrackedHub({"d": [*hub.tracker._series.values()]})
+    for series in hub.tracker._series.values():
+        later.live.restore(series, hub.live.live_series(series).time_ns, 1.0)
     saved = msgspec.msgpack.decode(msgspec.msgpack.encode(hub.tracker.save(**hub.times)), type=SavedPresence)
     later.now_s, later.wall_s = 5.0, hub.wall_s + down_s
     later.tracker.restore(saved, [("d", DeviceLink(connected=False, **link), 0)], now_ns=later.times["now_ns"])
@@ -414,7 +421,7 @@ def test_a_device_goes_through_every_state() -> None:
     gone_ns = hub.times["wall_ns"]
     hub.advance(59)
     states.append(hub.state())
-    hub.advance(2)
+    hub.advance(1)
     states.append(hub.state())
     assert hub.tracker.presence("d").since_ns == gone_ns
     hub.follow("d", connected=False, retired=True)
@@ -441,14 +448,32 @@ def test_one_stale_metric_does_not_make_a_device_silent() -> None:
     assert freshness.interval_ns == pytest.approx(60 * S, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [(3, "m0, m1, m2"), (4, "m0, m1, m2 and 1 other metric"), (5, "m0, m1, m2 and 2 other metrics")],
+)
+def test_the_event_of_a_silent_device_names_some_metrics(count: int, names: str) -> None:
+    """And the number of the others."""
+    known = [Series(number, "d", f"m{number}", "float") for number in range(count)]
+    hub = TrackedHub({"d": known})
+    hub.follow("d", connected=True)
+    for position in range(10):
+        hub.advance(60)
+        for series in known:
+            hub.receive(series, float(position))
+    hub.advance(360)
+    assert (hub.state(), hub.details) == ("silent", [f"no reading of {names} for several usual intervals"])
+
+
 def test_a_connected_device_that_never_sent_anything_is_silent_after_two_hours() -> None:
     """One that reports on change, and has sent something, is not."""
     hub, series = make_hub()
     hub.follow("d", connected=True)
     hub.advance(FIRST_READING_NS / S - 1, sweep_s=60)
     states = [hub.state()]
-    hub.advance(2)
+    hub.advance(1)
     states.append(hub.state())
+    assert hub.details == ["no reading has ever arrived"]
     hub.receive(series, 1.0)
     hub.follow("d", connected=False)
     hub.follow("d", connected=True)
@@ -494,10 +519,12 @@ def test_a_device_without_an_agent_is_silent_if_it_stops() -> None:
     states = [hub.state()]
     hub.advance(360)
     states.append(hub.state())
+    assert restart(hub, down_s=10, has_agent=False).state() == "silent"
     hub.receive(series, 1.0)
     hub.advance(1)
     states.append(hub.state())
     assert states == ["unconnected", "silent", "unconnected"]
+    assert restart(hub, down_s=10, has_agent=False).state() == "unconnected"
 
 
 @pytest.mark.parametrize("down_s", [5, 86_400])
@@ -515,6 +542,7 @@ def test_a_restart_of_the_hub_is_no_change_of_a_device(down_s: float) -> None:
             later.follow("d", connected=True)
             later.advance(200)
             assert later.tracker.presence("d")[::2] == ("connected", ())
+            assert later.events == []
             later.advance(60)  # 300 seconds after its last reading, without those of the hub's absence
             assert later.tracker.presence("d")[::2] == ("connected", ("flow",))
             later.advance(60)
@@ -536,7 +564,9 @@ def test_a_silent_and_an_offline_device_are_so_after_a_restart() -> None:
     assert later.tracker.presence("d")[::2] == ("silent", ("flow",))
     hub.follow("d", connected=False)
     gone_ns = hub.times["wall_ns"]
-    hub.advance(100)
+    hub.advance(20)
+    assert restart(hub, down_s=10).tracker.presence("d") == ("reconnecting", gone_ns, ("flow",))
+    hub.advance(80)
     later = restart(hub, down_s=10)
     later.advance(100)
     assert later.tracker.presence("d") == ("offline", gone_ns, ("flow",))
@@ -576,9 +606,12 @@ def test_what_happened_before_a_kill_is_no_alarm_after_it() -> None:
     links = [("d", DeviceLink(connected=False, has_sent=True), hub.times["wall_ns"])]
     later.tracker.restore(saved, links, now_ns=later.times["now_ns"], connected={"d"})
     assert later.tracker.presence("d")[::2] == ("reconnecting", ())
+    later.advance(50)
     later.follow("d", connected=True)
-    later.advance(280)
+    later.advance(240)
     assert later.tracker.presence("d")[::2] == ("connected", ())
+    later.advance(40)  # it has its interval since it is connected: it is not silent as before
+    assert later.tracker.presence("d")[::2] == ("connected", ("flow",))
 
 
 def test_without_a_saved_state_every_device_has_time_to_return() -> None:
@@ -601,5 +634,5 @@ def test_a_device_that_left_in_order_is_offline_at_once() -> None:
     hub, _ = make_hub()
     hub.follow("d", connected=True)
     hub.follow("d", connected=False, has_left=True)
-    assert hub.state() == "offline"
+    assert (hub.state(), hub.events) == ("offline", [])
     assert restart(hub, down_s=5).state() == "offline"
