@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from hub.ingest.command_dispatcher import CommandDispatcher
 from hub.model.command import MAX_OPEN_PER_DEVICE, new_command
-from hub.mqtt import command_requests
+from hub.mqtt import command_requests, request_answers
 from hub.mqtt.command_requests import CommandRequests
 from hub.mqtt.command_topic import CommandTopic
 from hub.mqtt.message import Message, Publish
@@ -65,10 +65,12 @@ class Broker:
         assert properties is not None
         self.answers.append((message.topic, json.loads(message.payload), properties.pack()))
 
-    def send(self, command: str, content: object, *, device: str = "pump-7", retain: bool = False) -> None:
+    def send(
+        self, command: str, content: object, *, device: str = "pump-7", retain: bool = False, answer: str = "answers/me"
+    ) -> None:
         payload = json.dumps(content).encode()
         topic = f"commands/{device}/{command}"
-        message = Message(topic, payload, retain=retain, response_topic="answers/me", correlation=b"\0\x07")
+        message = Message(topic, payload, retain=retain, response_topic=answer, correlation=b"\0\x07")
         assert self.requests.take([message]) == []
 
     def states(self) -> list[str]:
@@ -121,6 +123,17 @@ async def test_a_refused_command_is_answered_with_a_code(tmp_path: Path) -> None
         assert broker.link.got == []
 
 
+async def test_no_answer_goes_to_a_topic_of_the_hub(tmp_path: Path) -> None:
+    """It would be the next command. The one that asks for it is refused, and a sender may do without an answer."""
+    async with running(tmp_path) as broker:
+        with capture_logs() as logged:
+            broker.send("stop", {}, answer="commands/pump-7/stop")
+            broker.send("stop", {}, answer="")
+            await until(lambda: broker.link.got)
+        assert [entry["code"] for entry in logged] == ["wrong_response_topic"]
+        assert (len(broker.link.got), broker.answers) == (1, [])
+
+
 async def test_an_id_of_the_sender_makes_a_command_repeatable(tmp_path: Path) -> None:
     """The same id is the same command, whose state is answered again. With other content it is refused."""
     async with running(tmp_path) as broker:
@@ -134,13 +147,17 @@ async def test_an_id_of_the_sender_makes_a_command_repeatable(tmp_path: Path) ->
         assert len({answer["command_id"] for _, answer, _ in broker.answers if "command_id" in answer}) == 1
 
 
-async def test_retained_commands_are_ignored_and_other_messages_pass(tmp_path: Path) -> None:
-    """A retained command would be executed after each connection. It is logged once."""
+async def test_retained_commands_are_ignored_and_other_messages_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retained command would be executed after each connection. It is logged once, and the number of those that are
+    logged has a bound."""
+    monkeypatch.setattr(request_answers, "MAX_REPORTED", 1)
     async with running(tmp_path) as broker:
         with capture_logs() as logged:
-            for _ in range(2):
-                broker.send("stop", {}, retain=True)
-        assert [entry["code"] for entry in logged] == ["retained"]
+            for command in ("stop", "stop", "erase"):
+                broker.send(command, {}, retain=True)
+        assert [(entry["command"], entry["code"]) for entry in logged] == [("stop", "retained")]
         other = Message("sensors/pump-7/flow", b"1")
         assert broker.requests.take([other]) == [other]
         broker.send("stop", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hub.model.batch import Series
 from hub.mqtt.command_topic import CommandTopic, read_command
 from hub.mqtt.discovery import MAX_REMOVED, Discovery
-from hub.mqtt.discovery_controls import control_of
+from hub.mqtt.discovery_controls import control_of, shows_state
 from hub.mqtt.message import Message, Publish
 from hub.mqtt.publication import Payload, Publication
 from hub.mqtt.topics import TopicTemplate
 from tests.end_to_end.home_assistant import check_part
 from wire.command import CommandDeclaration, CommandParameter
+from wire.model import MetricType
 
 CONFIG = "homeassistant/device/hub_01234567_pump/config"
 TOPIC = "hub/commands/pump/set"
@@ -55,6 +56,15 @@ COMMON = {"name": "set", "command_topic": TOPIC}
             [parameter("integer", min=1, max=5)],
             {"platform": "number", "min": 1, "max": 5, "step": 1.0, "mode": "slider"},
         ),
+        (
+            [parameter("integer", min=0, max=1000)],
+            {"platform": "number", "min": 0, "max": 1000, "step": 1.0, "mode": "slider"},
+        ),
+        (
+            [parameter("integer", min=0, max=1001)],
+            {"platform": "number", "min": 0, "max": 1001, "step": 1.0, "mode": "box"},
+        ),
+        ([parameter("integer", min=2, max=2)], None),
         ([parameter("float")], {"platform": "number", "min": -1e9, "max": 1e9, "step": 1.0, "mode": "box"}),
         (
             [parameter("string", choices=["eco", "boost"])],
@@ -85,6 +95,24 @@ def test_the_parameters_decide_the_control(parameters: list[CommandParameter], e
 def test_a_command_with_a_confirmation_has_no_control() -> None:
     """Home Assistant cannot ask."""
     assert control(SPEED, confirm=True) is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "types"),
+    [
+        ([], set()),
+        ([parameter("boolean")], {"boolean"}),
+        ([SPEED], {"float", "integer"}),
+        ([parameter("string", choices=["eco", "boost"])], {"string"}),
+        ([parameter("float", choices=[0.5, 1])], set()),
+        ([parameter("string")], {"string"}),
+    ],
+)
+def test_a_metric_of_a_fitting_type_shows_the_state(parameters: list[CommandParameter], types: set[str]) -> None:
+    """A choice of numbers has several forms as a text."""
+    found = control(*parameters)
+    assert found is not None
+    assert {type for type in get_args(MetricType) if shows_state(found, type)} == types
 
 
 bounds = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
