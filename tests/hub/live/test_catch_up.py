@@ -264,6 +264,21 @@ async def test_a_store_as_far_behind_as_allowed_is_completed(tmp_path: Path, mon
         assert dashboard.start == ["history", 4]
 
 
+async def test_a_slow_dashboard_gets_every_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """History and what it missed wait until it has room."""
+    monkeypatch.setattr("hub.live.outbox.MAX_DATA_BYTES", 1)
+    monkeypatch.setattr(module, "READ_ENTRIES", 1)
+    async with running(tmp_path) as hub:
+        await hub.commit(1, 2, 3, 4)
+        await hub.write(2)
+        dashboard = Dashboard(hub, subscribe(history=ALL))
+        catching_up = asyncio.create_task(dashboard.catch_up())
+        await dashboard.read(4)
+        await catching_up
+        missed = [(Kind.MISSED, value) for value in (3.0, 4.0)]
+        assert dashboard.values == [(Kind.HISTORY, 1.0), (Kind.HISTORY, 2.0), *missed]
+
+
 async def test_a_store_ahead_of_the_live_hub_gives_no_reading_twice(tmp_path: Path) -> None:
     """The subscription waits until the live hub has what the history contains already."""
     async with running(tmp_path) as hub:
