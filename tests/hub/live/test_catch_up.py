@@ -22,6 +22,7 @@ from hub.model.batch import Batch, Entry, EntryKind, Mark, Series
 from hub.model.journal import EntrySource, JournalError
 from hub.model.store import StoreCursor
 from hub.storage.history_source import HistorySource
+from tests.conditions import until
 from tests.hub.storage.readings import open_store
 from wire import live as messages
 from wire.codec import LIVE_MESSAGES
@@ -272,11 +273,15 @@ async def test_a_slow_dashboard_gets_every_reading(tmp_path: Path, monkeypatch: 
         await hub.commit(1, 2, 3, 4)
         await hub.write(2)
         dashboard = Dashboard(hub, subscribe(history=ALL))
+        group = dashboard.group
+        for frame in group.frames(Kind.SNAPSHOT, group.latest(), 0, subscription=1):
+            assert dashboard.outbox.offer(frame), "an empty outbox has room"
         catching_up = asyncio.create_task(dashboard.catch_up())
-        await dashboard.read(4)
+        await until(lambda: not dashboard.outbox._room.is_set())
+        await dashboard.read(5)
         await catching_up
-        missed = [(Kind.MISSED, value) for value in (3.0, 4.0)]
-        assert dashboard.values == [(Kind.HISTORY, 1.0), (Kind.HISTORY, 2.0), *missed]
+        later = [(Kind.HISTORY, 1.0), (Kind.HISTORY, 2.0), (Kind.MISSED, 3.0), (Kind.MISSED, 4.0)]
+        assert dashboard.values == [(Kind.SNAPSHOT, 4.0), *later]
 
 
 async def test_a_store_ahead_of_the_live_hub_gives_no_reading_twice(tmp_path: Path) -> None:
