@@ -104,6 +104,7 @@ async def test_the_states_of_a_command_are_published_with_the_correlation_data(t
         cancelled = await broker.dispatcher.cancel("pump-7", command.id, "nobody")
         assert cancelled.record is not None
         assert cancelled.record.operator == "mqtt home"
+        await until(lambda: not broker.requests._followed)
 
 
 async def test_a_refused_command_is_answered_with_a_code(tmp_path: Path) -> None:
@@ -187,6 +188,19 @@ async def test_a_device_with_a_full_queue_refuses_a_command(tmp_path: Path) -> N
         broker.send("stop", {})
         await until(lambda: broker.answers)
         assert broker.states() == ["queue_full"]
+
+
+async def test_at_the_bound_of_watches_the_recorded_states_are_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later ones. Further commands are recorded."""
+    async with running(tmp_path) as broker:
+        monkeypatch.setattr(broker.dispatcher._watches, "_max_watches", 0)
+        for _ in range(2):
+            broker.send("stop", {})
+        await until(lambda: len(broker.answers) == 4)
+        assert sorted(broker.states()) == ["queued", "queued", "sent", "sent"]
+        await until(lambda: not broker.requests._followed)
 
 
 async def test_of_the_oldest_command_no_further_states_are_published(
