@@ -80,10 +80,14 @@ def test_a_damaged_record_is_left_out_and_not_overwritten(connection: apsw.Conne
 
 
 async def test_declared_settings_are_kept_in_their_order_within_a_bound(tmp_path: Path) -> None:
-    """Over a restart. Those beyond the bound are named."""
+    """Over a restart. Those beyond the bound are named, and a watcher gets each change."""
     declared = [CommandParameter(f"s{number}", unit="bar", max=6) for number in range(MAX_SETTINGS)]
+    news: list[str] = []
     async with Registry(tmp_path / "registry.db") as registry:
-        assert await registry.desired.declare("pump", declared, replace=True) == []
+        registry.desired.watch_declared(news.append)
+        for _ in range(2):
+            assert await registry.desired.declare("pump", declared, replace=True) == []
+        assert news == ["pump"]
         changes = [CommandParameter("s0", "integer"), CommandParameter("more")]
         assert await registry.desired.declare("pump", changes, replace=False) == ["more"]
         expected = [changes[0], *declared[1:]]
