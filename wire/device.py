@@ -340,8 +340,8 @@ class Command(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     """Hub → agent, from version 1.4 on: execute this command once.
 
     Repeated after each welcome until the agent has answered it. `created` is by the hub's clock; `timeout_ms` is the
-    time in which the hub expects the result. Of a `queued` command it begins when the agent has received it, and has
-    finished the queued commands that it received before.
+    time in which the hub expects the result, from `created` on. Of a `queued` command it begins when the agent has
+    received it, and has finished the queued commands that it received before.
     """
 
     id: CommandId

@@ -10,9 +10,10 @@ was never started, or as `running`, and then it is not known whether it took eff
 The hub repeats a command until it has recorded an answer, and the agent repeats each state until the hub has recorded
 it. The id of a command makes both harmless.
 
-The time-out of a call begins when it is received. That of a queued command begins when its turn comes: when the queued
-command before it has ended. Ages within one run are measured with a clock that never jumps, and those that go back to
-an earlier run with the clock of the hub: a device without a battery may begin with a wrong time.
+The time-out of a call begins when the hub creates it: one that was delayed on its way, or while the agent was
+suspended, must not run after its operator has given up. That of a queued command begins when its turn comes: when the
+queued command before it has ended. Ages within one run are measured with a clock that never jumps, and those that go
+back to an earlier run with the clock of the hub: a device without a battery may begin with a wrong time.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class CommandOutcome(Struct, frozen=True, omit_defaults=True):
 class CommandEntry(Struct, frozen=True, omit_defaults=True):
     """A command as it is on disk. `time_ns` is the time of its step, and `outcome` is set at its end.
 
-    `hub_ns` is the time of its step by the hub's clock; 0 if that was not known.
+    `hub_ns` is the time of its step by the hub's clock, that of a waiting call the time of its creation; 0 if that was
+    not known.
     """
 
     id: str
@@ -213,9 +215,10 @@ class CommandLog:
 
     def _accept(self, command: Command, refusal: CommandOutcome | None, now: Now) -> None:
         self._open[command.id] = None
+        began_ns = now.hub_ns if command.queued else min(now.hub_ns, command.created)
         entry = CommandEntry(
             command.id, command.name, command.parameters, now.time_ns, command.timeout_ms, "waiting", now.time_ns,
-            queued=command.queued, hub_ns=now.hub_ns,
+            queued=command.queued, hub_ns=began_ns,
         )  # fmt: skip
         self._put(entry)
         if refusal is not None:
@@ -225,7 +228,8 @@ class CommandLog:
         if entry.queued:
             self._queue[entry.id] = None
         self._waiting[entry.id] = None
-        self._deadlines_s[entry.id] = inf if is_behind else now.monotonic_s + entry.timeout_s
+        left_s = entry.timeout_s - (now.hub_ns - began_ns) / 1e9
+        self._deadlines_s[entry.id] = inf if is_behind else now.monotonic_s + left_s
 
     def start(self, is_concurrent: Callable[[str], bool], is_ready: Callable[[str], bool], now: Now) -> None:
         """Let commands that wait begin, in their order: all that may run beside others, and one of the rest.

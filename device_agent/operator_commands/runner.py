@@ -154,15 +154,16 @@ class CommandRunner:
 
     def connect(self, hub_ns: int) -> None:
         """Begin a new connection to a hub whose clock shows `hub_ns`."""
-        self.note_hub_time(hub_ns)
+        self._hub_time = hub_ns, self._surroundings.monotonic()
         self._commands.connect()
         self._commands.date(self._now())
         self._wake.set()
         self.notify()
 
     def note_hub_time(self, hub_ns: int) -> None:
-        """Apply what the clock of the hub shows now."""
-        self._hub_time = hub_ns, self._surroundings.monotonic()
+        """Apply what the clock of the hub shows now, or a little later: a message may have been delayed on its way."""
+        now = self._now()
+        self._hub_time = max(hub_ns, now.hub_ns), now.monotonic_s
 
     def receive(self, command: Command) -> None:
         """Accept a command of the hub, or reject it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -103,3 +104,23 @@ async def test_a_simulated_vehicle_obeys(hub: Hub) -> None:
             assert (ended["state"], ended["message"]) == ("succeeded", "")
             assert [change["code"] for change in ended["states"]][2] == "not_durable"
             await result_of(partial(showing, state))
+
+
+async def test_a_call_that_was_delayed_is_not_executed(hub: Hub) -> None:
+    """The vehicle is suspended until the operator has given up; then it reads the command."""
+    token = await hub.token("gateway", "--devices", "*")
+    operator = Operator(hub)
+    arguments = ("run", "--hub", hub.url, "--devices", "1", "--profile", "vehicle")
+
+    async def rejected(sent: dict[str, Any]) -> dict[str, Any] | None:
+        found = await operator.ended(sent)
+        return found if found["state"] == "rejected" else None
+
+    async with running_module("device_sim", *arguments, HUB_TOKEN=token) as vehicle:
+        assert (await operator.ended(await operator.send("vehicle-001", "stop", {})))["state"] == "succeeded"
+        vehicle.send_signal(signal.SIGSTOP)
+        sent = await operator.send("vehicle-001", "set_speed", {"speed": 30}, timeout_s=1)
+        assert (await operator.ended(sent))["state"] == "timed_out"
+        vehicle.send_signal(signal.SIGCONT)
+        late = await result_of(partial(rejected, sent))
+        assert (late["code"], late["late"]) == ("too_late", True)

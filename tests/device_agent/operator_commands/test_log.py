@@ -25,13 +25,24 @@ from wire.device import Command, CommandRecorded, CommandState
 from wire.limits import MAX_COMMANDS_SENT
 
 TIMEOUT_MS = 10_000
+BEGIN_S = 1000.0
+EPOCH_NS = 10**18
+"""Time of the hub's clock at 0 of the one that never jumps."""
 
 SUCCEEDED = CommandOutcome("succeeded", result={"speed": 3})
 FAILED = CommandOutcome("failed", "handler_failed", "the motor is hot")
 
 
-def command(number: int, name: str = "set_speed", timeout_ms: int = TIMEOUT_MS, *, is_queued: bool = False) -> Command:
-    return Command(f"{number:016x}", name, {"speed": number}, 0, timeout_ms, is_queued)
+def command(
+    number: int,
+    name: str = "set_speed",
+    timeout_ms: int = TIMEOUT_MS,
+    *,
+    is_queued: bool = False,
+    created_s: float = BEGIN_S,
+) -> Command:
+    created_ns = EPOCH_NS + round(created_s * 1e9)
+    return Command(f"{number:016x}", name, {"speed": number}, created_ns, timeout_ms, is_queued)
 
 
 def is_concurrent(name: str) -> bool:
@@ -48,7 +59,7 @@ class Device:
     def __init__(self) -> None:
         self.log = CommandLog(is_durable=True)
         self.disk: dict[str, CommandEntry] = {}
-        self.monotonic_s = 1000.0
+        self.monotonic_s = BEGIN_S
         self.offset_ns = 0
         self.knows_hub_time = True
         self.started: list[str] = []
@@ -57,7 +68,7 @@ class Device:
 
     @property
     def now(self) -> Now:
-        true_ns = 10**18 + round(self.monotonic_s * 1e9)
+        true_ns = EPOCH_NS + round(self.monotonic_s * 1e9)
         return Now(true_ns + self.offset_ns, self.monotonic_s, true_ns if self.knows_hub_time else 0)
 
     def apply(self, changes: Changes) -> None:
@@ -125,7 +136,8 @@ class CommandsOfADevice(RuleBasedStateMachine):
         is_queued=st.booleans(),
     )
     def operator_sends(self, name: str, timeout_ms: int, is_queued: bool) -> None:
-        sent = command(len(self.commands) + 1, name, timeout_ms, is_queued=is_queued)
+        created_s = self.device.monotonic_s
+        sent = command(len(self.commands) + 1, name, timeout_ms, is_queued=is_queued, created_s=created_s)
         self.commands[sent.id] = sent
         self.at_hub[sent.id] = "sent"
         if self.is_connected:
@@ -220,7 +232,10 @@ class CommandsOfADevice(RuleBasedStateMachine):
             assert entry.queued or self.waited_s(entry.id) < entry.timeout_s, "a call runs too late"
 
     def waited_s(self, id: str) -> float:
-        return self.device.monotonic_s - self.arrived_s[id]
+        """Return the age of a call, and the time since a queued command has arrived."""
+        sent = self.commands[id]
+        begin_s = self.arrived_s[id] if sent.queued else (sent.created - EPOCH_NS) / 1e9
+        return self.device.monotonic_s - begin_s
 
     @precondition(lambda self: self.writing is not None)
     @rule()
