@@ -189,3 +189,25 @@ def unknown_command(name: str, existing: Sequence[str]) -> str:
     """Return the sentence about a command that the device does not have, with those that it has."""
     has = f"it has {', '.join(sorted(existing))}" if existing else "it declares no command"
     return f"the device has no command {shown(name)}: {has} ({plural(len(existing), 'command')})"
+
+
+def result_problem(result: object) -> str:
+    """Return why the result of a command is not kept: its size, its depth, or that it is no JSON value; else ""."""
+    try:
+        size = json_size(result)
+    except ValueError as error:
+        return str(error)
+    if size > limits.MAX_COMMAND_BYTES:
+        return f"it has {size:,} bytes as JSON: at most {limits.MAX_COMMAND_BYTES:,} are kept"
+    return _fault(result, limits.MAX_RESULT_DEPTH)
+
+
+def _fault(value: object, levels: int) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "it has a number that JSON does not have"
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
+    if parts is None:
+        return ""
+    if levels <= 0:
+        return f"it has more than {limits.MAX_RESULT_DEPTH} levels of lists and objects"
+    return next(filter(None, (_fault(part, levels - 1) for part in parts)), "")

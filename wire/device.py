@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from wire import limits
-from wire.command import CommandDeclaration, CommandId, CommandName, ParameterValue, json_size
+from wire.command import CommandDeclaration, CommandId, CommandName, ParameterValue, result_problem
 from wire.errors import Code
 from wire.model import DeviceId, Epoch, Metric, MetricName, Seq, TimeNs
 from wire.setting import Settings, SettingsVersion, SettingValues, check_setting_values, check_settings
@@ -230,11 +230,12 @@ class CommandState(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     code: Annotated[str, Meta(pattern=rf"^[a-z_]{{0,{limits.MAX_COMMAND_CODE}}}\Z")] = ""
     message: Sentence = ""
     result: Any = None
-    """Any JSON value of at most MAX_COMMAND_BYTES."""
+    """Any JSON value of at most MAX_COMMAND_BYTES and MAX_RESULT_DEPTH levels."""
 
     def __post_init__(self) -> None:
-        if json_size(self.result) > limits.MAX_COMMAND_BYTES:
-            raise ValueError(f"the result of a command has more than {limits.MAX_COMMAND_BYTES} bytes")
+        problem = result_problem(self.result)
+        if problem:
+            raise ValueError(f"the result of a command is not accepted: {problem}")
 
 
 class SettingProblem(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

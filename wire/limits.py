@@ -61,6 +61,9 @@ MAX_PARAMETER_TEXT = 1024
 MAX_COMMAND_BYTES = 4096
 """Bytes of the parameters of a command, and of its result, each as JSON. The hub keeps them with its history."""
 
+MAX_RESULT_DEPTH = 32
+"""Levels of lists and objects in the result of a command: programs read JSON recursively, and nobody reads more."""
+
 MAX_COMMANDS_SENT = 16
 """Commands that an agent has not yet received, of one connection. Further ones wait in the hub, in their order."""
 

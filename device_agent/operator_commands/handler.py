@@ -19,17 +19,14 @@ import msgspec
 from device_agent.errors import AgentError
 from device_agent.operator_commands.log import CommandOutcome
 from device_agent.source_state import shorten
-from wire.command import CommandDeclaration, ParametersRefused, ParameterValue
-from wire.limits import MAX_COMMAND_BYTES, MAX_COMMAND_CODE, MAX_MESSAGE
+from wire.command import CommandDeclaration, ParametersRefused, ParameterValue, result_problem
+from wire.limits import MAX_COMMAND_CODE, MAX_MESSAGE, MAX_RESULT_DEPTH
 from wire.model import MetricType
 
 TIME_LIMIT_S = 30.0
 """Longest time of a handler by default: three times as long as the hub waits for a call."""
 
 MAX_TIME_LIMIT_S = 86_400.0
-
-MAX_DEPTH = 32
-"""Levels of a result. A hub cannot read one that nests without bound."""
 
 _TYPES: dict[object, MetricType] = {float: "float", int: "integer", bool: "boolean", str: "string"}
 
@@ -262,17 +259,15 @@ def _success(result: Any) -> CommandOutcome:
     if isinstance(result, CommandOutcome):
         return result
     try:
-        if not _is_json_value(result, MAX_DEPTH):
+        if not _is_json_value(result, MAX_RESULT_DEPTH):
             raise TypeError
-        encoded = msgspec.json.encode(result)
-        value = msgspec.json.decode(encoded)
+        value = msgspec.json.decode(msgspec.json.encode(result))
         msgspec.msgpack.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return CommandOutcome("succeeded", "result_left_out", "the result is no JSON value, and is left out")
-    if len(encoded) > MAX_COMMAND_BYTES or _depth(value, MAX_DEPTH) > MAX_DEPTH:
-        kept = f"at most {MAX_COMMAND_BYTES:,} in {MAX_DEPTH} levels are kept"
-        text = f"the result has {len(encoded):,} bytes, and is left out: {kept}"
-        return CommandOutcome("succeeded", "result_left_out", text)
+    problem = result_problem(value)
+    if problem:
+        return CommandOutcome("succeeded", "result_left_out", f"the result is left out: {problem}")
     return CommandOutcome("succeeded", result=value)
 
 
@@ -288,12 +283,6 @@ def _is_json_value(value: Any, levels: int) -> bool:
     if isinstance(value, dict):
         return all(isinstance(name, str) and _is_json_value(part, levels - 1) for name, part in value.items())
     return isinstance(value, list | tuple) and all(_is_json_value(part, levels - 1) for part in value)
-
-
-def _depth(value: Any, limit: int) -> int:
-    """Return how deeply a JSON value nests; a number above the limit if it nests more deeply than that."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max((_depth(part, limit - 1) for part in parts), default=0) if limit > 0 else 1
 
 
 def _required(function: Callable[..., Any]) -> list[str]:

@@ -19,7 +19,7 @@ from hub.ingest.device import CommandInbox, CommandLink
 from hub.ingest.input_reader import is_short
 from wire import device as messages
 from wire import limits
-from wire.command import CommandDeclaration, CommandParameter, json_size
+from wire.command import CommandDeclaration, CommandParameter, result_problem
 from wire.errors import Code, WireError
 from wire.plain import CommandFrame, Recorded, Stored
 
@@ -53,52 +53,57 @@ def command_content(payload: bytes, *, is_declared: bool) -> dict[str, Any] | Wi
     """Return the object of a frame about commands; None for a frame with readings.
 
     Such an object has a list `commands`, or a text `result` if the client has declared commands. Before that, a result
-    is recognised by the id of a command and a further field of a result. Of a declaration that is ambiguous or no JSON
-    for its numbers, what to correct is returned.
+    is recognised by the id of a command and a further field of a result. Of one that has a name twice, and of a
+    declaration with numbers that are no JSON, what to correct is returned.
     """
     if payload.lstrip()[:1] != b"{" or (b'"commands"' not in payload and b'"result"' not in payload):
         return None
+    error = ""
     try:
-        content: Any = msgspec.json.decode(payload)
-    except msgspec.DecodeError as error:
-        return _declaration_problem(payload, str(error)) if is_short(payload) else None
+        if not _is_about_commands(msgspec.json.decode(payload), is_declared=is_declared):
+            return None
+    except msgspec.DecodeError as problem:
+        if not is_short(payload):
+            return None
+        error = str(problem)
     except (UnicodeError, RecursionError):
         return None
+    return _command_content(payload, error, is_declared=is_declared)
+
+
+def _is_about_commands(content: dict[str, Any], *, is_declared: bool) -> bool:
     if isinstance(content.get("commands"), list):
-        return _declaration_problem(payload) or dict(content)
+        return True
     result = content.get("result")
     if not isinstance(result, str):
-        return None
-    is_result = is_declared or (_ID.fullmatch(result) and any(name in content for name in _RESULT_FIELDS[1:]))
-    return dict(content) if is_result else None
+        return False
+    return is_declared or bool(_ID.fullmatch(result) and any(name in content for name in _RESULT_FIELDS[1:]))
 
 
-def _declaration_problem(payload: bytes, error: str = "") -> WireError | None:
-    """Return what to correct in a declaration that has a name twice, or that the decoder refuses with this error.
+def _command_content(payload: bytes, error: str, *, is_declared: bool) -> dict[str, Any] | WireError | None:
+    """Return what `command_content` does, also of a frame that the strict decoder refuses with this error.
 
-    Other decoders take the last of two values, or infinity for a number that is too large. None if a frame is no
-    declaration, or a correct one.
+    This decoder reads NaN and Infinity, too: a device that has executed a command is not refused for its value.
     """
     repeated: list[str] = []
-    fields: list[tuple[str, Any]] = []
 
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal fields
-        fields = pairs  # of the outermost object in the end
         content = dict(pairs)
         if len(content) < len(pairs):
             repeated.append(Counter(name for name, _ in pairs).most_common(1)[0][0])
         return content
 
     try:
-        json.loads(payload, object_pairs_hook=read_object)
+        content: dict[str, Any] = json.loads(payload, object_pairs_hook=read_object)
     except (ValueError, RecursionError):
         return None
-    if not any(name == "commands" and isinstance(value, list) for name, value in fields):
+    if not _is_about_commands(content, is_declared=is_declared):
         return None
     if repeated:
         return _bad(f"the name {_shown(repeated[0])} is there twice in one object")
-    return _bad(f"the commands cannot be read: {error}") if error else None
+    if error and isinstance(content.get("commands"), list):
+        return _bad(f"the commands cannot be read: {error}")
+    return content
 
 
 def read_declaration(content: dict[str, Any]) -> PlainDeclaration:
@@ -150,10 +155,9 @@ def read_result(content: dict[str, Any], now_ns: int) -> messages.CommandState:
 
 
 def _succeeded(id: str, message: str, value: Any, now_ns: int) -> messages.CommandState:
-    size = json_size(value)
-    if size > limits.MAX_COMMAND_BYTES:
-        left_out = f"the value has {size:,} bytes, and is left out: at most {limits.MAX_COMMAND_BYTES:,} are kept"
-        return messages.CommandState(id, "succeeded", now_ns, _LEFT_OUT, left_out)
+    problem = result_problem(value)
+    if problem:
+        return messages.CommandState(id, "succeeded", now_ns, _LEFT_OUT, f"the value is left out: {problem}")
     return messages.CommandState(id, "succeeded", now_ns, "", message[: limits.MAX_MESSAGE], value)
 
 

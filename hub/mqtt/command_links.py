@@ -28,9 +28,9 @@ from hub.mqtt.message import (
     Undeliverable,
 )
 from hub.mqtt.paho_client import EncodedProperties, encode_response
-from wire.command import CommandDeclaration, json_size
+from wire.command import CommandDeclaration, result_problem
 from wire.device import Command, CommandState
-from wire.limits import MAX_COMMAND_BYTES, MAX_MESSAGE
+from wire.limits import MAX_MESSAGE
 
 MAX_AWAITED = 4_096
 """Commands whose confirmation is awaited. Beyond it the oldest is no longer compared with messages, and times out."""
@@ -298,10 +298,6 @@ class CommandLinks:
 
 def state_of(id: str, outcome: ReportedOutcome, now_ns: int) -> CommandState:
     """Return an outcome as the hub records it. A result that is too large, or no JSON value, is left out."""
-    result = outcome.result
-    try:
-        fits = json_size(result) <= MAX_COMMAND_BYTES
-    except ValueError:
-        fits = False
+    result = None if result_problem(outcome.result) else outcome.result
     message = "".join(character for character in outcome.message if character.isprintable())[:MAX_MESSAGE]
-    return CommandState(id, outcome.state, now_ns, outcome.code, message, result if fits else None)
+    return CommandState(id, outcome.state, now_ns, outcome.code, message, result)

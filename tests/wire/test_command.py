@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.wire.strategies import plain_values, strategy_of
 from wire import limits
-from wire.command import CommandDeclaration, CommandParameter, ParametersRefused, unknown_command
+from wire.command import CommandDeclaration, CommandParameter, ParametersRefused, result_problem, unknown_command
 
 SET_SPEED = CommandDeclaration(
     "set_speed",
@@ -116,3 +117,37 @@ def test_accepted_parameters_are_accepted_again_as_they_are(declaration: Command
     assert declaration.accepted(accepted) == accepted
     assert declaration.accepted(msgspec.msgpack.decode(msgspec.msgpack.encode(accepted))) == accepted
     assert len(msgspec.json.encode(accepted)) <= limits.MAX_COMMAND_BYTES
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=3), parts, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES, st.integers(0, 2 * limits.MAX_RESULT_DEPTH))
+def test_a_result_nests_to_a_bound(value: object, levels: int) -> None:
+    """What is accepted is written and read as JSON without an error."""
+
+    def depth(part: object) -> int:
+        parts = part.values() if isinstance(part, dict) else part if isinstance(part, list) else None
+        return 0 if parts is None else 1 + max(map(depth, parts), default=0)
+
+    for level in range(levels):
+        value = [value] if level % 2 else {"part": value}
+    assert (result_problem(value) == "") == (depth(value) <= limits.MAX_RESULT_DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("a" * (limits.MAX_COMMAND_BYTES - 1), "it has 4,097 bytes as JSON: at most 4,096 are kept"),
+        ([{"speed": float("nan")}], "it has a number that JSON does not have"),
+        (float("inf"), "it has a number that JSON does not have"),
+        ({1, object()}, "not a JSON value"),
+    ],
+)
+def test_a_result_that_is_not_kept(value: object, problem: str) -> None:
+    assert problem in result_problem(value)
+    assert result_problem("a" * (limits.MAX_COMMAND_BYTES - 2)) == ""

@@ -78,6 +78,22 @@ def test_an_ambiguous_declaration_is_an_error(frame: str, problem: str) -> None:
     assert command_content(f"[{frame}]".encode(), is_declared=False) is None
 
 
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", '{"speeds": [1, NaN]}', "[" * 40 + "]" * 40])
+def test_a_result_counts_without_a_value_that_is_no_json(value: str) -> None:
+    """The device has executed the command. Many encoders of JSON write NaN."""
+    content = command_content(f'{{"result": "{ID}", "ok": true, "value": {value}}}'.encode(), is_declared=False)
+    assert isinstance(content, dict)
+    state = read_result(content, 1)
+    assert (state.state, state.code, state.result) == ("succeeded", "result_left_out", None)
+    assert state.message.startswith("the value is left out: it has ")
+
+
+def test_an_ambiguous_result_is_an_error() -> None:
+    found = command_content(f'{{"result": "{ID}", "ok": true, "ok": false}}'.encode(), is_declared=True)
+    assert isinstance(found, WireError)
+    assert 'the name "ok" is there twice' in found.message
+
+
 def test_a_declaration_has_short_forms() -> None:
     """A name stands for a command without parameters, or for a parameter that is a number."""
     read = read_declaration(
