@@ -23,6 +23,7 @@ from hub.model.command import (
     CommandPhase,
     CommandRecord,
     Turn,
+    Undelivered,
     cancelled,
     deadline_of,
     deadline_passed,
@@ -32,6 +33,7 @@ from hub.model.command import (
     to_repeat,
     to_send,
     turn_of,
+    undelivered,
 )
 from wire.command import CommandDeclaration, ParametersRefused, unknown_command
 from wire.device import CommandState
@@ -279,9 +281,18 @@ class CommandDispatcher:
         """Note that the device is connected, and why it gets no commands; until `disconnected`."""
         self._unreachable[device] = link, reason
 
-    async def report(self, device: str, report: CommandState) -> bool:
-        """Record a state that a device reports. Return False if the hub has no such command of it. Raises WireError."""
-        stored = await self._change(device, report.id, partial(reported, report=report, now_ns=self._clock()))
+    async def report(self, device: str, report: CommandState | Undelivered) -> bool:
+        """Record a state that a device reports, or that it cannot report. Raises WireError.
+
+        Return False if the hub has no such command of it.
+        """
+        now_ns = self._clock()
+        transition: Transition
+        if isinstance(report, Undelivered):
+            transition = partial(undelivered, why=report, now_ns=now_ns)
+        else:
+            transition = partial(reported, report=report, now_ns=now_ns)
+        stored = await self._change(device, report.id, transition)
         return stored.record is not None
 
     # Time.

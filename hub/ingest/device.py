@@ -14,6 +14,7 @@ from hub.ingest.partial_batch import LooseBatch, RefusedPart, separate
 from hub.ingest.source_report import REPORTS_KEPT, EventBudget
 from hub.ingest.validate import ValidBatch, validate
 from hub.model.batch import SOURCE_REFUSED, Batch, Entry, EntryKind, Mark, Series
+from hub.model.command import Undelivered
 from hub.model.journal import EntrySource, EntryWriter, JournalError, JournalFailed, JournalFull, QuarantineDecision
 from hub.model.presence import NO_PRESENCE, DevicePresence
 from wire import device as messages
@@ -86,8 +87,11 @@ class CommandInbox(Protocol):
     def disconnected(self, device: str, link: CommandLink) -> None:
         """Send nothing through this connection any more."""
 
-    async def report(self, device: str, report: messages.CommandState) -> bool:
-        """Record a state that a device reports. Return False if the hub has no such command of it. Raises WireError."""
+    async def report(self, device: str, report: messages.CommandState | Undelivered) -> bool:
+        """Record a state that a device reports, or that it cannot report. Raises WireError.
+
+        Return False if the hub has no such command of it.
+        """
 
 
 class DesiredLink(Protocol):

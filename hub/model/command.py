@@ -4,8 +4,9 @@
       │ ├─deadline─► EXPIRED  │            │                       ▲
       │ └─cancel───► CANCELLED└──deadline──┴──► TIMED_OUT ──late result──┘
 
-Each function returns the record after something happened, or None if that changes nothing. A record is written to disk
-before anything follows from it. A report of the device always counts: it knows what happened.
+A queued command that reached nobody is QUEUED again. Each function returns the record after something happened, or
+None if that changes nothing. A record is written to disk before anything follows from it. A report of the device always
+counts: it knows what happened.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ MAX_TTL_S = 7 * 86_400
 
 DEFAULT_TTL_S = 86_400
 DEFAULT_TIMEOUT_S = 10
+
+MAX_RETURNS = 8
+"""How often a queued command that reached nobody is queued again. A device that reports states and has subscribed to
+no commands would otherwise cost a write with each of its messages."""
 
 SENT_ONCE = "sent_once"
 """Code of SENT for a device that does not recognise a command by its id: the hub does not send it a second time."""
@@ -137,6 +142,14 @@ class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Command(self.id, self.name, dict(self.parameters), self.created_ns, self.timeout_ms, queued)
 
 
+class Undelivered(NamedTuple):
+    """A command that was recorded as sent and reached nobody: its id, and why, as a code and a sentence."""
+
+    id: str
+    code: str
+    message: str
+
+
 class Turn(NamedTuple):
     """The command that a device executes now, the oldest one that it has received, and since when it is its turn."""
 
@@ -179,6 +192,20 @@ def sent(record: CommandRecord, now_ns: int, *, repeats: bool = True) -> Command
         return None
     reason = ("", "") if repeats else (SENT_ONCE, "the device does not recognise a repetition: it is not sent again")
     return _changed(record, PhaseChange(CommandPhase.SENT, now_ns, *reason))
+
+
+def undelivered(record: CommandRecord, why: Undelivered, now_ns: int) -> CommandRecord | None:
+    """The command reached nobody: a queued one waits again, the operator of a call waits in vain."""
+    if record.state is not CommandPhase.SENT:
+        return None
+    state = CommandPhase.REJECTED
+    if record.mode == "queue":
+        returns = sum(change.state is CommandPhase.QUEUED for change in record.changes)
+        if now_ns >= record.expires_ns:
+            state = CommandPhase.EXPIRED
+        elif returns <= MAX_RETURNS:
+            state = CommandPhase.QUEUED
+    return _changed(record, PhaseChange(state, now_ns, why.code, why.message))
 
 
 def reported(record: CommandRecord, report: CommandState, now_ns: int) -> CommandRecord | None:

@@ -15,8 +15,11 @@ from typing import Protocol
 
 import structlog
 
+from formats.message import DecodedRow
 from hub.ingest.device import CommandInbox, Device
+from hub.model.command import Undelivered
 from hub.mqtt.message import (
+    AvailabilityChange,
     CommandDelivery,
     Confirmation,
     Decoded,
@@ -93,7 +96,7 @@ class CommandLinks:
         *,
         declare: DeclareCommands,
         publish: Callable[[Publish, EncodedProperties | None], int | None],
-        report: Callable[[str, CommandState], None],
+        report: Callable[[str, CommandState | Undelivered], None],
         found: Callable[[DeviceCommands], None],
         is_present: Callable[[str], bool],
         clock: Callable[[], int],
@@ -113,6 +116,8 @@ class CommandLinks:
         self._is_attaching = False
         self._links: dict[str, DeviceCommandLink] = {}
         self._attached: set[str] = set()
+        self._silent: set[str] = set()
+        """Devices that nothing reaches, until a message of theirs arrives."""
         self._seen: set[str] = set()
         self._awaited: OrderedDict[str, AwaitedCommand] = OrderedDict()
         self._topics: dict[str, OrderedDict[str, AwaitedCommand]] = {}
@@ -134,7 +139,7 @@ class CommandLinks:
             self._update(device)
 
     async def record(
-        self, found: Mapping[str, Sequence[DeviceCommands]], reports: Sequence[tuple[str, CommandState]]
+        self, found: Mapping[str, Sequence[DeviceCommands]], reports: Sequence[tuple[str, CommandState | Undelivered]]
     ) -> None:
         """Record commands of devices and states of commands, durable on return. Raises WireError."""
         # Together: the registry writes in one commit what waits for it.
@@ -157,6 +162,8 @@ class CommandLinks:
     def device_changed(self, device: Device) -> None:
         """Follow the presence of a device. The first time that it is present, note the commands of its name."""
         if device.id in self._links:
+            if not self._is_present(device.id):
+                self._silent.discard(device.id)
             self._update(device.id)
         elif device.id not in self._seen and self._is_present(device.id):
             if len(self._seen) >= MAX_DEVICES:
@@ -175,7 +182,7 @@ class CommandLinks:
 
     def _update(self, device: str) -> None:
         link = self._links[device]
-        is_reachable = self._is_connected and self._is_present(device)
+        is_reachable = self._is_connected and self._is_present(device) and device not in self._silent
         if is_reachable and device not in self._attached:
             self._attached.add(device)
             self._is_attaching = True
@@ -213,7 +220,9 @@ class CommandLinks:
         message_id = self._publish(delivery.publish._replace(qos=delivery.qos, retain=False), properties)
         if message_id is None:
             sentence = "the connection to the broker ended before the command was published"
-            self._reject(device, command.id, "not_published", sentence, is_repeated)
+            self.disconnected()
+            if not is_repeated:
+                self._report(device, Undelivered(command.id, "not_published", sentence))
             return
         if not is_repeated:
             self._unacknowledged[message_id] = device, command.id
@@ -230,7 +239,10 @@ class CommandLinks:
             return
         if reason == NO_SUBSCRIBER:
             self._discard(id)
-            self._reject(device, id, "no_subscriber", "no client of the broker has subscribed to the device's topic")
+            self._silent.add(device)
+            self._update(device)
+            sentence = "no client of the broker has subscribed to the device's topic"
+            self._report(device, Undelivered(id, "no_subscriber", sentence))
         elif reason >= FIRST_FAILURE:
             self._discard(id)
             sentence = f"the broker refused the message (reason code 0x{reason:02X}): allow this user to publish it"
@@ -239,8 +251,13 @@ class CommandLinks:
     def received(self, message: Message, decoded: Sequence[Decoded]) -> None:
         """Compare a message with the commands that it may confirm. A retained one is older than the command.
 
-        An error that does not name its command is about the oldest one.
+        An error that does not name its command is about the oldest one. A device that nothing reached may be back.
         """
+        if self._silent and not message.retain:
+            for device in {item.device for item in decoded if isinstance(item, DecodedRow | AvailabilityChange)}:
+                if device in self._silent:
+                    self._silent.discard(device)
+                    self._update(device)
         awaited = self._topics.get(message.topic)
         if awaited is None or message.retain:
             return

@@ -26,6 +26,7 @@ from hub.ingest.rejected_input import QuarantinedInput, read_quarantined, stored
 from hub.ingest.row_writer import DeviceDescription, PendingRow, RowWriter, batch_of, group_rows
 from hub.model.batch import Entry
 from hub.model.bridge import DecodedMessage, InboundCounts
+from hub.model.command import Undelivered
 from hub.model.journal import JournalError, durable
 from hub.mqtt.command_links import CommandLinks, state_of
 from hub.mqtt.connection import BrokerConnection, BrokerOptions
@@ -119,7 +120,7 @@ class PendingMessages:
         self.tags: dict[str, dict[str, str]] = {}
         self.presence: dict[str, bool] = {}
         self.commands: dict[str, list[DeviceCommands]] = {}
-        self.reports: list[tuple[str, CommandState]] = []
+        self.reports: list[tuple[str, CommandState | Undelivered]] = []
         self.rejected: list[RejectedMessage] = []
         self.acknowledgements: dict[BrokerConnection, list[int]] = {}
         self.count = 0
@@ -262,7 +263,7 @@ class Inbound:
         self._pending.decoded = decoded_before
         self._wake.set()
 
-    def report(self, device: str, report: CommandState) -> None:
+    def report(self, device: str, report: CommandState | Undelivered) -> None:
         """Record a state of a command soon, as if a message had shown it."""
         self._pending.reports.append((device, report))
         self._wake.set()

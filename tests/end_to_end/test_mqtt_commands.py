@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,38 @@ async def test_commands_by_templates(mosquitto_program: Path, tmp_path: Path) ->
             row = await level
             assert (row["state"], row["result"]) == ("succeeded", "level 7")
             assert (await hub.get("/api/v1/quarantine"))["quarantine"] == []
+
+
+@pytest.mark.deadline(120)
+async def test_a_queued_command_that_reaches_nobody_waits_again(mosquitto_program: Path, tmp_path: Path) -> None:
+    """The device publishes, and has not subscribed: the broker was restarted, or the device fails."""
+    with Mosquitto(mosquitto_program, tmp_path / "broker") as broker:
+        async with (
+            bridged_hub(tmp_path / "hub", broker, TEMPLATES) as hub,
+            connected_client(broker.port) as device,
+            operator(hub) as client,
+        ):
+            await connected(hub)
+            device.connection.publish(Publish("plant/tank/state", b'{"speed": 1}', 1))
+            await declared(client, "tank", 1)
+            path = "/api/v1/devices/tank/commands"
+            body = {"name": "set_level", "parameters": {"level": 7}, "mode": "queue"}
+            id = (await client.post(path, json=body)).json()["id"]
+
+            async def command(state: str, code: str = "") -> Any:
+                row = (await client.get(f"{path}/{id}")).json()
+                return row if (row["state"], row["code"]) == (state, code) else None
+
+            await result_of(partial(command, "queued", "no_subscriber"))
+            refused = await client.post(path, json={**body, "mode": "call"})
+            assert (refused.status_code, refused.json()["code"]) == (409, "not_connected")
+            await device.subscribe("plant/+/level")
+            device.connection.publish(Publish("plant/tank/state", b'{"speed": 2}', 1))
+            assert (await device.got(1))[0].payload == b"7"
+            device.connection.publish(Publish("plant/tank/events", b"level 7", 1))
+            row = await result_of(partial(command, "succeeded"))
+            states = [change["state"] for change in row["states"]]
+            assert states == ["queued", "sent", "queued", "sent", "succeeded"]
 
 
 @pytest.mark.deadline(120)

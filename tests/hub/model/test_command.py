@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from hub.model.command import (
+    MAX_RETURNS,
     CommandPhase,
     CommandRecord,
     Turn,
+    Undelivered,
     cancelled,
     created_event,
     deadline_of,
@@ -22,6 +24,7 @@ from hub.model.command import (
     to_repeat,
     to_send,
     turn_of,
+    undelivered,
 )
 from wire.device import CommandState
 from wire.limits import MAX_COMMANDS_SENT
@@ -48,6 +51,7 @@ STEPS: dict[str, Any] = {
     "succeeded": report("succeeded"),
     "deadline": lambda record: deadline_passed(record, LATER, record.state),
     "cancel": partial(cancelled, operator="operator o", now_ns=2),
+    "undelivered": partial(undelivered, why=Undelivered(ID, "code", "message"), now_ns=3),
 }
 WAYS = {
     "queued": [],
@@ -62,7 +66,9 @@ TABLE = {
     "queued": {
         "sent": "sent", "received": "received", "succeeded": "succeeded", "deadline": "expired", "cancel": "cancelled"
     },
-    "sent": {"received": "received", "succeeded": "succeeded", "deadline": "timed_out"},
+    "sent": {
+        "received": "received", "succeeded": "succeeded", "deadline": "timed_out", "undelivered": "queued"
+    },
     "received": {"succeeded": "succeeded", "deadline": "timed_out"},
     "succeeded": {},
     "expired": {"received": "expired", "succeeded": "succeeded"},
@@ -96,6 +102,27 @@ def test_a_state_changes_as_the_table_has_it(state: str, step: str) -> None:
     assert changed.result == ("result" if step == "succeeded" else None)
     if step != "sent":
         assert (changed.changes[-1].code, changed.changes[-1].message) > ("", "")
+
+
+def test_a_command_that_reaches_nobody_waits_again_if_it_can() -> None:
+    """A queued one in its time, and not without end. The operator of a call learns that it reached nobody."""
+    why = Undelivered(ID, "no_subscriber", "nobody has subscribed")
+
+    def returned(record: CommandRecord, now_ns: int = 3) -> CommandRecord:
+        on_its_way = sent(record, now_ns=2)
+        assert on_its_way is not None
+        changed = undelivered(on_its_way, why, now_ns)
+        assert changed is not None
+        assert (changed.reason.code, changed.reason.message) == (why.code, why.message)
+        return changed
+
+    assert returned(queued(ttl_s=None)).state is CommandPhase.REJECTED
+    assert returned(queued(), LATER).state is CommandPhase.EXPIRED
+    record = queued()
+    for _ in range(MAX_RETURNS):
+        record = returned(record)
+        assert record.state is CommandPhase.QUEUED
+    assert returned(record).state is CommandPhase.REJECTED
 
 
 def test_the_deadline_depends_on_how_the_command_was_sent() -> None:

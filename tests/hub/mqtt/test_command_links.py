@@ -9,9 +9,11 @@ import pytest
 
 from hub.ingest.device import CommandLink, Device
 from hub.model.batch import Mark
+from hub.model.command import Undelivered
 from hub.mqtt import command_links
 from hub.mqtt.command_links import NO_SUBSCRIBER, CommandLinks, state_of
 from hub.mqtt.message import (
+    AvailabilityChange,
     CommandDelivery,
     Confirmation,
     Decoded,
@@ -71,7 +73,7 @@ class Fleet:
         self.is_connected = True
         self.attached: dict[str, CommandLink] = {}
         self.sent: list[Publish] = []
-        self.reported: list[CommandState] = []
+        self.reported: list[CommandState | Undelivered] = []
         self.to_repeat: list[Command] = []
         self.found: list[DeviceCommands] = []
         self.declared: list[str] = []
@@ -94,7 +96,7 @@ class Fleet:
     def disconnected(self, device: str, link: CommandLink) -> None:
         assert self.attached.pop(device) is link
 
-    async def report(self, device: str, report: CommandState) -> bool:
+    async def report(self, device: str, report: CommandState | Undelivered) -> bool:
         self.reported.append(report)
         return True
 
@@ -115,7 +117,10 @@ class Fleet:
 
     @property
     def ended(self) -> list[str]:
-        return [f"{report.id[0]} {report.state} {report.code}".strip() for report in self.reported]
+        return [
+            f"{report.id[0]} {getattr(report, 'state', 'undelivered')} {report.code}".strip()
+            for report in self.reported
+        ]
 
 
 async def fleet() -> Fleet:
@@ -238,22 +243,52 @@ async def test_a_command_that_cannot_be_published_is_rejected(name: str, code: s
     assert (hub.sent, hub.ended) == ([], [f"a rejected {code}"])
 
 
-async def test_a_command_after_the_end_of_the_connection_is_rejected() -> None:
-    """It was never published."""
+async def test_a_command_after_the_end_of_the_connection_is_not_delivered() -> None:
+    """It was never published. The device gets no further one before the next connection."""
     hub = await fleet()
     hub.is_connected = False
     hub.set("a", "on")
-    assert hub.ended == ["a rejected not_published"]
+    assert hub.ended == ["a undelivered not_published"]
+    assert not hub.attached
+    hub.links.connected()
+    assert [*hub.attached] == ["lamp"]
 
 
-@pytest.mark.parametrize(("reason", "ended"), [(0x87, "broker_refused"), (NO_SUBSCRIBER, "no_subscriber"), (0, "")])
+async def test_a_device_that_has_not_subscribed_gets_commands_after_its_next_message() -> None:
+    """Nothing of before counts: no retained message, none of another device. It may also leave, and return."""
+    hub = await fleet()
+
+    def say(*, device: str = "lamp", retain: bool = False) -> bool:
+        row = AvailabilityChange(device, online=True)
+        hub.links.received(Message("lamp", b"", retain=retain), [row])
+        return "lamp" in hub.attached
+
+    hub.set("a", "on")
+    hub.links.acknowledged(1, NO_SUBSCRIBER)
+    hub.links.disconnected()
+    hub.links.connected()
+    assert not hub.attached
+    assert (say(retain=True), say(device="fan"), say(), say()) == (False, False, True, True)
+    hub.set("b", "on")
+    hub.links.acknowledged(2, NO_SUBSCRIBER)
+    for is_present in (False, True):
+        assert not hub.attached
+        (hub.present.add if is_present else hub.present.discard)("lamp")
+        hub.links.device_changed(Device("lamp", Mark("lamp", "", 0)))
+    assert [*hub.attached] == ["lamp"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "ended"),
+    [(0x87, "rejected broker_refused"), (NO_SUBSCRIBER, "undelivered no_subscriber"), (0, "")],
+)
 async def test_the_acknowledgement_of_the_broker_is_no_success(reason: int, ended: str) -> None:
     """It only shows that nobody gets the message, or that the broker refuses it."""
     hub = await fleet()
     hub.set("a", "on")
     hub.links.acknowledged(1, reason)
     hub.links.acknowledged(1, reason)
-    assert hub.ended == ([f"a rejected {ended}"] if ended else [])
+    assert hub.ended == ([f"a {ended}"] if ended else [])
     hub.state("on")
     assert len(hub.ended) == 1
 
