@@ -224,7 +224,10 @@ class PresenceInterval(Struct, frozen=True):
 
 
 class PresenceTimeline(Struct, frozen=True):
-    """The connection timeline of a device, newest first, as far as its last 200 events reach."""
+    """The connection timeline of a device, newest first, as far as its last 200 events reach.
+
+    Those of its commands do not count.
+    """
 
     device: str
     intervals: Sequence[PresenceInterval]

@@ -1,6 +1,6 @@
 """Connection timeline of a device: the states that it had, from its events and those of the hub. Pure.
 
-The registry keeps at most 200 events of a device, and those bound the timeline.
+The registry keeps at most 200 events of a device apart from those of its commands, and those bound the timeline.
 """
 
 from __future__ import annotations

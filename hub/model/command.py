@@ -212,6 +212,8 @@ def reported(record: CommandRecord, report: CommandState, now_ns: int) -> Comman
     """The device reported a state, in time, late, or for the second time."""
     phase = CommandPhase(report.state)
     change = PhaseChange(phase, now_ns, report.code, report.message)
+    if phase in (CommandPhase.FAILED, CommandPhase.REJECTED) and not report.code:
+        change = PhaseChange(phase, now_ns, "no_reason", report.message or "the device reported no reason")
     if record.state in _RESULTS:
         return None
     if phase in _RESULTS:

@@ -15,6 +15,10 @@ from wire.limits import MAX_INTEGER, MAX_MESSAGE
 MAX_EVENTS_PER_DEVICE = 200
 """A device that reconnects all the time keeps its last 200 events and displaces no event of another device."""
 
+MAX_COMMAND_EVENTS_PER_DEVICE = 400
+"""Events of its commands, two for each command that is kept: they displace no other event, and no part of the timeline
+of its connections."""
+
 MAX_EVENTS = 500_000
 """Events of all devices, about 100 MB on disk. Beyond this the oldest are deleted."""
 
@@ -26,6 +30,11 @@ MAX_PAGE = 1_000
 """Maximum number of events in one answer."""
 
 MAX_KIND = 64
+
+COMMAND = "command"
+"""Beginning of the kinds of events about commands."""
+
+_IS_COMMAND = f"(kind GLOB '{COMMAND}*')"
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +73,7 @@ def insert_events(
     events: Sequence[Event],
     *,
     max_per_device: int = MAX_EVENTS_PER_DEVICE,
+    max_commands_per_device: int = MAX_COMMAND_EVENTS_PER_DEVICE,
     max_in_all: int = MAX_EVENTS,
 ) -> None:
     """Write events (their ids are ignored) and delete those beyond the bounds, inside a transaction.
@@ -73,11 +83,12 @@ def insert_events(
     connection.executemany(
         "INSERT INTO events (device, time_ns, kind, detail) VALUES (?, ?, ?, ?)", [event[1:] for event in events]
     )
-    for device in {event.device for event in events}:
+    for device, is_command in {(event.device, event.kind.startswith(COMMAND)) for event in events}:
+        bound = max_commands_per_device if is_command else max_per_device
         connection.execute(
-            "DELETE FROM events WHERE device IS ?1 AND id <= "
-            "(SELECT id FROM events WHERE device IS ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            (device, max_per_device),
+            f"DELETE FROM events WHERE device IS ?1 AND {_IS_COMMAND} = ?3 AND id <= "
+            f"(SELECT id FROM events WHERE device IS ?1 AND {_IS_COMMAND} = ?3 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            (device, bound, is_command),
         )
     # Counting half a million rows takes 2 ms and is needed only when the ids have reached the bound.
     newest = connection.execute("SELECT coalesce(max(id), 0) FROM events").get

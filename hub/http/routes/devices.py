@@ -28,7 +28,10 @@ from hub.model.store import ReadingCounts, Store, StoreError
 from wire.limits import MAX_DEVICE_ID, MAX_TIME_NS
 
 MAX_EVENT_PAGE = 200
-"""The registry keeps no more events of a device."""
+"""Events in one answer."""
+
+KEPT_EVENTS = 600
+"""All events that the registry keeps of a device: 400 of its commands, and 200 others."""
 
 NO_READINGS = ReadingCounts(0, 0)
 
@@ -126,7 +129,7 @@ class DeviceRoutes:
         """Return a device's connection timeline: the states that it had, newest first."""
         self._known(device)
         known = self.status.devices.device(device)
-        events = await self.read_events(device, limit=MAX_EVENT_PAGE)
+        events = await self.read_events(device, limit=KEPT_EVENTS)
         of_hub = await self.read_hub_events(limit=MAX_EVENT_PAGE)
         spans = presence_timeline(events, of_hub, known.presence)
         return answers.PresenceTimeline(device, [answers.PresenceInterval(*span) for span in spans])

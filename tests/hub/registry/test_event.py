@@ -53,6 +53,18 @@ def test_a_noisy_device_displaces_only_its_own_events(connection: apsw.Connectio
     assert [e.time_ns for e in select_events(connection, "noisy")] == [99, 98, 97, 96, 95]
 
 
+def test_commands_displace_no_other_event(connection: apsw.Connection) -> None:
+    """Nor do others displace the record of who sent what."""
+    bounds = {"max_per_device": 2, "max_commands_per_device": 3}
+    for time_ns in range(10):
+        for kind in ("offline", "command", "command succeeded"):
+            insert_events(connection, [Event(0, "pump", time_ns, kind, "")], **bounds)
+    found = [(e.time_ns, e.kind) for e in select_events(connection, "pump")]
+    assert found == [
+        (9, "command succeeded"), (9, "command"), (9, "offline"), (8, "command succeeded"), (8, "offline")
+    ]  # fmt: skip
+
+
 def test_pages_have_no_gap_and_no_repetition(connection: apsw.Connection) -> None:
     """With `before` set to the last id of a page the next page follows, for one device or for all."""
     insert_events(connection, [event("ab"[number % 2], number) for number in range(20)])

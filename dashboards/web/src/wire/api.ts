@@ -876,7 +876,7 @@ export interface components {
             /** @description Why the state began; may be empty. */
             reason: string;
         };
-        /** @description The connection timeline of a device, newest first, as far as its last 200 events reach. */
+        /** @description The connection timeline of a device, newest first, as far as its last 200 events reach. Those of its commands do not count. */
         PresenceTimeline: {
             device: string;
             intervals: components["schemas"]["PresenceInterval"][];
