@@ -203,6 +203,22 @@ async def test_a_value_that_cannot_be_stored_is_not_set(
     assert pump.values == [1.0]
 
 
+async def test_a_value_that_could_not_be_stored_is_written_at_the_end(
+    pump: Pump, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next run sets it, also without a hub."""
+    monkeypatch.setattr("device_agent.operator_commands.setting_runner.RETRY_SECONDS", 3600)
+    spool = FullSpool()
+    async with Peer() as peer:
+        async with pump.agent(peer, spool):
+            await peer.until(lambda: DEVICE in peer.links)
+            await peer.desire(DEVICE, pressure=1)
+            await until(lambda: "settings cannot be recorded" in caplog.text)
+            spool.is_full = False
+        assert await spool.read_settings() is not None
+    assert pump.values == []
+
+
 async def test_a_damaged_record_is_replaced_by_the_hub(
     spool: Path, pump: Pump, caplog: pytest.LogCaptureFixture
 ) -> None:
