@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_client.client import Surroundings
 from device_agent import Agent, AgentError, Limits, Rejected, SpoolError
-from device_agent.operator_commands.log import MAX_WAITING, CommandEntry
+from device_agent.operator_commands.log import MAX_WAITING, CommandEntry, Now
+from device_agent.operator_commands.runner import CommandRunner
 from device_agent.spool import MemorySpool, StoredCommand
 from tests.conditions import until
 from tests.device_agent.peer import Peer, agent_of
@@ -327,6 +329,17 @@ async def test_a_damaged_record_is_reported(spool: Path, motor: Motor) -> None:
             await peer.command(DEVICE, ID.format(2), "set_speed", speed=2)
             assert (await ended(peer, ID.format(2))).state == "succeeded"
     assert motor.speeds == [1.0, 2.0]
+
+
+def test_the_time_of_the_hub_goes_on_with_the_monotonic_clock() -> None:
+    """It is what the age of a command of an earlier run is measured with; the device's own clock may be wrong."""
+    monotonic_s = 5.0
+    surroundings = Surroundings(time_ns=lambda: 7, monotonic=lambda: monotonic_s)
+    runner = CommandRunner(MemorySpool(), surroundings, lambda: None)
+    assert runner._now() == Now(7, 5.0)
+    runner.note_hub_time(100_000_000_000)
+    monotonic_s = 8.0
+    assert runner._now() == Now(7, 8.0, 103_000_000_000)
 
 
 def test_declarations_are_bounded(peer_less_agent: Agent) -> None:
