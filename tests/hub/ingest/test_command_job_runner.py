@@ -445,6 +445,16 @@ def test_a_cancelled_job_cancels_the_commands_that_are_not_sent() -> None:
     machine.teardown()
 
 
+def test_a_job_without_news_is_looked_at_at_its_deadline() -> None:
+    """Its first batch waits for devices that are not connected."""
+    machine = JobMachine()
+    machine.create(batch_size=4, stop_share=None, ttl_s=20, life_s=15, devices=sorted(DECLARED))
+    machine.time_passes(5)
+    machine.continue_with(["commit", "advance"] * 8)
+    assert machine.runner._wait_s() == 10
+    machine.teardown()
+
+
 def test_devices_have_a_minute_to_connect_again_after_a_restart_of_the_hub() -> None:
     """Until then a call waits for them; without the restart it is refused at once."""
     machine = JobMachine()
