@@ -7,15 +7,25 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import typer
 
 from hub.cli.command import MISUSE, fail, printable
 from hub.cli.values import typed_values
+from wire.command import CommandId
 
 
 def read_parameters(command: str, words: Sequence[str], known: dict[str, Any]) -> dict[str, object]:
     """Return the parameters by the types that a device declares. The hub checks everything else."""
     return typed_values(command, words, {parameter["name"]: parameter["type"] for parameter in known["parameters"]})
+
+
+def check_id(command: str, id: str) -> None:
+    """End the command if this cannot be the id of a command or of a job."""
+    try:
+        msgspec.convert(id, CommandId)
+    except msgspec.ValidationError:
+        fail(command, f"{id} is no id: an id has 16 to 32 hexadecimal characters (0 to 9, a to f)", MISUSE)
 
 
 def confirm(command: str, to: str, known: dict[str, Any]) -> bool:

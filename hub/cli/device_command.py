@@ -27,7 +27,7 @@ from hub.cli.command import (
     time_text,
 )
 from hub.cli.command_job import UNKNOWN, JobOptions, SendOptions, cancel_job, list_jobs, send_to_many, show_job
-from hub.cli.command_parameters import command_text, confirm, read_parameters, value_text
+from hub.cli.command_parameters import check_id, command_text, confirm, read_parameters, value_text
 from hub.model.command import CommandPhase
 from hub.model.identity import Role
 
@@ -162,6 +162,7 @@ def list_commands(
 @with_option_groups
 def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Show a command with each of its states, and the reasons."""
+    check_id("hub command show", id)
     with hub_client("hub command show", hub) as client:
         row = client.get(f"{_path(device)}/{quote(id, safe='')}")
     if as_json:
@@ -183,12 +184,13 @@ def show(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) ->
 @with_option_groups
 def cancel(device: Device, id: Id, as_json: AsJson = False, *, hub: HubOptions) -> None:
     """Cancel a command that is not sent yet. One that was sent cannot be taken back."""
+    check_id("hub command cancel", id)
     with hub_client("hub command cancel", hub, role=Role.OPERATOR) as client:
         row = client.send("POST", f"{_path(device)}/{quote(id, safe='')}/cancel")
     typer.echo(json.dumps(row) if as_json else f"cancelled {printable(row['name'])} ({row['id']})")
 
 
-@app.command(epilog="Example:  hub command jobs 9d1c04a2e7b3d5860a1b2c3d4e5f60718")
+@app.command(epilog="Example:  hub command jobs 9d1c04a2e7b3d5860a1b2c3d4e5f6071")
 @with_option_groups
 def jobs(
     job: Annotated[
@@ -203,6 +205,8 @@ def jobs(
     hub: HubOptions,
 ) -> None:
     """List the commands that were sent to many devices; show one with the devices that failed, or cancel it."""
+    if job is not None:
+        check_id("hub command jobs", job)
     if job is None:
         if cancel:
             fail("hub command jobs", "--cancel: name the JOB to cancel", MISUSE)

@@ -8,9 +8,11 @@ import re
 from collections.abc import AsyncIterator, Callable
 from http.server import BaseHTTPRequestHandler
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from hub.cli import device_command
 from hub.cli.application import app
 from tests.conditions import until
 from tests.hub.cli.hub_command import CommandedHub, commanded_hub
@@ -18,6 +20,7 @@ from tests.hub.cli.peer import Answer, PeerServer, respond
 from tests.hub.http.command_agent import command_agent, state
 from tests.tasks import running_task
 from wire import device as messages
+from wire.command import CommandId
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +141,16 @@ async def test_a_queued_command_is_listed_shown_and_cancelled(hub: CommandedHub)
     assert [line.split()[2] for line in shown.stdout.splitlines()[2:]] == ["queued", "cancelled"]
     unknown = await hub.run("command", "show", "pump", "0" * 32)
     assert (unknown.exit_code, "pump has no command" in unknown.stderr) == (1, True)
+    for words in (["show", "pump", "f" * 33], ["cancel", "pump", "XYZ"], ["jobs", "12"], ["jobs", "12", "--cancel"]):
+        wrong = await hub.run("command", *words)
+        assert wrong.exit_code == 2
+        assert wrong.stderr.endswith("is no id: an id has 16 to 32 hexadecimal characters (0 to 9, a to f)\n")
+
+
+def test_the_ids_in_the_examples_of_help_are_valid() -> None:
+    """An example can be copied without an error about its id."""
+    examples = " ".join(command.epilog or "" for command in device_command.app.registered_commands if command.epilog)
+    ids = re.findall(r"\b[0-9a-f]{12,}\b", examples)
+    assert len(ids) == 3
+    for id in ids:
+        msgspec.convert(id, CommandId)
