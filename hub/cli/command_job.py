@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import typer
@@ -121,11 +121,12 @@ def send_to_many(command: str, words: Sequence[str], options: SendOptions, job: 
         }
         known = client.send("POST", f"{PATH}/dry-run", body={**body, "confirmed": True})
         if known["command"] is None:
-            first = known["devices"][0]
-            fail(command, f"none of {plural(known['targets'], 'device')} has {name}. {first['message']}", MISUSE)
+            _refuse_unknown(command, client, job.to or (), name)
         body["parameters"] = read_parameters(command, parameters, known["command"])
         if job.dry_run:
-            _print_dry_run(client.send("POST", f"{PATH}/dry-run", body={**body, "confirmed": True}), options.as_json)
+            found = client.send("POST", f"{PATH}/dry-run", body={**body, "confirmed": True})
+            _print_dry_run(found, options.as_json)
+            _warn_of_one_batch(found, job)
             return
         to = plural(known["targets"], "device")
         body["confirmed"] = options.yes or not known["command"]["confirm"] or confirm(command, to, known["command"])
@@ -133,6 +134,7 @@ def send_to_many(command: str, words: Sequence[str], options: SendOptions, job: 
         made = client.send_until(time.monotonic() + HUB_OUTAGE_S, "POST", PATH, body=body)
         batches = plural(made["batches"], "batch", "batches")
         typer.echo(f"job {made['id']}: {plural(made['targets'], 'device')} in {batches}", err=True)
+        _warn_of_one_batch(made, job)
         if not options.queue:
             made = _follow(client, made, visible=not options.as_json)
     typer.echo(json.dumps(made) if options.as_json else _summary(made))
@@ -212,6 +214,20 @@ def _share(command: str, text: str) -> float | None:
     if not 0 <= share <= 1:
         fail(command, f"--stop-at {text}: write a share from 0% to 100%, or {NEVER}", MISUSE)
     return share
+
+
+def _refuse_unknown(command: str, client: HubClient, to: Sequence[str], name: str) -> NoReturn:
+    """End the command, which no selected device declares, with those that the devices declare."""
+    found = client.get(f"{PATH}/declared", {"to": to})
+    names = ", ".join(row["command"]["name"] for row in found["commands"])
+    have = f"they have {names}" if names else "they declare no command"
+    fail(command, f"none of the selected devices ({found['targets']:,}) has the command {name}: {have}", MISUSE)
+
+
+def _warn_of_one_batch(made: dict[str, Any], job: JobOptions) -> None:
+    """Say that the share of failures does not stop a job with one batch: it is compared between two batches."""
+    if made["batches"] == 1 and made["targets"] > 1 and job.stop_at != NEVER:
+        typer.echo("one batch: --stop-at has no effect; a smaller --batch makes several", err=True)
 
 
 def _print_dry_run(found: dict[str, Any], as_json: bool) -> None:

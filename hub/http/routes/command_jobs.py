@@ -234,7 +234,10 @@ class CommandJobRoutes:
         """Return the ids of the devices in service that are selected, in order. Raises Refusal if there is none."""
         found = self._matching(to)
         if not found:
-            detail = f"no device in service matches {' '.join(to)}: `GET /api/v1/devices` lists them with their tags"
+            detail = (
+                f"no device in service matches {' '.join(to)}: `hub device list --json` and `GET /api/v1/devices` list "
+                "the devices with their tags"
+            )
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
         return found
 

@@ -50,6 +50,7 @@ async def test_send_to_many_shows_the_progress_and_a_summary(hub: CommandedHub) 
     first, *progress = done.stderr.splitlines()
     made = re.fullmatch(r"job ([0-9a-f]{32}): 4 devices in 2 batches", first)
     assert made is not None
+    assert "one batch" not in done.stderr
     assert 1 <= len(progress) <= 2
     assert progress[-1] == "4 of 4: 4 succeeded"
     listed = await hub.run("command", "list", "pump-3", "--json")
@@ -90,6 +91,12 @@ async def test_a_dry_run_lists_the_devices(hub: CommandedHub) -> None:
     assert all("31 m/s is above 30 m/s" in row[2] for row in rows)
     assert dry.stderr == "3 devices in 2 batches, 3 would be refused; nothing is sent\n"
     assert (await hub.run("command", "jobs", "--json")).stdout == before
+    one = await hub.run("command", "send", "--to", "pump-*", "stop", "--dry-run")
+    assert one.stderr == (
+        "4 devices in 1 batch; nothing is sent\none batch: --stop-at has no effect; a smaller --batch makes several\n"
+    )
+    never = await hub.run("command", "send", "--to", "pump-*", "stop", "--dry-run", "--stop-at", "never")
+    assert never.stderr == "4 devices in 1 batch; nothing is sent\n"
 
 
 async def test_a_queued_job_is_recorded_and_can_be_cancelled(hub: CommandedHub) -> None:
@@ -111,7 +118,10 @@ async def test_a_job_that_cannot_work_is_refused(hub: CommandedHub) -> None:
     """Exit code 2 with what there is."""
     for words, problem in (
         (["--to", "other-*", "stop"], "no device in service matches other-*"),
-        (["--to", "pump-*", "start"], "none of 4 devices has start"),
+        (
+            ["--to", "pump-*", "start"],
+            "none of the selected devices (4) has the command start: they have stop, set_speed, erase",
+        ),
         (["--to", "pump-*", "set_speed", "speed"], "write NAME=VALUE"),
         (["--to", "pump-*", "set_speed", "speed=31"], "31 m/s is above 30 m/s"),
         (["--to", "pump-*", "erase"], "add --yes"),
