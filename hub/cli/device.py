@@ -34,6 +34,12 @@ PATH = "/api/v1/devices"
 MAX_SHOWN = 20
 """Device ids in the question for confirmation."""
 
+MAX_STALE_NAMES = 3
+"""Stale metrics that the list names; of more it has the number."""
+
+STATES = ("connected", "reconnecting", "silent", "offline", "unconnected", "stale")
+"""States that `--state` selects, as the address of the fleet on the page."""
+
 app = typer.Typer(
     no_args_is_help=True,
     help="List the devices of a running hub, and retire devices that no longer exist.",
@@ -43,14 +49,28 @@ app = typer.Typer(
 
 @app.command("list", epilog="Example:  hub device list --json | jq -r '.[] | select(.connected | not).device'")
 @with_option_groups
-def list_devices(as_json: AsJson = False, *, hub: HubOptions) -> None:
-    """List the devices in service, with their presence, their last contact and the time of their newest reading."""
+def list_devices(
+    state: Annotated[
+        list[str] | None,
+        Option("--state", metavar="STATE", help=f"Only devices in this state: {', '.join(STATES)}; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+    *,
+    hub: HubOptions,
+) -> None:
+    """List the devices in service, with their presence and since when, their last contact and their newest reading."""
+    states = {*(state or STATES)}
+    if unknown := states.difference(STATES):
+        fail("hub device list", f"--state {min(unknown)}: the states are {', '.join(STATES)}", MISUSE)
     with hub_client("hub device list", hub) as client:
         found, _ = client.get_pages(PATH, "devices", {})
+    selected = [device for device in found if device["presence"] in states or (device["stale"] and "stale" in states)]
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(selected))
+    elif selected:
+        stdout_console().print(_table(selected))
     elif found:
-        stdout_console().print(_table(found))
+        typer.echo("no device is in this state", err=True)
     else:
         typer.echo(
             "there is no device yet: `hub token create --role device --device NAME` creates a token for one", err=True
@@ -113,14 +133,21 @@ def _named(devices: Sequence[str], count: int) -> str:
 
 def _table(devices: Sequence[dict[str, Any]]) -> Table:
     """Return the table of the devices. Imported readings are older than their arrival, which is the contact."""
-    table = plain_table(
-        "device", "presence", "last seen (UTC)", "last reading (UTC)", "metrics", "agent", numbers={"metrics"}
-    )
+    times = "since (UTC)", "last seen (UTC)", "last reading (UTC)"
+    table = plain_table("device", "presence", *times, "metrics", "agent", numbers={"metrics"})
     for device in devices:
         state = "no agent" if device["presence"] == "unconnected" else device["presence"]
-        presence = state + (f", {len(device['stale'])} stale" if device["stale"] else "")
+        presence = state + stale_text(device["stale"])
+        since = time_text(device["presence_since"]) if device["presence_since"] else ""
         seen = time_text(device["seen"]) if device["seen"] else "never"
-        times = [metric["latest"]["time_ns"] for metric in device["metrics"] if metric["latest"]]
-        reading = time_text(max(times)) if times else "unknown" if device["metrics"] else "never"
-        table.add_row(*cells(device["device"], presence, seen, reading, len(device["metrics"]), device["agent"]))
+        newest = [metric["latest"]["time_ns"] for metric in device["metrics"] if metric["latest"]]
+        reading = time_text(max(newest)) if newest else "unknown" if device["metrics"] else "never"
+        table.add_row(*cells(device["device"], presence, since, seen, reading, len(device["metrics"]), device["agent"]))
     return table
+
+
+def stale_text(stale: Sequence[str]) -> str:
+    """Return the names of a device's stale metrics, or how many they are, to follow its state."""
+    if len(stale) > MAX_STALE_NAMES:
+        return f", {len(stale)} stale"
+    return f", stale: {', '.join(stale)}" if stale else ""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from hub.cli.device import stale_text
 from tests.hub.cli.hub_command import CommandedHub, batch, commanded_hub
 
 
@@ -26,14 +27,42 @@ async def test_the_list_shows_presence_contact_and_metrics(hub: CommandedHub) ->
     shown = await hub.run("device", "list")
     header, row = shown.stdout.splitlines()
     assert header.split() == [
-        *("device", "presence", "last", "seen", "(UTC)", "last", "reading", "(UTC)", "metrics", "agent")
+        *(
+            "device",
+            "presence",
+            "since",
+            "(UTC)",
+            "last",
+            "seen",
+            "(UTC)",
+            "last",
+            "reading",
+            "(UTC)",
+            "metrics",
+            "agent",
+        )
     ]
     cells = row.split()
     assert (cells[:2], cells[-2:]) == (["pump", "offline"], ["2", "test/1"])
     assert cells[2] > "2026"
-    assert cells[4:6] == ["1970-01-01", "00:00:01"]
+    assert cells[4] > "2026"
+    assert cells[6:8] == ["1970-01-01", "00:00:01"]
     (device,) = json.loads((await hub.run("device", "list", "--json")).stdout)
     assert (device["device"], device["connected"], len(device["metrics"])) == ("pump", False, 2)
+    assert (await hub.run("device", "list", "--state", "offline", "--state", "stale")).stdout == shown.stdout
+    others = await hub.run("device", "list", "--state", "silent")
+    assert (others.exit_code, others.stdout, others.stderr) == (0, "", "no device is in this state\n")
+    wrong = await hub.run("device", "list", "--state", "away")
+    assert (wrong.exit_code, "the states are connected, reconnecting" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("stale", "presence"),
+    [([], "offline"), (["flow"], "offline, stale: flow"), (["a", "b", "c", "d"], "offline, 4 stale")],
+)
+def test_few_stale_metrics_are_named(stale: list[str], presence: str) -> None:
+    """Of more than three the list has the number."""
+    assert f"offline{stale_text(stale)}" == presence
 
 
 async def test_devices_are_retired_by_pattern(hub: CommandedHub) -> None:
