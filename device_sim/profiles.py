@@ -109,13 +109,15 @@ class Pump:
         """Hold this pressure, in bar, while the pump runs, whatever the demand is."""
         self._target_load = (value - self.REST_BAR) / self.LIFT_BAR
 
-    def start(self) -> None:
-        """Run until another command."""
+    def start(self) -> dict[str, Value]:
+        """Run until another command. Returns what it sets, as the metric shows it."""
         self._states.hold("running")
+        return {"running": True}
 
-    def stop(self) -> None:
-        """Stand still until another command."""
+    def stop(self) -> dict[str, Value]:
+        """Stand still until another command. Returns what it sets, as the metric shows it."""
         self._states.hold("stopped")
+        return {"running": False}
 
     def automatic(self) -> None:
         """Run and stop by the demand."""
@@ -171,20 +173,23 @@ class Vehicle:
         self._temperature = Level(random, 0, low=-40, high=130, noise=0.2, resolution=0.1)
         self._fuel = Battery(random, days=2.5, solar=False)
 
-    def set_speed(self, speed: float) -> None:
-        """Drive at this speed, in km/h, until another command."""
+    def set_speed(self, speed: float) -> dict[str, Value]:
+        """Drive at this speed, in km/h, until another command. Returns the speed."""
         self._track.ordered_speed = speed / 3.6
         self._states.hold("driving")
+        return {"speed": speed}
 
-    def stop(self) -> None:
-        """Stand still until another command."""
+    def stop(self) -> dict[str, Value]:
+        """Stand still until another command. Returns what it sets, as the metric shows it."""
         self._track.ordered_speed = None
         self._states.hold("waiting")
+        return {"state": "waiting"}
 
-    def start(self) -> None:
-        """Drive with the speed of the traffic, and wait and park as before."""
+    def start(self) -> dict[str, Value]:
+        """Drive with the speed of the traffic, and wait and park as before. Returns what it sets."""
         self._track.ordered_speed = None
         self._states.release("driving")
+        return {"state": "driving"}
 
     def at(self, time_s: float) -> Mapping[str, Value]:
         state = self._states.at(time_s)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from agent_client.tls import ClientTls
 from device_agent import Agent, AgentError, AgentOptions, MemorySpool
@@ -69,6 +69,9 @@ class Latencies:
         )
 
 
+_Result = TypeVar("_Result")
+
+
 @dataclass
 class FleetTotals:
     """Readings of the whole fleet, counted as they are sent and acknowledged, so that a snapshot is cheap."""
@@ -104,12 +107,12 @@ def _setting_declarations(profile: str) -> Mapping[str, CommandDeclaration]:
     }
 
 
-def _in_event_loop(method: Callable[..., None]) -> Callable[..., Awaitable[None]]:
+def _in_event_loop(method: Callable[..., _Result]) -> Callable[..., Awaitable[_Result]]:
     """Return the method of a model as an asynchronous one: a model is used by one thread."""
 
     @wraps(method)
-    async def call(*values: object, **parameters: object) -> None:
-        method(*values, **parameters)
+    async def call(*values: object, **parameters: object) -> _Result:
+        return method(*values, **parameters)
 
     return call
 

@@ -272,7 +272,7 @@ def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[s
     while True:
         for state in sent["states"][shown:] if visible else ():
             if CommandPhase(state["state"]).is_open:
-                typer.echo(printable(": ".join(filter(None, (state["state"], state["message"])))), err=True)
+                typer.echo(_progress(state), err=True)
         shown = len(sent["states"])
         left_s = give_up_s - time.monotonic()
         if not CommandPhase(sent["state"]).is_open or left_s <= 0:
@@ -284,6 +284,12 @@ def _follow(client: HubClient, sent: dict[str, Any], *, visible: bool) -> dict[s
             if failure.status is not None or left_s <= 1:
                 raise
             time.sleep(0.2)
+
+
+def _progress(state: dict[str, Any]) -> str:
+    """Return a state on the way to the end in one line. `hub command show` has the whole sentence of the agent."""
+    message = "kept in memory" if state["code"] == "not_durable" else state["message"]
+    return printable(": ".join(filter(None, (state["state"], message))))
 
 
 def _print_end(row: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ async def test_a_command_shows_in_the_readings() -> None:
         assert set(peer.commands) == {"set_speed", "start", "stop"}
         await peer.command(vehicle.id, "00112233445566aa", "set_speed", speed=40)
         await peer.until(lambda: ("succeeded", "") in peer.states_of("00112233445566aa"))
+        assert [state.result for state in peer.command_states if state.state == "succeeded"] == [{"speed": 40.0}]
         for _ in range(120):
             await device.read(next(seconds) * 1_000_000_000, 0.0)
         await device.drain(20)

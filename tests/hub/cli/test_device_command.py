@@ -52,6 +52,20 @@ async def test_send_waits_for_the_result_and_shows_the_states(hub: CommandedHub)
     await until(lambda: not is_connected(hub))
 
 
+async def test_the_progress_says_shortly_that_a_command_is_in_memory(hub: CommandedHub) -> None:
+    """It is the normal state of a device without a disk; `show` has the whole sentence."""
+
+    def execute(command: messages.Command) -> list[messages.CommandState]:
+        received = state(command, "received", code="not_durable", message="if the agent restarts, it is lost")
+        return [received, state(command, "succeeded")]
+
+    async with command_agent(hub.url, hub.gateway, execute=execute):
+        done = await hub.run("command", "send", "pump", "stop")
+        assert (done.exit_code, done.stdout) == (0, "succeeded\n")
+        assert done.stderr.splitlines()[-1] == "received: kept in memory"
+    await until(lambda: not is_connected(hub))
+
+
 async def test_the_exit_code_says_how_it_ended(hub: CommandedHub) -> None:
     """1: it did not happen or failed, 3: nobody knows."""
 
