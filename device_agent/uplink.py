@@ -334,7 +334,7 @@ class Uplink:
         is_refused = ending.error is Code.NOT_AUTHENTICATED or ending.status == HTTPStatus.UNAUTHORIZED
         hint = ""
         if is_refused and self.endpoint.current_token is None:
-            hint = " (this agent has no token: set HUB_TOKEN)"
+            hint = " (this agent has no token: pass token= to Agent)"
             if self.access is not None:
                 hint = " (this agent has no token: it asks for access)"
                 self.access.need()

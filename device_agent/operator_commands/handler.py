@@ -19,8 +19,8 @@ import msgspec
 from device_agent.errors import AgentError
 from device_agent.operator_commands.log import CommandOutcome
 from device_agent.source_state import shorten
-from wire.command import CommandDeclaration, ParametersRefused, ParameterValue, result_problem
-from wire.limits import MAX_COMMAND_CODE, MAX_MESSAGE, MAX_RESULT_DEPTH
+from wire.command import CommandDeclaration, CommandName, ParametersRefused, ParameterValue, result_problem
+from wire.limits import MAX_COMMAND_CODE, MAX_COMMAND_NAME, MAX_MESSAGE, MAX_RESULT_DEPTH
 from wire.model import MetricType
 
 TIME_LIMIT_S = 30.0
@@ -100,6 +100,7 @@ def declare(
     Each parameter needs a type: float, int, bool, str or a Literal of texts or whole numbers, which are its choices.
     One with a default need not be given, nor one whose type has `| None`.
     """
+    _check_name(f"the command {name!r}", name)
     limits = limits or {}
     try:
         types = get_type_hints(function)
@@ -108,6 +109,11 @@ def declare(
     found = inspect.signature(function).parameters
     if unknown := limits.keys() - found.keys():
         raise AgentError(f"the command {name!r} has limits for {min(unknown)!r}, which is no parameter of its function")
+    for key in found:
+        _check_name(f"the parameter {key!r} of the command {name!r}", key)
+    for key, limit in limits.items():
+        if not isinstance(limit, Limits):
+            raise AgentError(f"the command {name!r} has {limit!r} as the limits of {key}: expected Limits(0, 1)")
     parameters = [_parameter(name, found[key], types.get(key), limits.get(key, Limits())) for key in found]
     return made_declaration({"name": name, "description": description, "confirm": confirm, "parameters": parameters})
 
@@ -116,6 +122,7 @@ def setting_handler(
     function: Callable[..., Any], name: str, limits: Limits, *, time_limit_s: float, source: str = ""
 ) -> CommandHandler:
     """Return the handler of a setting. Raises AgentError if the function does not have one parameter with a type."""
+    _check_name(f"the setting {name!r}", name)
     try:
         types = get_type_hints(function)
     except (NameError, TypeError) as error:
@@ -153,6 +160,15 @@ def made_declaration(fields: Mapping[str, object]) -> CommandDeclaration:
         return msgspec.convert(fields, CommandDeclaration)
     except msgspec.ValidationError as error:
         raise AgentError(f"the command {fields.get('name')!r} is not valid: {error}") from None
+
+
+def _check_name(owner: str, name: str) -> None:
+    """Raise AgentError if a command, a setting or a parameter cannot have this name."""
+    try:
+        msgspec.convert(name, CommandName)
+    except msgspec.ValidationError:
+        rule = f"write 1 to {MAX_COMMAND_NAME} of the characters A to Z, a to z, 0 to 9, '_', '.' and '-'"
+        raise AgentError(f"{owner} has a name that is not valid: {rule}") from None
 
 
 def _parameter(command: str, found: Parameter, hint: Any, limits: Limits) -> dict[str, object]:

@@ -48,7 +48,7 @@ async def test_an_agent_without_a_token_says_so(peer: Peer, caplog: pytest.LogCa
     peer.refusal = HTTPStatus.UNAUTHORIZED, {}
     async with agent_of(peer):
         await until(lambda: warnings_in(caplog))
-    assert "(this agent has no token: set HUB_TOKEN); readings stay in the spool" in warnings_in(caplog)[0]
+    assert "(this agent has no token: pass token= to Agent); readings stay in the spool" in warnings_in(caplog)[0]
 
 
 async def test_a_broken_connection_costs_nothing(peer: Peer) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,6 +16,7 @@ from device_agent.reporting import ReportRule
 from device_agent.settings import OPTIONS_OVER_FILE, AgentSettings, AgentTlsSettings, load_settings
 from device_agent.sources.lines import ForeignSettings
 from device_agent.sources.settings import KINDS, SourceSettings, settings_class
+from tests.device_agent.peer import Peer
 from wire.command import CommandParameter
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
@@ -101,6 +105,34 @@ def test_the_example_of_commands_is_accepted(tmp_path: Path) -> None:
         "stop",
         "restart_camera",
     ]
+
+
+async def test_the_program_in_python_runs(tmp_path: Path) -> None:
+    """It stays connected, executes a command and has the setting of the next example."""
+    program, setting = (python_example(heading) for heading in ("### Commands in Python", "### Settings in Python"))
+    async with Peer() as peer:
+        text = program.replace("http://127.0.0.1:8600", peer.url).replace(
+            "async def main", f"{setting}\n\nasync def main"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", text, cwd=tmp_path,
+            env={**os.environ, "HUB_TOKEN": "secret", "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        try:
+            await peer.until(lambda: "target_pressure" in peer.settings)
+            await peer.command("boiler-1", "00112233445566aa", "set_speed", speed=3)
+            await peer.until(lambda: ("succeeded", "") in peer.states_of("00112233445566aa"))
+            await peer.until(lambda: 3.0 in peer.values("speed"))
+        finally:
+            process.kill()
+            await process.wait()
+
+
+def python_example(heading: str) -> str:
+    """Return the first program in Python under a heading."""
+    example = re.search(r"```python\n(.*?)```", DOCUMENT.partition(f"\n{heading}\n")[2], re.DOTALL)
+    assert example is not None
+    return example[1]
 
 
 def test_every_code_of_an_outcome_is_documented() -> None:

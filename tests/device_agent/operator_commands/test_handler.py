@@ -20,6 +20,7 @@ from device_agent.operator_commands.handler import (
     declare,
     execute,
     refusal_of,
+    setting_handler,
 )
 from device_agent.operator_commands.log import CommandOutcome
 from wire.command import CommandDeclaration, CommandParameter
@@ -75,6 +76,10 @@ def with_any_names(**speeds: float) -> None:
     """Do nothing."""
 
 
+def with_accent(größe: float) -> None:
+    """Do nothing."""
+
+
 def with_mixed_choices(mode: Literal["slow", 1]) -> None:
     """Do nothing."""
 
@@ -88,6 +93,8 @@ def with_mixed_choices(mode: Literal["slow", 1]) -> None:
         (with_mixed_choices, {}, "needs a type of its parameter 'mode'"),
         (with_any_names, {}, "'speeds' without a fixed name"),
         (move, {"limits": {"sped": Limits()}}, "limits for 'sped', which is no parameter"),
+        (move, {"limits": {"speed": (0, 1)}}, r"\(0, 1\) as the limits of speed: expected Limits\(0, 1\)"),
+        (with_accent, {}, "has a name that is not valid: write 1 to 64"),
         (move, {"limits": {"speed": Limits(3, 1)}}, "min of 3 above its max of 1"),
         (move, {"limits": {"note": Limits(0)}}, "has no min and max"),
         (move, {"limits": {"steps": Limits(5, 9)}}, "3 is below 5"),
@@ -98,6 +105,18 @@ def test_a_function_that_cannot_be_declared(function: Callable[..., Any], option
     """The error names the command and what is wrong, when the program starts."""
     with pytest.raises(AgentError, match=f"the command 'move'.*{problem}"):
         declare(function, "move", **options)
+
+
+@pytest.mark.parametrize("name", ["c 2", "", "x" * 65, "größe", "a\n"])
+def test_a_name_that_is_not_valid_is_refused_with_the_characters_that_are(name: str) -> None:
+    """For commands and for settings."""
+    rule = "has a name that is not valid: write 1 to 64 of the characters A to Z, a to z, 0 to 9, '_', '.' and '-'"
+    with pytest.raises(AgentError) as command:
+        declare(move, name)
+    assert str(command.value) == f"the command {name!r} {rule}"
+    with pytest.raises(AgentError) as setting:
+        setting_handler(without_type, name, Limits(), time_limit_s=1)
+    assert str(setting.value) == f"the setting {name!r} {rule}"
 
 
 @pytest.mark.parametrize(
