@@ -123,6 +123,7 @@ def send_to_many(command: str, words: Sequence[str], options: SendOptions, job: 
         if known["command"] is None:
             _refuse_unknown(command, client, job.to or (), name)
         body["parameters"] = read_parameters(command, parameters, known["command"])
+        _warn_of_units(known)
         if job.dry_run:
             found = client.send("POST", f"{PATH}/dry-run", body={**body, "confirmed": True})
             _print_dry_run(found, options.as_json)
@@ -228,6 +229,16 @@ def _warn_of_one_batch(made: dict[str, Any], job: JobOptions) -> None:
     """Say that the share of failures does not stop a job with one batch: it is compared between two batches."""
     if made["batches"] == 1 and made["targets"] > 1 and job.stop_at != NEVER:
         typer.echo("one batch: --stop-at has no effect; a smaller --batch makes several", err=True)
+
+
+def _warn_of_units(found: dict[str, Any]) -> None:
+    """Warn of devices that take a parameter in another unit than most of the selected ones."""
+    for row in found["units"]:
+        number = f"{row['devices']:,} of {plural(found['targets'], 'device')}"
+        verb = "takes" if row["devices"] == 1 else "take"
+        unit = f"in {row['unit']}" if row["unit"] else "without a unit"
+        text = f"warning: {number} {verb} {row['parameter']} {unit} instead of {row['expected'] or 'no unit'}"
+        typer.echo(printable(text), err=True)
 
 
 def _print_dry_run(found: dict[str, Any], as_json: bool) -> None:

@@ -170,6 +170,15 @@ class CommandJobCandidate(Struct, frozen=True):
     message: Annotated[str, Meta(description="The same for people.")]
 
 
+class DifferingUnit(Struct, frozen=True):
+    """A unit in which some devices take a parameter, and most of them do not."""
+
+    parameter: str
+    unit: Annotated[str, Meta(description="Empty if these devices declare none.")]
+    expected: Annotated[str, Meta(description="The unit of most devices; empty if they declare none.")]
+    devices: Annotated[int, Meta(description="Devices that take it in this unit.")]
+
+
 class CommandJobDryRun(Struct, frozen=True):
     """The targets that a job would have. Nothing is recorded."""
 
@@ -178,17 +187,19 @@ class CommandJobDryRun(Struct, frozen=True):
     refused: Annotated[int, Meta(description="Targets that the hub would refuse now.")]
     command: Annotated[
         DeclaredCommand | None,
-        Meta(description="The command as the first of these devices declares it; null if none declares it."),
+        Meta(description="The command as most of these devices declare it; null if none declares it."),
     ]
+    units: Annotated[list[DifferingUnit], Meta(description="Other units in which devices take a parameter.")]
     devices: list[CommandJobCandidate]
 
 
 class CommonCommand(Struct, frozen=True):
     """A command that selected devices declare."""
 
-    command: Annotated[DeclaredCommand, Meta(description="As the first of these devices declares it.")]
+    command: Annotated[DeclaredCommand, Meta(description="As most of these devices declare it.")]
     devices: Annotated[int, Meta(description="Selected devices that declare it.")]
     differing: Annotated[int, Meta(description="Of these, the devices that declare other parameters.")]
+    units: Annotated[list[DifferingUnit], Meta(description="Other units in which devices take a parameter.")]
 
 
 class CommonCommands(Struct, frozen=True):

@@ -218,7 +218,7 @@ export function respond(
       200,
       {
         targets: fleet.length,
-        commands: COMMANDS.map((command) => ({ command, devices: fleet.length, differing: 0 })),
+        commands: COMMANDS.map((command) => ({ command, devices: fleet.length, differing: 0, units: [] })),
       },
     ];
   if (method === "GET" && path === "/api/v1/access-requests") return [200, { requests: [] }];

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from hub.http import paging
-from hub.http.command_answers import CommandKey, Wait, described
+from hub.http.command_answers import CommandKey, Wait
 from hub.http.command_job_answers import (
     CommandJobCandidate,
     CommandJobDetails,
@@ -22,13 +21,13 @@ from hub.http.command_job_answers import (
     CommandJobRequest,
     CommandJobsPage,
     CommandJobTargetsPage,
-    CommonCommand,
     CommonCommands,
     DeviceTerms,
     TargetStateName,
     job_details,
     target_details,
 )
+from hub.http.common_commands import CommonDeclarations
 from hub.http.long_poll import LongPolls
 from hub.http.problem import ProblemCode, Refusal
 from hub.http.routes.commands import REFUSALS
@@ -150,21 +149,20 @@ class CommandJobRoutes:
         devices = self._selected(body.to)
         job = self._new_job(caller, body, len(devices))
         found: list[CommandJobCandidate] = []
+        declarations = CommonDeclarations()
         async for attempt in self._attempts(job, devices):
             batch = len(found) // body.batch_size + 1
             found.append(CommandJobCandidate(attempt.device, batch, attempt.code, attempt.message))
-        declared = (
-            declaration
-            for device in (attempt.device for attempt in found if attempt.code != "unknown_command")
-            for declaration in self.commands.declared(device)
-            if declaration.name == body.name
-        )
-        command = next(declared, None)
+            for declaration in self.commands.declared(attempt.device):
+                if declaration.name == body.name:
+                    declarations.add(declaration)
+        common = declarations.command(body.name)
         return CommandJobDryRun(
             targets=len(devices),
             batches=job.batches,
             refused=sum(bool(candidate.code) for candidate in found),
-            command=None if command is None else described(command),
+            command=None if common is None else common.command,
+            units=[] if common is None else common.units,
             devices=found,
         )
 
@@ -172,22 +170,13 @@ class CommandJobRoutes:
     async def common_commands(self, query: CommonCommandsQuery) -> CommonCommands:
         """Return the commands that the selected devices declare, at most 128, those of the most devices first."""
         devices = self._matching(query.to)
-        first: dict[str, CommandDeclaration] = {}
-        declaring: Counter[str] = Counter()
-        differing: Counter[str] = Counter()
+        declarations = CommonDeclarations()
         for number, device in enumerate(devices, 1):
             for declaration in self.commands.declared(device):
-                name = declaration.name
-                known = first.setdefault(name, declaration)
-                declaring[name] += 1
-                differing[name] += declaration.parameters != known.parameters
+                declarations.add(declaration)
             if number % ATTEMPTS == 0:
                 await asyncio.sleep(0)
-        common = [
-            CommonCommand(described(first[name]), count, differing[name])
-            for name, count in declaring.most_common(MAX_COMMANDS)
-        ]
-        return CommonCommands(len(devices), common)
+        return CommonCommands(len(devices), declarations.commands(MAX_COMMANDS))
 
     @Operation("GET", "/api/v1/command-jobs", may=Action.READ, errors=(503,))
     async def command_jobs(self, query: CommandJobsQuery) -> CommandJobsPage:

@@ -15,6 +15,7 @@ from tests.hub.cli.hub_command import CommandedHub, commanded_hub
 from tests.hub.http.command_agent import Execute, command_agent, state, succeed
 from tests.tasks import running_task
 from wire import device as messages
+from wire.command import CommandDeclaration, CommandParameter
 
 PUMPS = [f"pump-{number}" for number in range(4)]
 
@@ -97,6 +98,17 @@ async def test_a_dry_run_lists_the_devices(hub: CommandedHub) -> None:
     )
     never = await hub.run("command", "send", "--to", "pump-*", "stop", "--dry-run", "--stop-at", "never")
     assert never.stderr == "4 devices in 1 batch; nothing is sent\n"
+
+
+async def test_a_device_with_another_unit_is_named(hub: CommandedHub) -> None:
+    """The warning is on stderr, and the devices are listed as without it."""
+    declared = [CommandDeclaration("set_speed", parameters=[CommandParameter("speed", unit="km/h")])]
+    async with command_agent(hub.url, hub.gateway, "belt", declared=declared):
+        words = ["--to", "belt", "--to", "pump-0", "--to", "pump-1", "set_speed", "speed=12"]
+        dry = await hub.run("command", "send", *words, "--batch", "2", "--dry-run")
+    assert [line.split()[0] for line in dry.stdout.splitlines()[1:]] == ["belt", "pump-0", "pump-1"]
+    warning = "warning: 1 of 3 devices takes speed in km/h instead of m/s\n"
+    assert (dry.exit_code, dry.stderr) == (0, f"{warning}3 devices in 2 batches; nothing is sent\n")
 
 
 async def test_a_queued_job_is_recorded_and_can_be_cancelled(hub: CommandedHub) -> None:

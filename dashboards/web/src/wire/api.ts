@@ -218,8 +218,10 @@ export interface components {
             batches: number;
             /** @description Targets that the hub would refuse now. */
             refused: number;
-            /** @description The command as the first of these devices declares it; null if none declares it. */
+            /** @description The command as most of these devices declare it; null if none declares it. */
             command: components["schemas"]["DeclaredCommand"] | null;
+            /** @description Other units in which devices take a parameter. */
+            units: components["schemas"]["DifferingUnit"][];
             devices: components["schemas"]["CommandJobCandidate"][];
         };
         /** @description A command to send to many devices, in batches. */
@@ -357,12 +359,14 @@ export interface components {
         };
         /** @description A command that selected devices declare. */
         CommonCommand: {
-            /** @description As the first of these devices declares it. */
+            /** @description As most of these devices declare it. */
             command: components["schemas"]["DeclaredCommand"];
             /** @description Selected devices that declare it. */
             devices: number;
             /** @description Of these, the devices that declare other parameters. */
             differing: number;
+            /** @description Other units in which devices take a parameter. */
+            units: components["schemas"]["DifferingUnit"][];
         };
         /** @description The commands that selected devices declare, those of the most devices first. */
         CommonCommands: {
@@ -635,6 +639,16 @@ export interface components {
             devices: components["schemas"]["DeviceDetails"][];
             /** @description The `cursor` of the next part; null at the end. */
             next: string | null;
+        };
+        /** @description A unit in which some devices take a parameter, and most of them do not. */
+        DifferingUnit: {
+            parameter: string;
+            /** @description Empty if these devices declare none. */
+            unit: string;
+            /** @description The unit of most devices; empty if they declare none. */
+            expected: string;
+            /** @description Devices that take it in this unit. */
+            devices: number;
         };
         /** @description The file from which devices install the agent: a Python wheel of this hub's version. */
         DownloadDetails: {
@@ -1452,6 +1466,7 @@ export type DeviceDetails = components['schemas']['DeviceDetails'];
 export type DeviceFlow = components['schemas']['DeviceFlow'];
 export type DeviceMetric = components['schemas']['DeviceMetric'];
 export type DevicesPage = components['schemas']['DevicesPage'];
+export type DifferingUnit = components['schemas']['DifferingUnit'];
 export type DownloadDetails = components['schemas']['DownloadDetails'];
 export type EventDetails = components['schemas']['EventDetails'];
 export type EventsPage = components['schemas']['EventsPage'];

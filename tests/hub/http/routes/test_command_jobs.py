@@ -186,17 +186,27 @@ async def test_devices_are_selected_by_id_and_tags(hub: RunningHub) -> None:
 
 
 async def test_the_commands_that_a_selection_declares(hub: RunningHub) -> None:
-    """Each with the number of devices that declare it, and of those with other parameters. Without a device there
-    is none."""
-    declared = [CommandDeclaration("open"), CommandDeclaration("stop", parameters=[CommandParameter("delay")])]
-    async with command_agent(hub.url, hub.gateway, "valve", declared=declared):
+    """Each as most devices declare it, with the number of devices that declare it, and of those with other parameters
+    or units. Without a device there is none."""
+    declared = [
+        CommandDeclaration("open"),
+        CommandDeclaration("stop", parameters=[CommandParameter("delay")]),
+        CommandDeclaration("set_speed", parameters=[CommandParameter("speed", unit="km/h")]),
+    ]
+    async with command_agent(hub.url, hub.gateway, "a-valve", declared=declared):
         pass
-    found = await hub.get("/declared", to=["valve", "mill", "pump-1"])
+    found = await hub.get("/declared", to=["a-valve", "mill", "pump-1"])
     assert found["targets"] == 3
     assert [(row["command"]["name"], row["devices"], row["differing"]) for row in found["commands"]] == [
-        ("stop", 3, 1), ("set_speed", 2, 0), ("erase", 2, 0), ("open", 1, 0)
+        ("stop", 3, 1), ("set_speed", 3, 1), ("erase", 2, 0), ("open", 1, 0)
     ]  # fmt: skip
-    assert found["commands"][0]["command"]["parameters"] == []
+    stop, set_speed = found["commands"][:2]
+    assert (stop["command"]["parameters"], stop["units"]) == ([], [])
+    assert set_speed["command"]["parameters"][0]["unit"] == "m/s"
+    km_h = {"parameter": "speed", "unit": "km/h", "expected": "m/s", "devices": 1}
+    assert set_speed["units"] == [km_h]
+    dry = await hub.send("/dry-run", 200, to=["a-valve", "mill", "pump-1"], name="set_speed", mode="queue")
+    assert (dry["command"], dry["units"]) == (set_speed["command"], [km_h])
     assert await hub.get("/declared", to="other-*") == {"targets": 0, "commands": []}
     assert (await hub.client.get(f"{PATH}/declared")).status_code == 422
 
