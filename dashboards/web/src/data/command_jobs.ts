@@ -1,6 +1,6 @@
 /** Jobs, which send one command to many devices: their counts, their words, and the request of a form. Pure. */
 
-import type { CommandJobDetails, CommandJobDryRun, CommandJobTarget } from "../wire/api";
+import type { CommandJobDetails, CommandJobDryRun, CommandJobTarget, DifferingUnit } from "../wire/api";
 import type { NewJob } from "./api";
 import { type ParameterValue, STATE_TEXTS } from "./commands";
 import { count, plural } from "./number_format";
@@ -234,6 +234,13 @@ export function jobOf(
     // The page shows the dry run, and asks before each job.
     confirmed: true,
   };
+}
+
+/** Return which devices take a parameter in another unit than most of them, as a sentence. */
+export function unitText({ parameter, unit, expected, devices }: DifferingUnit, targets: number): string {
+  const number = `${count(devices)} of ${plural(targets, "device")}`;
+  const given = unit === "" ? "without a unit" : `in ${unit}`;
+  return `${number} ${devices === 1 ? "takes" : "take"} ${parameter} ${given} instead of ${expected || "no unit"}.`;
 }
 
 /** Return the options in a line. */

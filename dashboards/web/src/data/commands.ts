@@ -53,6 +53,22 @@ export function initialValues(parameters: DeclaredParameter[]): FormValues {
   return Object.fromEntries(parameters.map((parameter) => [parameter.name, fieldText(parameter, parameter.default)]));
 }
 
+/**
+ * Return a parameter whose field is empty at first: of many devices, each takes its own default for a value that is not
+ * sent. The default is a hint.
+ */
+export function withoutDefault(parameter: DeclaredParameter): DeclaredParameter {
+  const { default: preset, description, unit } = parameter;
+  if (preset === null) return parameter;
+  const hint = `default ${withUnit(preset, unit)}`;
+  return {
+    ...parameter,
+    required: false,
+    default: null,
+    description: description === "" ? hint : `${description} · ${hint}`,
+  };
+}
+
 /** Return a value as the text of its field. */
 export function fieldText(parameter: DeclaredParameter, value: ParameterValue | null): string {
   if (value === null) return "";

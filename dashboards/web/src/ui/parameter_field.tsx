@@ -123,7 +123,7 @@ function Control({ id, parameter, value, problem, change, check }: FieldProps) {
           onChange={(event) => change(event.currentTarget.value)}
           onBlur={check}
         >
-          {preset === null && <option value="">{required ? "Choose…" : "–"}</option>}
+          {preset === null && <option value="">{required ? "Choose…" : "Not sent"}</option>}
           {options.map(([option, text]) => (
             <option key={option} value={option}>
               {text}

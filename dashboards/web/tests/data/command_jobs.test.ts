@@ -16,6 +16,7 @@ import {
   stopText,
   TARGET_FILTERS,
   TARGET_TEXTS,
+  unitText,
 } from "../../src/data/command_jobs";
 import type { CommandJobCounts, CommandJobDetails, CommandJobDryRun } from "../../src/wire/api";
 
@@ -70,7 +71,7 @@ function dryRun(...batches: string[]): CommandJobDryRun {
     })),
   );
   const refused = devices.filter(({ code }) => code !== "").length;
-  return { targets: devices.length, batches: batches.length, refused, command: null, devices };
+  return { targets: devices.length, batches: batches.length, refused, command: null, units: [], devices };
 }
 
 describe("the counts of a job", () => {
@@ -173,6 +174,14 @@ describe("the request of a form", () => {
     const queued = { ...DEFAULT_OPTIONS, isQueued: true, stop: "never" } as const;
     expect(jobOf([], "stop", {}, queued)).toMatchObject({ mode: "queue", ttl_s: 86_400, stop_share: null });
     expect(optionsText(queued)).toBe("batches of 10, stops never, wait for offline devices");
+  });
+
+  it("names both units of a parameter that devices take in another one", () => {
+    const unit = { parameter: "speed", unit: "m/s", expected: "km/h", devices: 1 };
+    expect(unitText(unit, 5)).toBe("1 of 5 devices takes speed in m/s instead of km/h.");
+    expect(unitText({ ...unit, unit: "", devices: 2 }, 5)).toBe(
+      "2 of 5 devices take speed without a unit instead of km/h.",
+    );
   });
 
   it("accepts the batches of the hub", () => {

@@ -13,6 +13,7 @@ import {
   refusalOf,
   resultText,
   stepsOf,
+  withoutDefault,
 } from "../../src/data/commands";
 import type { CommandDetails, DeclaredParameter } from "../../src/wire/api";
 
@@ -55,6 +56,15 @@ function command(changed: Partial<CommandDetails> = {}): CommandDetails {
 }
 
 describe("the form of a declared command", () => {
+  it("sends no default to many devices", () => {
+    const lights = withoutDefault(parameter({ ...free, name: "lights", type: "boolean", default: true }));
+    expect(fieldKind(lights)).toBe("select");
+    const speed = withoutDefault(parameter({ default: 30, description: "of the motor" }));
+    expect(hintOf(speed)).toBe("of the motor · default 30 km/h · 0 to 110 km/h · may be left empty");
+    expect(checkForm([lights, speed], initialValues([lights, speed]))).toEqual({ parameters: {}, problems: {} });
+    expect(withoutDefault(parameter())).toEqual(parameter());
+  });
+
   it("has a control for each type", () => {
     expect(fieldKind(parameter())).toBe("number");
     expect(fieldKind(parameter({ type: "integer" }))).toBe("number");

@@ -12,8 +12,9 @@ import {
   refusalsOf,
   STOP_SHARES,
   stoppingBatch,
+  unitText,
 } from "../../data/command_jobs";
-import { parametersText, TIMEOUTS, TTLS } from "../../data/commands";
+import { parametersText, TIMEOUTS, TTLS, withoutDefault } from "../../data/commands";
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
@@ -194,13 +195,13 @@ interface FormProps {
 
 /** Values of the chosen command, options, dry run and sending: the steps 2 to 4. */
 function JobForm({ to, entry, targets }: FormProps) {
-  const { command, devices, differing } = entry;
+  const { command, devices, differing, units } = entry;
   const [options, setOptions] = useState<JobOptions>(DEFAULT_OPTIONS);
   const [tried, setTried] = useState<{ key: string; found: CommandJobDryRun } | null>(null);
   const [confirmation, setConfirmation] = useState<ConfirmationRequest | null>(null);
   const sent = useRef({ key: "", id: "" });
   const { running, problem, run, dismiss } = useActions();
-  const form = useParameterForm(command.parameters, () => problem !== null && dismiss());
+  const form = useParameterForm(command.parameters.map(withoutDefault), () => problem !== null && dismiss());
   const job = jobOf(to, command.name, form.given, options);
   const key = JSON.stringify(job);
   const found = tried?.key === key ? tried.found : null;
@@ -242,6 +243,12 @@ function JobForm({ to, entry, targets }: FormProps) {
               them refuse these values.
             </p>
           )}
+          {units.map((unit) => (
+            <p class="row job-warning" key={`${unit.parameter} ${unit.unit}`}>
+              <Icon name="warning" />
+              {visible(unitText(unit, targets))}
+            </p>
+          ))}
           <ParameterFields form={form} />
         </div>
       </li>
