@@ -94,6 +94,7 @@ async def test_an_operator_commands_many_vehicles_and_cancels_a_job(hub: Hub, br
         job = page.get_by_test_id("job")
         await expect(job).to_have_attribute("data-state", "completed", timeout=TIMEOUT_MS)
         await expect(job.get_by_test_id("job-progress")).to_have_text("3 succeeded1 refused")
+        await expect(job.get_by_test_id("job-state")).to_have_text("Completed, 3 of 4 succeeded")
         refused = job.get_by_test_id("job-target")
         await expect(refused).to_have_attribute("data-device", OFFLINE)
         await expect(refused).to_contain_text("The device is offline")

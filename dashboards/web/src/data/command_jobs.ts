@@ -56,6 +56,21 @@ export function isOpenJob({ state }: Pick<CommandJobDetails, "state">): boolean 
   return state === "pending" || state === "running";
 }
 
+/** Return whether a job was sent to each target, and not each of them succeeded. */
+export function isPartial({
+  state,
+  counts,
+  targets,
+}: Pick<CommandJobDetails, "state" | "counts" | "targets">): boolean {
+  return state === "completed" && counts.succeeded < targets;
+}
+
+/** Return the state of a job in words: Completed, 3 of 5 succeeded. */
+export function jobStateText(job: Pick<CommandJobDetails, "state" | "counts" | "targets">): string {
+  const text = JOB_TEXTS[job.state];
+  return isPartial(job) ? `${text}, ${count(job.counts.succeeded)} of ${count(job.targets)} succeeded` : text;
+}
+
 /** A number of targets in one state. */
 export interface JobCount {
   state: TargetStateName;

@@ -1,15 +1,17 @@
 /** States of commands and of jobs: labels with a shape and a word, and the list of states with their times. */
 
-import { JOB_TEXTS, type JobStateName, TARGET_TEXTS, type TargetStateName } from "../data/command_jobs";
+import { isPartial, type JobStateName, jobStateText, TARGET_TEXTS, type TargetStateName } from "../data/command_jobs";
 import type { CommandStep } from "../data/commands";
 import { dateTime, now } from "../data/time";
 import { visible } from "../data/visible_text";
+import type { CommandJobDetails } from "../wire/api";
 import { DashedCircle, Icon, type IconName } from "./icon";
 import { asSentence } from "./status_text";
 
-const ICONS: Partial<Record<TargetStateName | JobStateName, IconName>> = {
+const ICONS: Partial<Record<Look, IconName>> = {
   succeeded: "done",
   completed: "done",
+  partial: "warning",
   failed: "warning",
   rejected: "warning",
   refused: "warning",
@@ -19,25 +21,35 @@ const ICONS: Partial<Record<TargetStateName | JobStateName, IconName>> = {
   cancelled: "close",
 };
 
-interface LabelProps<S> {
-  state: S;
+interface LabelProps {
+  state: TargetStateName;
   testId?: string;
 }
 
 /** State of a command, or of a device of a job that has none. */
-export function CommandStateLabel({ state, testId = "command-state" }: LabelProps<TargetStateName>) {
-  return <StateLabel state={state} text={TARGET_TEXTS[state]} testId={testId} />;
+export function CommandStateLabel({ state, testId = "command-state" }: LabelProps) {
+  return <StateLabel state={state} look={state} text={TARGET_TEXTS[state]} testId={testId} />;
 }
 
-export function JobStateLabel({ state }: LabelProps<JobStateName>) {
-  return <StateLabel state={state} text={JOB_TEXTS[state]} testId="job-state" />;
+export function JobStateLabel({ job }: { job: CommandJobDetails }) {
+  const look = isPartial(job) ? "partial" : job.state;
+  return <StateLabel state={job.state} look={look} text={jobStateText(job)} testId="job-state" />;
 }
 
-function StateLabel(props: { state: TargetStateName | JobStateName; text: string; testId: string }) {
-  const { state, text, testId } = props;
-  const icon = ICONS[state];
+/** Of a completed job it is `partial` if not every target succeeded. */
+type Look = TargetStateName | JobStateName | "partial";
+
+interface StateLabelProps {
+  state: TargetStateName | JobStateName;
+  look: Look;
+  text: string;
+  testId: string;
+}
+
+function StateLabel({ state, look, text, testId }: StateLabelProps) {
+  const icon = ICONS[look];
   return (
-    <span class={`command-state row ${state}`} data-testid={testId} data-state={state}>
+    <span class={`command-state row ${look}`} data-testid={testId} data-state={state}>
       {icon === undefined ? <DashedCircle /> : <Icon name={icon} />}
       {text}
     </span>

@@ -6,6 +6,7 @@ import {
   countsOf,
   DEFAULT_OPTIONS,
   jobOf,
+  jobStateText,
   mergeJobs,
   newJobId,
   optionsText,
@@ -101,6 +102,12 @@ describe("the counts of a job", () => {
 });
 
 describe("the words of a job", () => {
+  it("says how many succeeded if not all of them did", () => {
+    expect(jobStateText(job({ state: "completed" }))).toBe("Completed, 0 of 25 succeeded");
+    expect(jobStateText(job({ state: "completed" }, { succeeded: 25 }))).toBe("Completed");
+    expect(jobStateText(job({ state: "stopped" }, { succeeded: 1 }))).toBe("Stopped");
+  });
+
   it("names the batch that is sent", () => {
     expect(batchText(job())).toEqual({ batch: "1 of 3", size: "of 10 devices" });
     expect(batchText(job({ ended: 10 })).batch).toBe("2 of 3");

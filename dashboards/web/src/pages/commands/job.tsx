@@ -96,7 +96,7 @@ function Head({ job, data }: JobProps) {
         <h1 id="job-title">
           <span class="mono">{job.name}</span> <span class="muted">{visible(given)}</span>
         </h1>
-        <JobStateLabel state={job.state} />
+        <JobStateLabel job={job} />
         {isOpenJob(job) && hub.canOperate && (
           <button type="button" class="button" disabled={running} data-testid="cancel-job" onClick={cancel}>
             Cancel…

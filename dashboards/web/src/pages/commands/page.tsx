@@ -97,7 +97,7 @@ function JobRow({ job }: { job: CommandJobDetails }) {
   const given = parametersText(job.parameters, undefined);
   return (
     <li class="job-row" data-testid="job-row" data-state={job.state}>
-      <JobStateLabel state={job.state} />
+      <JobStateLabel job={job} />
       <div class="job-what">
         <a class="job-link ellipsis" href={jobPath(job.id)} title={visible(`${job.name} ${given}`)}>
           <span class="mono">{job.name}</span> <span class="muted">{visible(given)}</span>
