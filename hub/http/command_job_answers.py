@@ -125,6 +125,7 @@ class CommandJobDetails(Struct, frozen=True):
     created_ns: TimeNs
     deadline_ns: TimeNs
     timeout_ms: int
+    ttl_s: Annotated[float | None, Meta(description="Time in which a queued command is sent; null for a call.")]
     batch_size: int
     batches: int
     stop_share: float | None
@@ -222,6 +223,7 @@ def job_details(job: CommandJob, progress: JobProgress) -> CommandJobDetails:
         created_ns=job.created_ns,
         deadline_ns=job.deadline_ns,
         timeout_ms=job.timeout_ms,
+        ttl_s=job.ttl_s,
         batch_size=job.batch_size,
         batches=job.batches,
         stop_share=job.stop_share,

@@ -100,6 +100,10 @@ async def test_an_operator_commands_many_vehicles_and_cancels_a_job(hub: Hub, br
         await expect(refused).to_contain_text("The device is offline")
         await check_layout(page)
         await result_of(partial(braked, hub, before))
+        await page.get_by_test_id("repeat-unsuccessful").click()
+        await expect(page.get_by_test_id("selection-term")).to_have_text(OFFLINE)
+        await expect(page.get_by_role("textbox", name="speed")).to_have_value("0")
+        await page.go_back()
         await refused.get_by_role("link", name=OFFLINE).click()
         await expect(page.get_by_test_id("device-name")).to_have_text(OFFLINE)
 

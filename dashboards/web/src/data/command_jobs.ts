@@ -199,7 +199,7 @@ export function stoppingBatch({ devices, batches }: CommandJobDryRun, stop_share
 export interface JobOptions {
   batch_size: string;
   /** A share from 0 to 1, or "never". */
-  stop: (typeof STOP_SHARES)[number][0];
+  stop: string;
   isQueued: boolean;
   ttl_s: string;
   timeout_s: string;
@@ -223,6 +223,31 @@ export const DEFAULT_OPTIONS: JobOptions = {
 };
 
 const MAX_BATCH = 1000;
+
+/** Return the options of a job. */
+export function optionsOf({ batch_size, stop_share, mode, ttl_s, timeout_ms }: CommandJobDetails): JobOptions {
+  return {
+    batch_size: String(batch_size),
+    stop: stop_share === null ? "never" : String(stop_share),
+    isQueued: mode === "queue",
+    ttl_s: ttl_s === null ? DEFAULT_OPTIONS.ttl_s : String(ttl_s),
+    timeout_s: String(timeout_ms / 1000),
+  };
+}
+
+/**
+ * Return how many devices of an ended job did not succeed, to send to them again; 0 if they are as many as all of them,
+ * or more than 100: a request line has 8 KiB, and 100 ids of 64 characters fit.
+ */
+export function repeatable(job: Pick<CommandJobDetails, "state" | "counts" | "targets">): number {
+  const devices = job.targets - job.counts.succeeded;
+  return !isOpenJob(job) && devices < job.targets && devices <= MAX_REPEATED ? devices : 0;
+}
+
+export const MAX_REPEATED = 100;
+
+/** Every state of the targets of an ended job that did not succeed. */
+export const UNSUCCESSFUL: TargetStateName[] = PARTS.map(([state]) => state).filter((state) => state !== "succeeded");
 
 /** Return why a number of devices is no batch; null if it is one. */
 export function batchProblem(text: string): string | null {

@@ -69,6 +69,20 @@ export function withoutDefault(parameter: DeclaredParameter): DeclaredParameter 
   };
 }
 
+/** Return values as the texts of their fields. A value that a parameter does not accept any more is left out. */
+export function textsOf(parameters: DeclaredParameter[], values: Record<string, ParameterValue>): FormValues {
+  const texts = parameters.flatMap((parameter) => {
+    const value = values[parameter.name];
+    const text = value === undefined ? "" : fieldText(parameter, value);
+    const options = optionsOf(parameter);
+    const isAccepted = options.length === 0 || options.some(([option]) => option === text);
+    return text !== "" && isAccepted && checkValue(parameter, text).problem === undefined
+      ? [[parameter.name, text] as const]
+      : [];
+  });
+  return Object.fromEntries(texts);
+}
+
 /** Return a value as the text of its field. */
 export function fieldText(parameter: DeclaredParameter, value: ParameterValue | null): string {
   if (value === null) return "";

@@ -8,6 +8,7 @@ import {
   initialValues,
   type ParameterValue,
   refusalOf,
+  textsOf,
 } from "../data/commands";
 import type { DeclaredParameter } from "../wire/api";
 import { ParameterField } from "./parameter_field";
@@ -29,8 +30,16 @@ export interface ParameterForm {
   refuse: (detail: string) => string;
 }
 
-export function useParameterForm(parameters: DeclaredParameter[], onChange: () => void): ParameterForm {
-  const [values, setValues] = useState<FormValues>(() => initialValues(parameters));
+/** Return the form of some parameters, filled with their defaults, and with the `known` values. */
+export function useParameterForm(
+  parameters: DeclaredParameter[],
+  onChange: () => void,
+  known: Record<string, ParameterValue> = {},
+): ParameterForm {
+  const [values, setValues] = useState<FormValues>(() => ({
+    ...initialValues(parameters),
+    ...textsOf(parameters, known),
+  }));
   const [shown, setShown] = useState<ReadonlySet<string>>(new Set());
   const [refused, setRefused] = useState<Record<string, string>>({});
   const id = useId();

@@ -90,6 +90,11 @@ export function newJobPath(to: string[], name = ""): string {
   return withBase(`/commands/new${query.size > 0 ? `?${query}` : ""}`);
 }
 
+/** Return the page that sends the command of a job again: to its selection, or to the devices that did not succeed. */
+export function repeatedJobPath(job: string, only: "unsuccessful" | "all" = "all"): string {
+  return withBase(`/commands/new?from=${job}${only === "all" ? "" : `&only=${only}`}`);
+}
+
 export function devicePath(device: string): string {
   return withBase(`/device/${encodeURIComponent(device)}`);
 }

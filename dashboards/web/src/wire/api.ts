@@ -195,6 +195,8 @@ export interface components {
             created_ns: number;
             deadline_ns: number;
             timeout_ms: number;
+            /** @description Time in which a queued command is sent; null for a call. */
+            ttl_s: number | null;
             batch_size: number;
             batches: number;
             stop_share: number | null;

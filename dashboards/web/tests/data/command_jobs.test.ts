@@ -9,8 +9,10 @@ import {
   jobStateText,
   mergeJobs,
   newJobId,
+  optionsOf,
   optionsText,
   refusalsOf,
+  repeatable,
   seenTargets,
   segmentsOf,
   stoppingBatch,
@@ -46,6 +48,7 @@ function job(changed: Partial<CommandJobDetails> = {}, counts: Partial<CommandJo
     created_ns: 1e9,
     deadline_ns: 2e9,
     timeout_ms: 10_000,
+    ttl_s: null,
     batch_size: 10,
     batches: 3,
     stop_share: 0.2,
@@ -189,6 +192,24 @@ describe("the request of a form", () => {
     expect(unitText({ ...unit, unit: "", devices: 2 }, 5)).toBe(
       "2 of 5 devices take speed without a unit instead of km/h.",
     );
+  });
+
+  it("keeps the options of a repeated job", () => {
+    expect(optionsOf(job())).toEqual(DEFAULT_OPTIONS);
+    const options = { batch_size: "3", stop: "never", isQueued: true, ttl_s: "90.5", timeout_s: "0.5" };
+    const request = jobOf(["pump-*"], "stop", {}, options);
+    const { batch_size, stop_share, mode, ttl_s } = request;
+    const repeated = job({ batch_size, stop_share, mode, ttl_s, timeout_ms: 500 });
+    expect(jobOf(["pump-*"], "stop", {}, optionsOf(repeated))).toEqual(request);
+  });
+
+  it("is repeated for the devices without success if they fit in a request", () => {
+    const ended = { state: "completed", targets: 200 } as const;
+    expect(repeatable(job(ended, { succeeded: 100 }))).toBe(100);
+    expect(repeatable(job(ended, { succeeded: 99 }))).toBe(0);
+    expect(repeatable(job(ended, { succeeded: 200 }))).toBe(0);
+    expect(repeatable(job({ ...ended, targets: 2 }))).toBe(0);
+    expect(repeatable(job({ targets: 2 }, { succeeded: 1 }))).toBe(0);
   });
 
   it("accepts the batches of the hub", () => {

@@ -13,6 +13,7 @@ import {
   refusalOf,
   resultText,
   stepsOf,
+  textsOf,
   withoutDefault,
 } from "../../src/data/commands";
 import type { CommandDetails, DeclaredParameter } from "../../src/wire/api";
@@ -56,6 +57,19 @@ function command(changed: Partial<CommandDetails> = {}): CommandDetails {
 }
 
 describe("the form of a declared command", () => {
+  it("is filled with known values that are still accepted", () => {
+    const lights = parameter({ ...free, name: "lights", type: "boolean", required: false });
+    const mode = parameter({ ...free, name: "mode", type: "string", choices: ["eco", "sport"] });
+    const note = parameter({ ...free, name: "note", type: "string" });
+    const known = { speed: 30, lights: false, mode: "fast", note: "slow down", other: 1 };
+    expect(textsOf([parameter(), lights, mode, note], known)).toEqual({
+      speed: "30",
+      lights: "false",
+      note: "slow down",
+    });
+    expect(textsOf([parameter({ max: 20 }), lights], { speed: 30 })).toEqual({});
+  });
+
   it("sends no default to many devices", () => {
     const lights = withoutDefault(parameter({ ...free, name: "lights", type: "boolean", default: true }));
     expect(fieldKind(lights)).toBe("select");

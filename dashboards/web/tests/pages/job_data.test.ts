@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { JobData, JobList } from "../../src/pages/commands/job_data";
+import { draftOf, JobData, JobList } from "../../src/pages/commands/job_data";
 import type { CommandJobDetails, CommandJobTarget } from "../../src/wire/api";
 
 const idOf = (number: number) => number.toString(16).padStart(32, "0");
@@ -112,10 +112,37 @@ describe("JobList", () => {
   });
 });
 
+const target = (state: CommandJobTarget["state"], number = 0): CommandJobTarget => {
+  return { device: `d-${number}`, batch: 1, state, command: "", code: "", message: "" };
+};
+
+describe("the draft of a job", () => {
+  const draft = (query: string) => draftOf(new URLSearchParams(query));
+
+  it("is the selection of the address", async () => {
+    expect(await draft("to=pump-*&to=site=north&name=stop")).toMatchObject({
+      to: ["pump-*", "site=north"],
+      name: "stop",
+    });
+  });
+
+  it("repeats a job with its values and options, also for the devices without success", async () => {
+    const hub = new FakeHub();
+    const parameters = { speed: 3 } as unknown as CommandJobDetails["parameters"];
+    const made = { to: ["pump-*"], name: "set_speed", parameters, timeout_ms: 60_000, ttl_s: null };
+    hub.jobs = [job(1, { ...made, mode: "call", stop_share: 0.5 })];
+    hub.targets = [target("succeeded"), target("rejected", 1), target("pending", 2)];
+    const repeated = await draft(`from=${idOf(1)}`);
+    expect(repeated).toMatchObject({ to: ["pump-*"], name: "set_speed", parameters: { speed: 3 } });
+    expect(repeated.options).toMatchObject({ batch_size: "4", stop: "0.5", isQueued: false, timeout_s: "60" });
+    expect((await draft(`from=${idOf(1)}&only=unsuccessful`)).to).toEqual(["d-1", "d-2"]);
+    hub.targets = Array.from({ length: 101 }, (_, index) => target("failed", index));
+    await expect(draft(`from=${idOf(1)}&only=unsuccessful`)).rejects.toThrow("More than 100 devices");
+    await expect(draft(`from=${idOf(9)}`)).rejects.toThrow("no job");
+  });
+});
+
 describe("JobData", () => {
-  const target = (state: CommandJobTarget["state"], number = 0): CommandJobTarget => {
-    return { device: `d-${number}`, batch: 1, state, command: "", code: "", message: "" };
-  };
   const states = (data: JobData) => data.targets.value?.map(({ state }) => state);
 
   it("shows the devices without success, and others when they are chosen", async () => {

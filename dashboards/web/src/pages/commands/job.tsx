@@ -7,6 +7,7 @@ import {
   cancelText,
   isOpenJob,
   JOB_TEXTS,
+  repeatable,
   stopText,
   TARGET_FILTERS,
   type TargetFilter,
@@ -26,7 +27,7 @@ import {
   PageMessage,
   useActions,
 } from "../../ui/controls";
-import { devicePath, newJobPath } from "../../ui/route";
+import { devicePath, repeatedJobPath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
 import type { CommandJobDetails, CommandJobTarget } from "../../wire/api";
 import { JobData, MAX_TARGETS } from "./job_data";
@@ -103,9 +104,16 @@ function Head({ job, data }: JobProps) {
           </button>
         )}
         {!isOpenJob(job) && hub.canOperate && (
-          <a class="button" href={newJobPath(job.to, job.name)}>
-            Send again
-          </a>
+          <span class="job-actions row">
+            {repeatable(job) > 0 && (
+              <a class="button" href={repeatedJobPath(job.id, "unsuccessful")} data-testid="repeat-unsuccessful">
+                Send again to the {count(repeatable(job))} without success
+              </a>
+            )}
+            <a class="button" href={repeatedJobPath(job.id)} data-testid="repeat-job">
+              Send again
+            </a>
+          </span>
         )}
       </div>
       {job.message !== "" && <p class="note">{asSentence(visible(job.message))}</p>}

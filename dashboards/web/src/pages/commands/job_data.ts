@@ -3,13 +3,19 @@
 import { type Signal, signal } from "@preact/signals";
 import { ApiError, cancelJob, fetchJob, fetchJobs, fetchJobTargets, waitForJob } from "../../data/api";
 import {
+  DEFAULT_OPTIONS,
   isOpenJob,
+  type JobOptions,
+  MAX_REPEATED,
   mergeJobs,
   newerJob,
+  optionsOf,
   seenTargets,
   TARGET_FILTERS,
   type TargetFilter,
+  UNSUCCESSFUL,
 } from "../../data/command_jobs";
+import type { ParameterValue } from "../../data/commands";
 import { Follower, WAIT_S, type Waiting } from "../../data/follower";
 import type { CommandJobDetails, CommandJobTarget } from "../../wire/api";
 
@@ -28,6 +34,31 @@ function progressOf(job: CommandJobDetails | null | undefined): Waiting<CommandJ
     request: (signal) => waitForJob(job.id, { wait_s: WAIT_S, seen }, signal),
     isNews: (answer) => answer.ended > seen || answer.state !== job.state,
   };
+}
+
+/** What the form of a new job contains at first. */
+export interface JobDraft {
+  to: string[];
+  name: string;
+  parameters: Record<string, ParameterValue>;
+  options: JobOptions;
+}
+
+/** Return the draft that the address of the form describes: a selection and a command, or a job to repeat. Throws ApiError. */
+export async function draftOf(query: URLSearchParams): Promise<JobDraft> {
+  const from = query.get("from");
+  if (from === null)
+    return { to: query.getAll("to"), name: query.get("name") ?? "", parameters: {}, options: DEFAULT_OPTIONS };
+  const job = await fetchJob(encodeURIComponent(from));
+  const { name, parameters } = job as { name: string; parameters: JobDraft["parameters"] };
+  const to = query.get("only") === "unsuccessful" ? await unsuccessful(job.id) : job.to;
+  return { to, name, parameters, options: optionsOf(job) };
+}
+
+async function unsuccessful(id: string): Promise<string[]> {
+  const { targets, next } = await fetchJobTargets(id, UNSUCCESSFUL, MAX_REPEATED);
+  if (next === null) return targets.map(({ device }) => device);
+  throw new Error(`More than ${MAX_REPEATED} devices did not succeed. Select them by id and tag.`);
 }
 
 /** The newest jobs. The newest one that runs is followed, others are polled. */

@@ -4,7 +4,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, createJob, errorText, fetchCommonCommands, type NewJob, tryJob } from "../../data/api";
 import {
   batchProblem,
-  DEFAULT_OPTIONS,
   type JobOptions,
   jobOf,
   newJobId,
@@ -18,6 +17,7 @@ import { parametersText, TIMEOUTS, TTLS, withoutDefault } from "../../data/comma
 import { hub } from "../../data/hub";
 import { count, plural } from "../../data/number_format";
 import { Poller } from "../../data/poller";
+import { duration } from "../../data/time";
 import { visible } from "../../data/visible_text";
 import {
   ActionProblem,
@@ -31,9 +31,10 @@ import {
 } from "../../ui/controls";
 import { Icon } from "../../ui/icon";
 import { ParameterFields, useParameterForm } from "../../ui/parameter_form";
-import { jobPath, navigate } from "../../ui/route";
+import { jobPath, navigate, newJobPath } from "../../ui/route";
 import { asSentence } from "../../ui/status_text";
 import type { CommandJobDryRun, CommonCommand, CommonCommands } from "../../wire/api";
+import { draftOf, type JobDraft } from "./job_data";
 import { SelectionField, type WrittenSelection, writtenTerms } from "./selection_field";
 
 /** The hub is asked for the commands of a selection after a person has paused for so long. */
@@ -55,13 +56,29 @@ export function NewJobPage() {
         page Tokens or with <code>hub token create --role operator</code>.
       </PageMessage>
     );
-  return <SendGuide />;
+  return <DraftedGuide />;
 }
 
-function SendGuide() {
+/** The form, when what it contains at first is known. */
+function DraftedGuide() {
   const [query] = useState(() => new URLSearchParams(window.location.search));
-  const [selection, setSelection] = useState<WrittenSelection>(() => ({ terms: query.getAll("to"), text: "" }));
-  const [chosen, setChosen] = useState(query.get("name") ?? "");
+  const [draft, setDraft] = useState<JobDraft | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  useEffect(() => {
+    draftOf(query).then(setDraft, (error: unknown) => setProblem(errorText(error)));
+  }, [query]);
+  if (problem !== null)
+    return (
+      <PageMessage title="The job cannot be repeated">
+        {asSentence(problem)} <a href={newJobPath([])}>Begin with an empty form</a>
+      </PageMessage>
+    );
+  return draft === null ? <div class="box" aria-busy="true" /> : <SendGuide draft={draft} />;
+}
+
+function SendGuide({ draft }: { draft: JobDraft }) {
+  const [selection, setSelection] = useState<WrittenSelection>({ terms: draft.to, text: "" });
+  const [chosen, setChosen] = useState(draft.name);
   const to = writtenTerms(selection);
   const { common, isCurrent, problem } = useCommonCommands(to);
   const commands = common?.commands ?? [];
@@ -95,6 +112,7 @@ function SendGuide() {
             to={to}
             entry={entry}
             targets={common.targets}
+            draft={draft}
           />
         )}
       </ol>
@@ -191,17 +209,22 @@ interface FormProps {
   to: string[];
   entry: CommonCommand;
   targets: number;
+  draft: JobDraft;
 }
 
 /** Values of the chosen command, options, dry run and sending: the steps 2 to 4. */
-function JobForm({ to, entry, targets }: FormProps) {
+function JobForm({ to, entry, targets, draft }: FormProps) {
   const { command, devices, differing, units } = entry;
-  const [options, setOptions] = useState<JobOptions>(DEFAULT_OPTIONS);
+  const [options, setOptions] = useState<JobOptions>(draft.options);
   const [tried, setTried] = useState<{ key: string; found: CommandJobDryRun } | null>(null);
   const [confirmation, setConfirmation] = useState<ConfirmationRequest | null>(null);
   const sent = useRef({ key: "", id: "" });
   const { running, problem, run, dismiss } = useActions();
-  const form = useParameterForm(command.parameters.map(withoutDefault), () => problem !== null && dismiss());
+  const form = useParameterForm(
+    command.parameters.map(withoutDefault),
+    () => problem !== null && dismiss(),
+    command.name === draft.name ? draft.parameters : {},
+  );
   const job = jobOf(to, command.name, form.given, options);
   const key = JSON.stringify(job);
   const found = tried?.key === key ? tried.found : null;
@@ -316,6 +339,13 @@ function confirmationText({ command }: CommonCommand, given: string, options: Jo
     .join(" ");
 }
 
+type Choices = readonly (readonly [string, string])[];
+
+/** Return the choices with the chosen one, which a repeated job may have from the command line. */
+function withChosen(choices: Choices, chosen: string, text: string): Choices {
+  return choices.some(([value]) => value === chosen) ? choices : [...choices, [chosen, text]];
+}
+
 interface OptionsProps {
   options: JobOptions;
   change: (options: JobOptions) => void;
@@ -346,7 +376,7 @@ function Options({ options, change }: OptionsProps) {
           hint="Compared between two batches. Refused devices count."
           testId="job-stop"
           value={options.stop}
-          options={STOP_SHARES}
+          options={withChosen(STOP_SHARES, options.stop, `${Number(options.stop) * 100}% without success`)}
           change={(stop) => change({ ...options, stop })}
         />
         <SelectField
@@ -365,7 +395,7 @@ function Options({ options, change }: OptionsProps) {
             name="Keep it for"
             testId="job-ttl"
             value={options.ttl_s}
-            options={TTLS}
+            options={withChosen(TTLS, options.ttl_s, duration(Number(options.ttl_s) * 1000))}
             change={(ttl_s) => change({ ...options, ttl_s })}
           />
         )}
@@ -373,7 +403,7 @@ function Options({ options, change }: OptionsProps) {
           name="Time for the result"
           testId="job-timeout"
           value={options.timeout_s}
-          options={TIMEOUTS}
+          options={withChosen(TIMEOUTS, options.timeout_s, duration(Number(options.timeout_s) * 1000))}
           change={(timeout_s) => change({ ...options, timeout_s })}
         />
       </div>
