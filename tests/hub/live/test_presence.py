@@ -237,6 +237,8 @@ class FleetSimulation:
             later.wall_s, later.now_s = hub.wall_s, 5.0  # the computer restarted, too
             links = [(id, DeviceLink(connected=False, has_sent=True), 0) for id in self.devices]
             later.tracker.restore(self._saved, links, now_ns=later.times["now_ns"])
+            later.changed.extend(self.devices)
+            self._compare()
             return
         hub.tracker.sweep(**hub.times)
         self._compare()
@@ -285,6 +287,9 @@ class FleetSimulation:
                 self.offline_s.setdefault(id, now_s)
                 assert presence.since_ns == pytest.approx(WALL + gone_s * S, abs=1_000)
 
+    def state(self, device: SimulatedDevice) -> str:
+        return self._hub.state(device.id)
+
     def stale_bounds(self, device: SimulatedDevice) -> tuple[float, float]:
         """Return from when to when a silent device has to be found: by its own intervals, and none while the hub is
         down or devices return to it."""
@@ -293,6 +298,17 @@ class FleetSimulation:
         first_s = device.last_s + max(MIN_STALE_S, STALE_INTERVALS * low_s) - ARRIVAL_NS / S
         last_s = device.last_s + max(MIN_STALE_S, STALE_INTERVALS * high_s) + 2 * self._sweep_s
         return first_s, last_s
+
+
+def merged(outages: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return outages that may overlap as ones that do not."""
+    found: list[tuple[float, float]] = []
+    for start_s, end_s in sorted(outages):
+        if found and start_s <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end_s)
+        else:
+            found.append((start_s, end_s))
+    return found
 
 
 def make_fleet(
@@ -326,7 +342,7 @@ def make_fleet(
             device.again_s = fault_s + (8 * interval_s + 60 if number % 8 == 2 else math.inf)
         elif number % 8 == 4:
             device.gone = (fault_s, fault_s + source.uniform(80, 200))
-            device.outages.append(device.gone)
+            device.outages = merged([*device.outages, device.gone])
         devices.append(device)
     return devices
 
@@ -334,7 +350,9 @@ def make_fleet(
 @pytest.mark.parametrize(
     ("count", "shortest_s", "longest_s", "restarts", "faults_s", "end_s", "sweep_s"),
     [
-        (360, 0.1, 30.0, [(150.0, 165.0, False), (250.0, 290.0, True)], (430.0, 450.0), 660.0, 1.0),
+        (320, 0.1, 30.0, [(150.0, 165.0, False), (250.0, 290.0, True)], (430.0, 450.0), 660.0, 1.0),
+        # Silent and offline devices are so before, during and after the restarts.
+        (40, 0.1, 1.0, [(262.0, 300.0, False), (340.0, 350.0, True)], (175.0, 180.0), 420.0, 1.0),
         (
             640,
             30.0,
@@ -355,7 +373,7 @@ def test_every_state_of_a_fleet_is_true_and_in_time(
     end_s: float,
     sweep_s: float,
 ) -> None:
-    """A thousand devices in two fleets, with intervals of 0.1 seconds to an hour: each silent and each offline device
+    """A thousand devices in three fleets, with intervals of 0.1 seconds to an hour: each silent and each offline device
     is found within its own bound, and no other. The hub stops once and is killed once."""
     source = random.Random(16)
     devices = make_fleet(count, shortest_s, longest_s, restarts=restarts, faults_s=faults_s, source=source)
@@ -373,6 +391,11 @@ def test_every_state_of_a_fleet_is_true_and_in_time(
     for device in gone:
         assert device.gone is not None
         assert 0 <= fleet.offline_s[device.id] - device.gone[0] - GRACE_NS / S <= sweep_s, device
+    for device in devices:
+        if device.again_s < end_s - 2 * longest_s or device not in silent:
+            assert fleet.state(device) == "connected", device
+        elif device.again_s == math.inf:
+            assert fleet.state(device) == "silent", device
     assert set(fleet.offline_s) == {device.id for device in gone}
     assert set(fleet.stale_s) == {device.id for device in silent}
 
