@@ -50,7 +50,7 @@ DEFAULT_TTL_S = 86_400
 DEFAULT_TIMEOUT_S = 10
 
 MAX_RETURNS = 8
-"""How often a queued command that reached nobody is queued again. A device that reports states and has subscribed to
+"""Returns of a command to the queue because it reached nobody. A device that reports states and has subscribed to
 no commands would otherwise cost a write with each of its messages."""
 
 SENT_ONCE = "sent_once"

@@ -128,7 +128,7 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES, st.integers(0, 2 * limits.MAX_RESULT_DEPTH))
 def test_a_result_nests_to_a_bound(value: object, levels: int) -> None:
-    """What is accepted is written and read as JSON without an error."""
+    """An accepted one is written and read as JSON without an error."""
 
     def depth(part: object) -> int:
         parts = part.values() if isinstance(part, dict) else part if isinstance(part, list) else None

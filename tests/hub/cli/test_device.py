@@ -61,7 +61,7 @@ async def test_the_list_shows_presence_contact_and_metrics(hub: CommandedHub) ->
     [([], "offline"), (["flow"], "offline, stale: flow"), (["a", "b", "c", "d"], "offline, 4 stale")],
 )
 def test_few_stale_metrics_are_named(stale: list[str], presence: str) -> None:
-    """Of more than three the list has the number."""
+    """If there are more than three, the list has their number."""
     assert f"offline{stale_text(stale)}" == presence
 
 

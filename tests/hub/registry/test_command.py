@@ -93,7 +93,7 @@ def test_ended_commands_are_deleted_beyond_the_bounds_and_open_ones_are_not(conn
 
 
 def test_the_end_of_a_command_deletes_what_is_beyond_the_bounds(connection: apsw.Connection) -> None:
-    """Those of its device, and after so many commands the old ones of all devices. An answer has a bound, too."""
+    """First the ones of its device, and after so many commands the old ones of all. An answer has a bound, too."""
     with transaction(connection):
         end(connection, insert_command(connection, queued(1, "mill")))
         for number in range(2, KEPT_PER_DEVICE + 3):

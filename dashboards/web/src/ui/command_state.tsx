@@ -36,7 +36,7 @@ export function JobStateLabel({ job }: { job: CommandJobDetails }) {
   return <StateLabel state={job.state} look={look} text={jobStateText(job)} testId="job-state" />;
 }
 
-/** Of a completed job it is `partial` if not every target succeeded. */
+/** State as it looks: a completed job is `partial` if not every target succeeded. */
 type Look = TargetStateName | JobStateName | "partial";
 
 interface StateLabelProps {

@@ -36,7 +36,7 @@ function progressOf(job: CommandJobDetails | null | undefined): Waiting<CommandJ
   };
 }
 
-/** What the form of a new job contains at first. */
+/** Initial content of the form of a new job. */
 export interface JobDraft {
   to: string[];
   name: string;

@@ -126,7 +126,7 @@ function matchText(common: CommonCommands | null, problem: string | null): strin
   return `${plural(common.targets, "device matches", "devices match")}.`;
 }
 
-/** What the hub has answered about a selection. */
+/** Answer of the hub about a selection. */
 interface SelectionAnswer {
   key: string;
   common: CommonCommands | null;

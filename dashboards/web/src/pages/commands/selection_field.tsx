@@ -24,7 +24,7 @@ export function writtenTerms({ terms, text }: WrittenSelection): string[] {
 interface FieldProps {
   selection: WrittenSelection;
   change: (selection: WrittenSelection) => void;
-  /** What the selection matches. */
+  /** Description of the devices that match. */
   children: ComponentChildren;
 }
 
