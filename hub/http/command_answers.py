@@ -83,7 +83,7 @@ class CommandDetails(Struct, frozen=True):
     name: str
     parameters: dict[str, ParameterValue]
     mode: CommandMode
-    operator: Annotated[str, Meta(description="Role and id of the token that sent it.")]
+    operator: Annotated[str, Meta(description="Role and id of the token, or the user of a local command line.")]
     job: Annotated[str | None, Meta(description="Id of the job that sent it to many devices; else null.")]
     created_ns: TimeNs
     timeout_ms: int

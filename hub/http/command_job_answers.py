@@ -121,7 +121,7 @@ class CommandJobDetails(Struct, frozen=True):
     name: str
     parameters: dict[str, Any]
     mode: CommandMode
-    operator: Annotated[str, Meta(description="Role and id of the token that sent it.")]
+    operator: Annotated[str, Meta(description="Role and id of the token, or the user of a local command line.")]
     created_ns: TimeNs
     deadline_ns: TimeNs
     timeout_ms: int

@@ -63,7 +63,7 @@ class DesiredSetting(Struct, frozen=True):
     value: ParameterValue
     version: Annotated[int, Meta(description="Version of the document in which it was set.")]
     time_ns: TimeNs
-    operator: Annotated[str, Meta(description="Role and id of the token that set it.")]
+    operator: Annotated[str, Meta(description="Role and id of the token, or the user of a local command line.")]
     state: SyncName
     code: Annotated[str, Meta(description="The reason of the state, for programs; empty if there is none.")]
     message: Annotated[str, Meta(description="The reason of the state, for people.")]

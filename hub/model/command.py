@@ -100,7 +100,7 @@ class PhaseChange(Struct, frozen=True, omit_defaults=True):
 class CommandRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A command with its history. `number` orders the commands of a hub; 0 before the record is stored.
 
-    `operator` is the role and the id of the token that sent it. `job` is the id of its job, empty if it was sent alone.
+    `operator` is who sent it, as Identity has it. `job` is the id of its job, empty if it was sent alone.
     `expires_ns` is when the hub stops sending it. `late`: the device reported after the hub had stopped waiting.
     """
 

@@ -39,7 +39,7 @@ class SyncState(StrEnum):
 
 
 class DesiredValue(Struct, frozen=True, omit_defaults=True):
-    """A desired value: since which version of the document and when, and the role and id of the token that set it.
+    """A desired value: since which version of the document and when, and who set it.
 
     `recorded` has the outcomes that are events already.
     """
@@ -55,7 +55,7 @@ class DesiredRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The document of a device, and its newest report. Version 0: nothing was ever desired.
 
     `changed_ns` is the time of the newest change, `reported_ns` that of the report, by the hub's clock; 0: none.
-    `changed_by` is the role and the id of the token of the newest change.
+    `changed_by` is who made the newest change.
     """
 
     device: str

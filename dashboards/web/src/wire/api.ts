@@ -127,7 +127,7 @@ export interface components {
             };
             /** @enum {unknown} */
             mode: "call" | "queue";
-            /** @description Role and id of the token that sent it. */
+            /** @description Role and id of the token, or the user of a local command line. */
             operator: string;
             /** @description Id of the job that sent it to many devices; else null. */
             job: string | null;
@@ -190,7 +190,7 @@ export interface components {
             parameters: Record<string, never>;
             /** @enum {unknown} */
             mode: "call" | "queue";
-            /** @description Role and id of the token that sent it. */
+            /** @description Role and id of the token, or the user of a local command line. */
             operator: string;
             created_ns: number;
             deadline_ns: number;
@@ -513,7 +513,7 @@ export interface components {
             /** @description Version of the document in which it was set. */
             version: number;
             time_ns: number;
-            /** @description Role and id of the token that set it. */
+            /** @description Role and id of the token, or the user of a local command line. */
             operator: string;
             /** @enum {unknown} */
             state: "in_sync" | "out_of_sync" | "rejected" | "unknown";
