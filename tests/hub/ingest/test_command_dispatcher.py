@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
-import apsw
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand, Stored, Transition
+from hub.ingest.command_dispatcher import CommandDispatcher, CommandRefused, NewCommand
 from hub.model.command import GRACE_NS, MAX_OPEN_PER_DEVICE, SENT_ONCE, CommandPhase, CommandRecord
-from hub.registry.command import change_commands, insert_command, select_command, select_open
+from hub.registry.command import select_command, select_open
 from hub.registry.database import RegistryError
 from hub.registry.event import select_events
-from hub.registry.schema import create_tables
+from tests.hub.ingest.file_store import CommandFileStore
 from tests.hub.ingest.model_devices import ForgetfulDevice, Link, ModelDevice
 from wire.command import CommandDeclaration, CommandParameter
 from wire.device import CommandRecorded, CommandState
-from wire.errors import Code
 from wire.limits import MAX_COMMANDS_SENT
 from wire.timestamp import NS_PER_S
 
@@ -32,56 +29,6 @@ DECLARED = [
     CommandDeclaration("set_speed", parameters=[CommandParameter("speed", unit="m/s", min=0, max=30)]),
     CommandDeclaration("erase", confirm=True),
 ]
-
-
-class FileStore:
-    """The tables of commands, written when `commit` is called."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.connection = apsw.Connection(":memory:")
-        create_tables(self.connection)
-        self.waiting: deque[tuple[Callable[[], Any], Callable[[Any], None], asyncio.Future[Any]]] = deque()
-        self.now_ns = 0
-
-    def insert(
-        self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
-    ) -> asyncio.Future[CommandRecord]:
-        return self._wait(lambda: insert_command(self.connection, record), on_stored)
-
-    def change(
-        self, device: str, ids: Sequence[str], transition: Transition, on_stored: Callable[[Sequence[Stored]], None]
-    ) -> asyncio.Future[Sequence[Stored]]:
-        return self._wait(lambda: change_commands(self.connection, device, ids, transition, self.now_ns), on_stored)
-
-    def _wait(self, work: Callable[[], Any], on_stored: Callable[[Any], None]) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.loop.create_future()
-        self.waiting.append((work, on_stored, future))
-        return future
-
-    def commit(self) -> None:
-        work, on_stored, future = self.waiting.popleft()
-        try:
-            answer = work()
-        except RegistryError as error:
-            if not future.cancelled():
-                future.set_exception(error)
-            return
-        on_stored(answer)
-        if not future.cancelled():
-            future.set_result(answer)
-
-    def fail(self) -> None:
-        _, _, future = self.waiting.popleft()
-        if not future.cancelled():
-            future.set_exception(RegistryError(Code.STORAGE_FULL, "the disk is full"))
-
-    def lose(self, written: int) -> None:
-        """End the process after so many of the writes."""
-        for work, _, _ in list(self.waiting)[:written]:
-            with suppress(RegistryError):
-                work()
-        self.waiting.clear()
 
 
 MOVES: dict[str, Callable[[Any], None]] = {
@@ -105,7 +52,7 @@ class CommandMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.store = FileStore(self.loop)
+        self.store = CommandFileStore(self.loop)
         self.executed: Counter[str] = Counter()
         self.agent, self.client = ModelDevice(self.executed), ForgetfulDevice(self.executed)
         self.device: ModelDevice | ForgetfulDevice = self.agent

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import apsw
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hub.ingest.command_dispatcher import CommandDispatcher, Stored, Transition
+from hub.ingest.command_dispatcher import CommandDispatcher
 from hub.ingest.command_job_runner import CommandJobRunner, JobTransition, StoredJob
-from hub.model.command import CommandRecord
 from hub.model.command_job import (
     Attempt,
     CommandJob,
@@ -27,7 +25,7 @@ from hub.model.command_job import (
     new_job,
     target_state,
 )
-from hub.registry.command import change_commands, insert_command, select_command, select_commands, select_open
+from hub.registry.command import select_command, select_commands, select_open
 from hub.registry.command_job import (
     delete_orphans,
     end_job,
@@ -39,10 +37,9 @@ from hub.registry.command_job import (
 )
 from hub.registry.command_target import insert_targets, select_progress, select_targets
 from hub.registry.database import RegistryError
-from hub.registry.schema import create_tables
+from tests.hub.ingest.file_store import CommandFileStore
 from wire.command import CommandDeclaration, CommandParameter
 from wire.device import Command, CommandState
-from wire.errors import Code
 from wire.timestamp import NS_PER_S
 
 
@@ -54,55 +51,18 @@ DECLARED = {**{f"pump-{number}": set_speed(30) for number in range(5)}, "slow": 
 """One device refuses the speed of the jobs, and one has no commands."""
 
 
-class FileStore:
-    """The tables of commands and jobs, written when `commit` is called. Both stores of a hub."""
+class JobFileStore(CommandFileStore):
+    """The tables of commands and jobs. Both stores of a hub."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.connection = apsw.Connection(":memory:")
-        create_tables(self.connection)
-        self.waiting: deque[tuple[Callable[[], Any], Callable[[Any], None], asyncio.Future[Any]]] = deque()
-        self.now_ns = 0
+        super().__init__(loop)
         self.jobs = JobStore(self)
-
-    def insert(
-        self, record: CommandRecord, on_stored: Callable[[CommandRecord], None]
-    ) -> asyncio.Future[CommandRecord]:
-        return self.wait(lambda: insert_command(self.connection, record), on_stored)
-
-    def change(
-        self, device: str, ids: Sequence[str], transition: Transition, on_stored: Callable[[Sequence[Stored]], None]
-    ) -> asyncio.Future[Sequence[Stored]]:
-        return self.wait(lambda: change_commands(self.connection, device, ids, transition, self.now_ns), on_stored)
-
-    def wait(self, work: Callable[[], Any], on_stored: Callable[[Any], None] = lambda _: None) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.loop.create_future()
-        self.waiting.append((work, on_stored, future))
-        return future
-
-    def commit(self) -> None:
-        work, on_stored, future = self.waiting.popleft()
-        answer = work()
-        on_stored(answer)
-        if not future.cancelled():
-            future.set_result(answer)
-
-    def fail(self) -> None:
-        _, _, future = self.waiting.popleft()
-        if not future.cancelled():
-            future.set_exception(RegistryError(Code.STORAGE_FULL, "the disk is full"))
-
-    def lose(self, written: int) -> None:
-        """End the process after so many of the writes."""
-        for work, _, _ in list(self.waiting)[:written]:
-            work()
-        self.waiting.clear()
 
 
 class JobStore:
     """The part of the store that has the jobs."""
 
-    def __init__(self, file: FileStore) -> None:
+    def __init__(self, file: JobFileStore) -> None:
         self._file = file
         self._connection = file.connection
 
@@ -165,7 +125,7 @@ class JobMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.store = FileStore(self.loop)
+        self.store = JobFileStore(self.loop)
         self.devices = {device: ModelDevice() for device in DECLARED}
         self.made: list[str] = []
         self.tasks: set[asyncio.Task[Any]] = set()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-import apsw
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,10 +16,9 @@ from hub.ingest.desired_dispatcher import DesiredDispatcher, DesiredTransition, 
 from hub.model.desired import DesiredRecord, DesiredRefused, SyncState, difference
 from hub.registry.database import RegistryError
 from hub.registry.desired import change_desired, select_all, select_desired
-from hub.registry.schema import create_tables
+from tests.hub.ingest.file_store import FileStore
 from wire.command import CommandParameter
 from wire.device import Desired, Reported, SettingProblem
-from wire.errors import Code
 from wire.timestamp import NS_PER_S
 
 DEVICE = "pump-7"
@@ -34,49 +31,14 @@ VALUES = st.sampled_from([1, 3, 6])
 """Few, so that a value is desired again, or is in force by chance."""
 
 
-class FileStore:
-    """The tables of desired values, written when `commit` is called."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.connection = apsw.Connection(":memory:")
-        create_tables(self.connection)
-        self.waiting: deque[tuple[Callable[[], Any], Callable[[Any], None], asyncio.Future[Any]]] = deque()
-        self.now_ns = 1
+class DesiredFileStore(FileStore):
+    """The tables of desired values. Implements hub.ingest.desired_dispatcher.DesiredStore."""
 
     def change(
         self, device: str, transition: DesiredTransition, on_stored: Callable[[DesiredRecord], None]
     ) -> asyncio.Future[DesiredRecord]:
-        future: asyncio.Future[Any] = self.loop.create_future()
         now_ns = self.now_ns
-        self.waiting.append(
-            (lambda: change_desired(self.connection, device, transition, NAMES, now_ns), on_stored, future)
-        )
-        return future
-
-    def commit(self) -> None:
-        work, on_stored, future = self.waiting.popleft()
-        try:
-            answer = work()
-        except DesiredRefused as error:
-            if not future.cancelled():
-                future.set_exception(error)
-            return
-        on_stored(answer)
-        if not future.cancelled():
-            future.set_result(answer)
-
-    def fail(self) -> None:
-        _, _, future = self.waiting.popleft()
-        if not future.cancelled():
-            future.set_exception(RegistryError(Code.STORAGE_FULL, "the disk is full"))
-
-    def lose(self, written: int) -> None:
-        """End the process after so many of the writes."""
-        for work, _, _ in list(self.waiting)[:written]:
-            with suppress(DesiredRefused):
-                work()
-        self.waiting.clear()
+        return self.wait(lambda: change_desired(self.connection, device, transition, NAMES, now_ns), on_stored)
 
 
 class Link:
@@ -154,7 +116,7 @@ class DesiredMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.store = FileStore(self.loop)
+        self.store = DesiredFileStore(self.loop)
         self.device = ModelDevice()
         self.link: Link | None = None
         self.old_links: list[Link] = []
